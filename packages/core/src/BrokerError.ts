@@ -1,0 +1,93 @@
+/**
+ * Why the broker did not do what it was asked.
+ *
+ * One error with a reason. Nothing was written when it is one of the input's own
+ * faults (`InvalidPayload`, `PayloadTooLarge`, `KeyConflict`, `OtherTransaction`).
+ */
+import * as Schema from "effect/Schema"
+
+/**
+ * The payload, key, tag or option cannot be stored; `detail` says what and where.
+ *
+ * @category reasons
+ */
+export class InvalidPayload extends Schema.TaggedError<InvalidPayload>("@effect-ray/core/InvalidPayload")(
+  "InvalidPayload",
+  { task: Schema.String, detail: Schema.String }
+) {}
+
+/**
+ * The encoded payload is larger than the limit. Store it elsewhere and pass a reference, or raise the limit.
+ *
+ * @category reasons
+ */
+export class PayloadTooLarge extends Schema.TaggedError<PayloadTooLarge>("@effect-ray/core/PayloadTooLarge")(
+  "PayloadTooLarge",
+  { task: Schema.String, bytes: Schema.Int, maxBytes: Schema.Int }
+) {}
+
+/**
+ * The idempotency key already belongs to an execution with another payload.
+ *
+ * @category reasons
+ */
+export class KeyConflict extends Schema.TaggedError<KeyConflict>("@effect-ray/core/KeyConflict")("KeyConflict", {
+  task: Schema.String,
+  key: Schema.String,
+  executionId: Schema.String
+}) {}
+
+/**
+ * The calling fiber is inside a transaction of another SqlClient than the broker's, so the enqueue could not join it.
+ *
+ * @category reasons
+ */
+export class OtherTransaction extends Schema.TaggedError<OtherTransaction>("@effect-ray/core/OtherTransaction")(
+  "OtherTransaction",
+  { detail: Schema.String }
+) {}
+
+/**
+ * The store did not answer, or refused; `detail` carries its words. Safe to try again.
+ *
+ * @category reasons
+ */
+export class Unavailable extends Schema.TaggedError<Unavailable>("@effect-ray/core/Unavailable")("Unavailable", {
+  operation: Schema.String,
+  detail: Schema.String
+}) {}
+
+/** @category schemas */
+export const Reason = Schema.Union([InvalidPayload, PayloadTooLarge, KeyConflict, OtherTransaction, Unavailable])
+
+/** @category models */
+export type Reason = typeof Reason.Type
+
+const describe = (reason: Reason): string => {
+  switch (reason._tag) {
+    case "InvalidPayload":
+      return `${reason.task}: ${reason.detail}`
+    case "PayloadTooLarge":
+      return `${reason.task}: the payload has ${reason.bytes} bytes, the limit is ${reason.maxBytes}; `
+        + "store it elsewhere and enqueue a reference, or raise EFFECT_RAY_MAX_PAYLOAD_BYTES"
+    case "KeyConflict":
+      return `${reason.task}: the idempotency key "${reason.key}" belongs to ${reason.executionId}, which has another payload`
+    case "OtherTransaction":
+      return reason.detail
+    case "Unavailable":
+      return `${reason.operation}: ${reason.detail}`
+  }
+}
+
+/**
+ * The failure of every broker operation.
+ *
+ * @category errors
+ */
+export class BrokerError extends Schema.TaggedError<BrokerError>("@effect-ray/core/BrokerError")("BrokerError", {
+  reason: Reason
+}) {
+  override get message() {
+    return describe(this.reason)
+  }
+}

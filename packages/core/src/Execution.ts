@@ -1,0 +1,85 @@
+/**
+ * A handle on one enqueued run of a task.
+ *
+ * The handle holds an id and nothing else of value: another process makes an equal
+ * one by `Task.execution(task, id)`. What it answers is read from the row.
+ */
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import type * as Broker from "./Broker.ts"
+import type { BrokerError } from "./BrokerError.ts"
+import * as Envelope from "./Envelope.ts"
+import type * as Task from "./Task.ts"
+import * as TaskError from "./TaskError.ts"
+
+/** @category models */
+export interface Execution<out A, out E, out R = never> {
+  readonly id: Broker.ExecutionId
+  /** The idempotency key was taken: this is the execution that had it before. */
+  readonly deduplicated: boolean
+  /** Waits for the end: the task's success, its declared error, or a `TaskError` with the reason. */
+  readonly await: Effect.Effect<A, E | TaskError.TaskError | BrokerError, R>
+  /** The end, if it has come. */
+  readonly poll: Effect.Effect<Option.Option<Exit.Exit<A, E | TaskError.TaskError>>, BrokerError, R>
+  /** `Cancelled`: it was queued. `Requested`: it is running, `await` tells the end. `TooLate`: it is over, or unknown. */
+  readonly cancel: Effect.Effect<"Cancelled" | "Requested" | "TooLate", BrokerError>
+}
+
+/** @internal */
+export const make = <T extends Task.Any>(
+  task: T,
+  broker: Broker.Broker["Service"],
+  id: Broker.ExecutionId,
+  deduplicated: boolean
+): Task.ExecutionOf<T> => {
+  const fail = (reason: TaskError.Reason) => new TaskError.TaskError({ task: task._tag, executionId: id, reason })
+  const exitOf = (record: Broker.Record): Effect.Effect<Exit.Exit<unknown, unknown>, never, unknown> =>
+    Option.match(record.result, {
+      onNone: () => Effect.succeed<Exit.Exit<unknown, unknown>>(Exit.fail(fail(reasonOf(record.state)))),
+      onSome: (envelope): Effect.Effect<Exit.Exit<unknown, unknown>, never, unknown> =>
+        Envelope.decode({
+          task: task._tag,
+          executionId: id,
+          successSchema: task.successSchema,
+          errorSchema: task.errorSchema,
+          envelope
+        })
+    })
+  const unknown = fail(
+    new TaskError.Lost({ detail: "nothing is known of this id: never committed, or past retention" })
+  )
+  return {
+    id,
+    deduplicated,
+    await: Effect.flatMap(
+      broker.awaitTerminal(id),
+      Option.match({
+        onNone: () => Effect.fail(unknown),
+        onSome: (record) => Effect.flatten(exitOf(record))
+      })
+    ),
+    poll: Effect.flatMap(
+      broker.read(id),
+      Option.match({
+        onNone: () => Effect.succeedNone,
+        onSome: (record) => isTerminal(record.state) ? Effect.asSome(exitOf(record)) : Effect.succeedNone
+      })
+    ),
+    cancel: broker.cancel(id)
+  } as Task.ExecutionOf<T>
+}
+
+/**
+ * Whether a state is an end: nothing changes it any more.
+ *
+ * @category guards
+ */
+export const isTerminal = (state: Broker.State): boolean =>
+  state === "succeeded" || state === "failed" || state === "cancelled" || state === "expired" || state === "lost"
+
+const reasonOf = (state: Broker.State): TaskError.Reason => {
+  if (state === "cancelled") return new TaskError.Cancelled({ confirmed: true })
+  if (state === "expired") return new TaskError.Expired()
+  return new TaskError.Lost({ detail: `recorded as ${state}, without a result` })
+}

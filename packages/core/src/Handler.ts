@@ -1,0 +1,170 @@
+/**
+ * The Effect that does a task's work, and the way an attempt takes through it:
+ * decode the payload, run the handler, encode how it ended.
+ *
+ * The same path serves every runner, in this process and in a host on Ray.
+ */
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import type { ExecutionId } from "./Broker.ts"
+import { sanitise, utf8Bytes } from "./internal/text.ts"
+import { fromTraceparent } from "./internal/trace.ts"
+import * as Limits from "./Limits.ts"
+import { Ended } from "./Outcome.ts"
+import type * as Task from "./Task.ts"
+import * as TaskError from "./TaskError.ts"
+
+/**
+ * What a handler may know of the attempt it serves. Ask for it by `yield* Handler.Attempt`.
+ *
+ * @category services
+ */
+export class Attempt extends Context.Service<Attempt, {
+  readonly executionId: ExecutionId
+  readonly task: string
+  readonly queue: string
+  /** From 1. */
+  readonly attempt: number
+}>()("@effect-ray/core/Handler/Attempt") {}
+
+/**
+ * The presence of a handler for the task with this tag, as a type.
+ *
+ * @category models
+ */
+export interface Handler<Tag extends string> {
+  readonly _: unique symbol
+  readonly _tag: Tag
+}
+
+/**
+ * One attempt as a handler's runtime receives it.
+ *
+ * @category models
+ */
+export interface Input {
+  readonly executionId: ExecutionId
+  readonly queue: string
+  readonly attempt: number
+  /** JSON text, or the JSON value already parsed. */
+  readonly payload: { readonly text: string } | { readonly json: unknown }
+  readonly traceparent: Option.Option<string>
+}
+
+/**
+ * The service behind `Handler<Tag>`: runs an attempt and answers how it ended. Never fails.
+ *
+ * @category models
+ */
+export interface Service {
+  readonly task: Task.Any
+  readonly run: (input: Input) => Effect.Effect<Ended>
+}
+
+/**
+ * Where a task's handler stands in a context.
+ *
+ * @category services
+ */
+export const key = <Tag extends string>(tag: Tag): Context.Key<Handler<Tag>, Service> =>
+  Context.Service<Handler<Tag>, Service>(`@effect-ray/core/Handler/${tag}`)
+
+/**
+ * Builds the layer of `task.toLayer`. The handler's services are taken once, when the layer is built.
+ *
+ * @category layers
+ */
+export const layer = <R>(
+  task: Task.Any,
+  handler: (payload: any) => Effect.Effect<unknown, unknown, R>
+): Layer.Layer<Handler<string>, never, R> =>
+  Layer.effect(
+    key(task._tag),
+    Effect.map(Effect.context<R>(), (context): Service => ({ task, run: makeRun(task, handler, context) }))
+  )
+
+const makeRun = <R>(
+  task: Task.Any,
+  handler: (payload: any) => Effect.Effect<unknown, unknown, R>,
+  context: Context.Context<R>
+) => {
+  const payloadCodec = Schema.toCodecJson(task.payloadSchema)
+  // The services that the Schemas need are in the layer's context: `Task.toLayer` asks for them by type.
+  type Decode = (input: unknown) => Effect.Effect<unknown, Schema.SchemaError>
+  type Encode = (input: unknown) => Effect.Effect<string, Schema.SchemaError>
+  const decodeText = Schema.decodeUnknownEffect(Schema.fromJsonString(payloadCodec)) as Decode
+  const decodeJson = Schema.decodeUnknownEffect(payloadCodec) as Decode
+  const encodeSuccess = Schema.encodeUnknownEffect(
+    Schema.fromJsonString(Schema.toCodecJson(task.successSchema))
+  ) as Encode
+  const encodeError = Schema.encodeUnknownEffect(Schema.fromJsonString(Schema.toCodecJson(task.errorSchema))) as Encode
+
+  const encodeEnd = Effect.fnUntraced(function*(exit: Exit.Exit<unknown, unknown>) {
+    if (Exit.isSuccess(exit)) {
+      const encoded = yield* Effect.exit(encodeSuccess(exit.value))
+      if (Exit.isFailure(encoded)) return undecodable("result", Cause.pretty(encoded.cause))
+      const maxBytes = yield* Limits.MaxResultBytes
+      const bytes = utf8Bytes(encoded.value, maxBytes)
+      return bytes <= maxBytes
+        ? Ended.Succeeded({ value: encoded.value })
+        : Ended.Died({ reason: new TaskError.ResultTooLarge({ bytes, maxBytes }) })
+    }
+    const declared = Cause.findErrorOption(exit.cause)
+    if (Option.isNone(declared)) return Ended.Died({ reason: defect(exit.cause) })
+    const encoded = yield* Effect.exit(encodeError(declared.value))
+    return Exit.isSuccess(encoded)
+      ? Ended.Failed({ error: encoded.value })
+      : Ended.Died({ reason: defect(exit.cause) })
+  })
+
+  return (input: Input): Effect.Effect<Ended> => {
+    const attempt = { executionId: input.executionId, task: task._tag, queue: input.queue, attempt: input.attempt }
+    const decoded = "text" in input.payload ? decodeText(input.payload.text) : decodeJson(input.payload.json)
+    const work = Effect.matchCauseEffect(decoded, {
+      onFailure: (cause) => Effect.succeed(undecodable("payload", Cause.pretty(cause))),
+      onSuccess: (payload) =>
+        Effect.flatMap(
+          Effect.exit(Effect.scoped(Effect.suspend(() => handler(payload)))),
+          encodeEnd
+        )
+    })
+    const parent = Option.flatMap(input.traceparent, fromTraceparent)
+    const traced = Option.isSome(parent)
+      ? Effect.withSpan(work, `${task._tag}.run`, {
+        parent: parent.value,
+        kind: "consumer",
+        attributes: { "effect_ray.execution": input.executionId, "effect_ray.attempt": input.attempt },
+        captureStackTrace: false
+      })
+      : work
+    return Effect.provideContext(
+      traced as Effect.Effect<Ended, never, R | Attempt>,
+      Context.add(context, Attempt, attempt)
+    )
+  }
+}
+
+const undecodable = (what: "payload" | "result", detail: string) =>
+  Ended.Died({ reason: new TaskError.Undecodable({ what, detail: sanitise(detail, Limits.maxDetailLength) }) })
+
+/**
+ * Describes what a handler died of, bounded and storable.
+ *
+ * @category formatting
+ */
+export const defect = (cause: Cause.Cause<unknown>): TaskError.Defect => {
+  const squashed = Cause.hasInterruptsOnly(cause)
+    ? new Error("the handler interrupted itself")
+    : Cause.squash(cause)
+  const error = squashed instanceof Error ? squashed : new Error(String(squashed))
+  return new TaskError.Defect({
+    name: sanitise(error.name, Limits.maxDetailLength),
+    detail: sanitise(error.message, Limits.maxDetailLength),
+    ...(error.stack === undefined ? {} : { stack: sanitise(error.stack, Limits.maxStackLength) })
+  })
+}

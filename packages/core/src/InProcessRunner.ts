@@ -1,0 +1,60 @@
+/**
+ * Runs attempts as fibers of this process: `layer` in parallel, `layerSync` one at a time.
+ *
+ * The handlers' layer is built once. Python tasks need Ray and are not supported here.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Semaphore from "effect/Semaphore"
+import * as Handler from "./Handler.ts"
+import { type Attempt, Runner } from "./Runner.ts"
+import type { Worker } from "./Worker.ts"
+
+/** A process id where there is one; this package assumes no platform. */
+const pid = (globalThis as { readonly process?: { readonly pid?: number } }).process?.pid ?? 0
+
+const make = Effect.fnUntraced(function*(worker: Worker, name: "in-process" | "sync") {
+  const context: Context.Context<never> = worker.handlers === undefined
+    ? Context.empty()
+    : yield* Layer.build(worker.handlers)
+  const handlers = new Map<string, Handler.Service>()
+  for (const task of worker.tasks) {
+    const service = Context.getOrUndefined(context, Handler.key(task._tag))
+    if (service !== undefined) handlers.set(task._tag, service)
+  }
+  const place = { host: name, node: "this process", pid }
+  const run = (attempt: Attempt) =>
+    Effect.suspend(() => {
+      attempt.onStart(place)
+      return handlers.get(attempt.task._tag)!.run({
+        executionId: attempt.execution,
+        queue: attempt.queue,
+        attempt: attempt.attempt,
+        payload: { text: attempt.payload },
+        traceparent: attempt.traceparent
+      })
+    })
+  const oneAtATime = Semaphore.makeUnsafe(1)
+  return Runner.of({
+    name,
+    supports: (task) => handlers.has(task._tag),
+    maxConcurrency: name === "sync" ? 1 : Number.POSITIVE_INFINITY,
+    run: name === "sync" ? (attempt) => oneAtATime.withPermit(run(attempt)) : run,
+    acknowledge: () => Effect.void
+  })
+})
+
+/**
+ * Attempts run as parallel fibers, as many as the supervisor starts.
+ *
+ * @category layers
+ */
+export const layer = (worker: Worker): Layer.Layer<Runner, unknown> => Layer.effect(Runner, make(worker, "in-process"))
+
+/**
+ * Attempts run one at a time, in the order in which they were claimed: for tests and debugging.
+ *
+ * @category layers
+ */
+export const layerSync = (worker: Worker): Layer.Layer<Runner, unknown> => Layer.effect(Runner, make(worker, "sync"))

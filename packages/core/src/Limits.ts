@@ -1,0 +1,58 @@
+/**
+ * Bounds and defaults that hold across the system, each with a name.
+ *
+ * Those that a deployment may change are `Context.Reference`s: provide another value by `Layer.succeed`, or
+ * let `effect-ray worker` set them from its settings.
+ */
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+
+/** The queue of tasks that name none. @category constants */
+export const defaultQueue = "default"
+
+/** The limit of one attempt of tasks that state none. @category constants */
+export const defaultTimeout = Duration.hours(1)
+
+/** What a bare Schedule as retry policy is bounded by. @category constants */
+export const maxAttemptsOfSchedule = 1_000
+
+/** The longest delay between attempts of the default retry policy. @category constants */
+export const maxDefaultBackoff = Duration.minutes(5)
+
+/** The longest stack or traceback that is stored, in characters. @category constants */
+export const maxStackLength = 8_192
+
+/** The longest message that is stored, in characters. @category constants */
+export const maxDetailLength = 2_048
+
+/** Attempts of tasks that state none, stored with the execution. Setting: `EFFECT_RAY_MAX_ATTEMPTS`. @category references */
+export const MaxAttempts = Context.Reference<number>("@effect-ray/core/Limits/MaxAttempts", { defaultValue: () => 3 })
+
+/** The first delay of the default retry policy. Setting: `EFFECT_RAY_RETRY_BACKOFF`. @category references */
+export const RetryBackoff = Context.Reference<Duration.Duration>("@effect-ray/core/Limits/RetryBackoff", {
+  defaultValue: () => Duration.seconds(1)
+})
+
+/** Encoded payloads over this many bytes are refused. Setting: `EFFECT_RAY_MAX_PAYLOAD_BYTES`. @category references */
+export const MaxPayloadBytes = Context.Reference<number>("@effect-ray/core/Limits/MaxPayloadBytes", {
+  defaultValue: () => 2 * 1024 * 1024
+})
+
+/** Encoded payloads over this many bytes are worth a warning. @category references */
+export const WarnPayloadBytes = Context.Reference<number>("@effect-ray/core/Limits/WarnPayloadBytes", {
+  defaultValue: () => 256 * 1024
+})
+
+/** Encoded results over this many bytes are refused. Setting: `EFFECT_RAY_MAX_RESULT_BYTES`. @category references */
+export const MaxResultBytes = Context.Reference<number>("@effect-ray/core/Limits/MaxResultBytes", {
+  defaultValue: () => 2 * 1024 * 1024
+})
+
+/** Whether a number is a priority: 0 to 9, 9 first. @category guards */
+export const isPriority = (n: number): boolean => Number.isInteger(n) && n >= 0 && n <= 9
+
+/** @internal */
+export const checkPriority = (task: string, priority: number): number => {
+  if (isPriority(priority)) return priority
+  throw new Error(`Task.make("${task}"): priority ${priority} is not a whole number from 0 to 9`)
+}

@@ -1,0 +1,151 @@
+/**
+ * How an attempt ended, and what becomes of its execution.
+ *
+ * `propose` is the one place with an opinion about that. It proposes only: cancel,
+ * success and retry may race, and the broker's settle resolves them under the
+ * row's lock (success beats cancel; a retry or a release of a `cancelling` row
+ * becomes `cancelled`).
+ */
+import * as Data from "effect/Data"
+import type * as Duration from "effect/Duration"
+import * as Option from "effect/Option"
+import * as Envelope from "./Envelope.ts"
+import * as TaskError from "./TaskError.ts"
+
+/**
+ * What a runner reports about an attempt that is over. `value` and `error` are JSON text, encoded by the task's Schemas.
+ *
+ * @category models
+ */
+export type Ended = Data.TaggedEnum<{
+  /** The handler succeeded. */
+  Succeeded: { readonly value: string }
+  /** The handler failed with the error its task declared. */
+  Failed: { readonly error: string }
+  /** The handler or its value broke: a defect, a Python exception, an undecodable payload, a result over the limit. */
+  Died: { readonly reason: TaskError.Reason }
+  /** The attempt was stopped on request. `confirmed` is false when nobody could tell that it really stopped. */
+  Interrupted: { readonly confirmed: boolean }
+  /** The process that ran the attempt is gone. `collateral`: it went down for another attempt's sake. */
+  Lost: { readonly reason: TaskError.Reason; readonly collateral: boolean }
+}>
+
+/** @category constructors */
+export const Ended = Data.taggedEnum<Ended>()
+
+/**
+ * Why the supervisor stopped an attempt, when it did.
+ *
+ * @category models
+ */
+export type Stopped = "timeout" | "cancel" | "shutdown"
+
+/**
+ * How an attempt ended. `result` is a stored envelope, see `Envelope`.
+ *
+ * @category models
+ */
+export type Outcome = Data.TaggedEnum<{
+  Succeeded: { readonly result: string }
+  /** The attempt counts, and another one follows after `delay`. */
+  Retry: { readonly result: string; readonly delay: Duration.Duration }
+  /** The attempt counts and was the last: the execution is `failed`. */
+  Failed: { readonly result: string }
+  /** As `Failed`, by the task's timeout: the execution is `failed` with reason `TimedOut`. */
+  TimedOut: { readonly result: string }
+  Cancelled: { readonly confirmed: boolean }
+  /** Handed back untouched: not the task's fault, so it does not count. */
+  Released: {}
+  /** The attempt's process vanished. `counted`: it adds to the losses; `final`: the execution is `lost`. */
+  Lost: { readonly result: string; readonly counted: boolean; readonly final: boolean }
+}>
+
+/** @category constructors */
+export const Outcome = Data.taggedEnum<Outcome>()
+
+/**
+ * How many attempts may take their workers down before the execution is quarantined.
+ *
+ * @category constants
+ */
+export const maxLosses = 3
+
+/**
+ * After this many losses an execution is a suspect: it is claimed and run alone, so that the next loss is its own.
+ *
+ * @category constants
+ */
+export const suspectLosses = 2
+
+/**
+ * Reasons that no retry can cure.
+ */
+const isFinal = (reason: TaskError.Reason): boolean =>
+  reason._tag === "Undecodable" || reason._tag === "Unschedulable" || reason._tag === "ResultTooLarge"
+
+/**
+ * Every rule about how an attempt ends lives in this function.
+ *
+ * @category deciding
+ */
+export const propose = (facts: {
+  readonly ended: Ended
+  /** Why the supervisor stopped the attempt, if it did. */
+  readonly stopped: Stopped | undefined
+  /** Losses recorded before this attempt. */
+  readonly losses: number
+  /** An at-most-once task is never run again once an attempt may have started. */
+  readonly atMostOnce: boolean
+  readonly timeoutMillis: number
+  /** What the task's retry policy says, were this attempt to count as a failure. `None`: no attempt is left. */
+  readonly next: Option.Option<Duration.Duration>
+}): Outcome => {
+  const { ended } = facts
+  switch (ended._tag) {
+    case "Succeeded":
+      return Outcome.Succeeded({ result: Envelope.success(ended.value) })
+    case "Failed":
+      return retryOr(facts.next, Envelope.failure(ended.error), Outcome.Failed)
+    case "Died":
+      return retryOr(
+        isFinal(ended.reason) ? Option.none() : facts.next,
+        Envelope.taskError(ended.reason),
+        Outcome.Failed
+      )
+    case "Lost":
+      return proposeLost(facts, ended)
+    case "Interrupted": {
+      if (facts.stopped === "cancel") return Outcome.Cancelled({ confirmed: ended.confirmed })
+      if (facts.stopped === "timeout") {
+        const result = Envelope.taskError(new TaskError.TimedOut({ timeoutMillis: facts.timeoutMillis }))
+        return retryOr(facts.next, result, Outcome.TimedOut)
+      }
+      // A shutdown, or an interruption nobody here asked for: the task is not to blame.
+      return Outcome.Released()
+    }
+  }
+}
+
+const retryOr = (
+  next: Option.Option<Duration.Duration>,
+  result: string,
+  last: (args: { readonly result: string }) => Outcome
+): Outcome =>
+  Option.match(next, {
+    onNone: () => last({ result }),
+    onSome: (delay) => Outcome.Retry({ result, delay })
+  })
+
+const proposeLost = (
+  facts: { readonly losses: number; readonly atMostOnce: boolean },
+  ended: Extract<Ended, { readonly _tag: "Lost" }>
+): Outcome => {
+  if (facts.atMostOnce) {
+    return Outcome.Lost({ result: Envelope.taskError(ended.reason), counted: true, final: true })
+  }
+  if (ended.collateral) return Outcome.Lost({ result: Envelope.taskError(ended.reason), counted: false, final: false })
+  const losses = facts.losses + 1
+  if (losses < maxLosses) return Outcome.Lost({ result: Envelope.taskError(ended.reason), counted: true, final: false })
+  const quarantined = new TaskError.Quarantined({ losses, detail: TaskError.describe(ended.reason) })
+  return Outcome.Lost({ result: Envelope.taskError(quarantined), counted: true, final: true })
+}

@@ -1,0 +1,73 @@
+/**
+ * Where an attempt runs.
+ *
+ * A runner takes one attempt, runs it somewhere, and answers how it ended. It
+ * decides nothing about retries and never sees the broker. Three implementations:
+ * `InProcessRunner.layer` (parallel fibers), `InProcessRunner.layerSync` (one at a
+ * time) and `RayRunner` in `@effect-ray/ray`.
+ */
+import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
+import type * as Option from "effect/Option"
+import type { ExecutionId, Fence } from "./Broker.ts"
+import type { Ended } from "./Outcome.ts"
+import type * as Task from "./Task.ts"
+
+/**
+ * Where an attempt runs, for people: "cluster/gateway/host" names, the node and the process.
+ *
+ * @category models
+ */
+export interface Place {
+  readonly host: string
+  readonly node: string
+  readonly pid: number
+}
+
+/**
+ * The stored form of a place, `runner_ref` on the row.
+ *
+ * @category formatting
+ */
+export const formatPlace = (place: Place): string => `${place.host} on ${place.node} pid ${place.pid}`
+
+/**
+ * One attempt to run.
+ *
+ * @category models
+ */
+export interface Attempt {
+  readonly execution: ExecutionId
+  readonly fence: Fence
+  readonly task: Task.Any
+  readonly queue: string
+  /** From 1. */
+  readonly attempt: number
+  /** The payload's JSON text, as the task's Schema encoded it. */
+  readonly payload: string
+  readonly traceparent: Option.Option<string>
+  /** After losses: run it alone in its process, so that a further loss is its own. */
+  readonly suspect: boolean
+  /**
+   * Called at most once, when the handler is about to run: the timeout counts from here. May be left out
+   * for an attempt that ends at once; `ended` may then be called with the place only.
+   */
+  readonly onStart: (place: Place) => void
+}
+
+/** @category services */
+export class Runner extends Context.Service<Runner, {
+  /** For logs and spans: `in-process`, `sync` or `ray`. */
+  readonly name: string
+  /** Whether this runner can run the task. Supervisors claim only what their runner can run. */
+  readonly supports: (task: Task.Any) => boolean
+  /** The most attempts worth having in flight; infinite when the supervisor's concurrency is the only bound. */
+  readonly maxConcurrency: number
+  /**
+   * Runs the attempt to its end. Interrupting it stops the attempt: the runner confirms by ending with
+   * `Ended.Interrupted` (or by simply being interrupted, which counts as confirmed).
+   */
+  readonly run: (attempt: Attempt) => Effect.Effect<Ended>
+  /** The ends of these attempts are recorded: whatever kept them may forget them. */
+  readonly acknowledge: (attempts: ReadonlyArray<Pick<Attempt, "execution" | "fence">>) => Effect.Effect<void>
+}>()("@effect-ray/core/Runner") {}

@@ -1,0 +1,130 @@
+/**
+ * The fiber pool that moves executions: it claims, runs, renews, cancels and settles.
+ *
+ * Once claimed, an execution is moved by its supervisor alone. Interrupting `run`
+ * drains: nothing more is claimed, what is running may finish within `drain`, the
+ * rest is handed back uncounted. A supervisor whose lease lapses abandons what it
+ * runs, because others own it by then, and begins again under a new id.
+ */
+import * as SecureRandom from "effect/crypto/SecureRandom"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import type { Scope } from "effect/Scope"
+import * as Broker from "./Broker.ts"
+import type { BrokerError } from "./BrokerError.ts"
+import * as attempts from "./internal/attempts.ts"
+import * as loops from "./internal/loops.ts"
+import * as Shift from "./internal/shift.ts"
+import { Runner } from "./Runner.ts"
+import type { Worker } from "./Worker.ts"
+
+/** How long executions stay with a supervisor that says nothing. @category constants */
+export const defaultLease = Duration.seconds(30)
+
+/** How long running attempts may go on after an interruption. @category constants */
+export const defaultDrain = Duration.seconds(30)
+
+/** @category models */
+export interface Options {
+  readonly worker: Worker
+  /** Serve these queues only. Default: all queues of the worker's tasks. */
+  readonly queues?: ReadonlyArray<string>
+  /** The most attempts that run at once. */
+  readonly concurrency: number
+  /** Default 30 seconds. Another supervisor takes over this long after the last sign of life. */
+  readonly lease?: Duration.Input
+  /** How long running attempts may go on after an interruption. Default 30 seconds. */
+  readonly drain?: Duration.Input
+  /** Host and process, for people. */
+  readonly label?: string
+}
+
+/**
+ * Serves the worker's tasks until interrupted, then drains.
+ *
+ * Fails with `BrokerError` only before it has begun; afterwards it waits for a broker that is away.
+ *
+ * @category running
+ */
+export const run = (options: Options): Effect.Effect<never, BrokerError, Broker.Broker | Runner> =>
+  Effect.forever(Effect.scoped(Effect.gen(function*() {
+    const shift = yield* begin(options)
+    yield* Effect.forkScoped(loops.settleLoop(shift))
+    yield* Effect.forkScoped(loops.tickLoop(shift))
+    yield* Effect.forkScoped(attempts.watchDeadlines(shift))
+    yield* Effect.forkScoped(loops.listenLoop(shift))
+    yield* Effect.forkScoped(loops.claimLoop(shift))
+    // The last finalizer added is the first to run: the loops still work while the shift drains.
+    yield* Effect.addFinalizer(() => end(shift, options))
+    yield* Deferred.await(shift.lapsed)
+    attempts.abandonAll(shift)
+  })))
+
+const begin = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<
+  Shift.Shift,
+  BrokerError,
+  Broker.Broker | Runner | Scope
+> {
+  const broker = yield* Broker.Broker
+  const runner = yield* Runner
+  const served = options.worker.tasks.filter((task) =>
+    options.queues === undefined || options.queues.includes(task.options.queue)
+  )
+  const supported = served.filter((task) => runner.supports(task))
+  const id = SecureRandom.uuidV7Unsafe()
+  const shift = Shift.make({
+    id,
+    broker,
+    runner,
+    context: yield* Effect.context<never>(),
+    tasks: new Map(supported.map((task) => [task._tag, task])),
+    lanes: supported.map((task) => ({ queue: task.options.queue, task: task._tag })),
+    concurrency: Math.min(options.concurrency, runner.maxConcurrency),
+    lease: Duration.fromInputUnsafe(options.lease ?? defaultLease)
+  })
+  yield* broker.register({ supervisor: id, label: options.label ?? id, lanes: shift.lanes, lease: shift.lease })
+  for (const task of served) {
+    if (!runner.supports(task)) {
+      yield* Effect.logWarning(`${task._tag} is not served: the ${runner.name} runner cannot run ${task.runtime} tasks`)
+    }
+  }
+  yield* Effect.logInfo("supervisor started").pipe(Effect.annotateLogs({
+    supervisor: id,
+    runner: runner.name,
+    concurrency: shift.concurrency,
+    queues: [...new Set(shift.lanes.map((lane) => lane.queue))],
+    tasks: supported.map((task) => task._tag)
+  }))
+  return shift
+})
+
+/** Finishes what fits, hands back the rest, ends the lease. */
+const end = Effect.fnUntraced(function*(shift: Shift.Shift, options: Options) {
+  if (shift.phase === "lapsed") return yield* until(shift, () => shift.running === 0, Shift.stopGrace)
+  shift.phase = "draining"
+  attempts.releaseBacklog(shift)
+  if (shift.running > 0) yield* Effect.logInfo(`draining: ${shift.running} attempts are running`)
+  const drain = Duration.fromInputUnsafe(options.drain ?? defaultDrain)
+  yield* until(shift, () => shift.running === 0, drain)
+  for (const entry of shift.entries.values()) attempts.stop(shift, entry, "shutdown")
+  yield* until(shift, () => shift.entries.size === 0, Duration.sum(Shift.stopGrace, Duration.seconds(1)))
+  yield* Effect.ignore(shift.broker.unregister(shift.id), { log: "Warn" })
+  yield* Effect.logInfo("supervisor stopped").pipe(Effect.annotateLogs({ supervisor: shift.id }))
+})
+
+/**
+ * Waits until something holds, as long as the limit. In a fiber of its own: a finalizer cannot be interrupted, so
+ * a timeout inside it would wait for what it should end.
+ */
+const until = (shift: Shift.Shift, holds: () => boolean, limit: Duration.Duration): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    const wait = Effect.gen(function*() {
+      while (!holds()) {
+        shift.progressed.closeUnsafe()
+        yield* shift.progressed.await
+      }
+    })
+    return Effect.asVoid(Fiber.await(Effect.runForkWith(shift.context)(Effect.timeoutOption(wait, limit))))
+  })

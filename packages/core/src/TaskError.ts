@@ -1,0 +1,185 @@
+/**
+ * Why an execution did not end with the task's own success or error.
+ *
+ * A caller that awaits an execution sees either the error its task declared or one
+ * `TaskError`, whose `reason` says what happened to the attempt or the execution.
+ * Reasons are data: they travel through the row, the gateway and both languages.
+ */
+import * as Schema from "effect/Schema"
+
+/**
+ * The last counted attempt ran longer than the task's `timeout`.
+ *
+ * @category reasons
+ */
+export class TimedOut extends Schema.TaggedError<TimedOut>("@effect-ray/core/TimedOut")("TimedOut", {
+  /** The limit that passed, in milliseconds. */
+  timeoutMillis: Schema.Number
+}) {}
+
+/**
+ * Somebody cancelled the execution. `confirmed` is false when nobody could tell whether the running attempt stopped.
+ *
+ * @category reasons
+ */
+export class Cancelled extends Schema.TaggedError<Cancelled>("@effect-ray/core/Cancelled")("Cancelled", {
+  confirmed: Schema.Boolean
+}) {}
+
+/**
+ * The execution was not started before its `startBy`.
+ *
+ * @category reasons
+ */
+export class Expired extends Schema.TaggedError<Expired>("@effect-ray/core/Expired")("Expired", {}) {}
+
+/**
+ * The process that ran the attempt is gone: a host, a gateway or a worker died.
+ *
+ * @category reasons
+ */
+export class Lost extends Schema.TaggedError<Lost>("@effect-ray/core/Lost")("Lost", {
+  detail: Schema.String
+}) {}
+
+/**
+ * The execution is set aside: its attempts took their workers down `losses` times.
+ *
+ * @category reasons
+ */
+export class Quarantined extends Schema.TaggedError<Quarantined>("@effect-ray/core/Quarantined")("Quarantined", {
+  losses: Schema.Int,
+  detail: Schema.String
+}) {}
+
+/**
+ * The attempt ran out of memory, or was killed in a way that suggests it.
+ *
+ * @category reasons
+ */
+export class OutOfMemory extends Schema.TaggedError<OutOfMemory>("@effect-ray/core/OutOfMemory")("OutOfMemory", {
+  detail: Schema.String
+}) {}
+
+/**
+ * The handler died with something its task did not declare.
+ *
+ * @category reasons
+ */
+export class Defect extends Schema.TaggedError<Defect>("@effect-ray/core/Defect")("Defect", {
+  name: Schema.String,
+  detail: Schema.String,
+  stack: Schema.optionalKey(Schema.String)
+}) {}
+
+/**
+ * A Python handler raised an exception that its task did not declare.
+ *
+ * @category reasons
+ */
+export class PythonError extends Schema.TaggedError<PythonError>("@effect-ray/core/PythonError")("PythonError", {
+  type: Schema.String,
+  detail: Schema.String,
+  traceback: Schema.String
+}) {}
+
+/**
+ * The encoded result is larger than the worker's limit.
+ *
+ * @category reasons
+ */
+export class ResultTooLarge extends Schema.TaggedError<ResultTooLarge>("@effect-ray/core/ResultTooLarge")(
+  "ResultTooLarge",
+  { bytes: Schema.Int, maxBytes: Schema.Int }
+) {}
+
+/**
+ * A stored payload, result or error does not fit the task's Schema.
+ *
+ * @category reasons
+ */
+export class Undecodable extends Schema.TaggedError<Undecodable>("@effect-ray/core/Undecodable")("Undecodable", {
+  what: Schema.Literals(["payload", "result", "error"]),
+  detail: Schema.String
+}) {}
+
+/**
+ * No node of the cluster can ever satisfy the task's placement.
+ *
+ * @category reasons
+ */
+export class Unschedulable extends Schema.TaggedError<Unschedulable>("@effect-ray/core/Unschedulable")(
+  "Unschedulable",
+  { detail: Schema.String }
+) {}
+
+/**
+ * Every reason a `TaskError` can carry.
+ *
+ * @category schemas
+ */
+export const Reason = Schema.Union([
+  TimedOut,
+  Cancelled,
+  Expired,
+  Lost,
+  Quarantined,
+  OutOfMemory,
+  Defect,
+  PythonError,
+  ResultTooLarge,
+  Undecodable,
+  Unschedulable
+])
+
+/** @category models */
+export type Reason = typeof Reason.Type
+
+/**
+ * One sentence about a reason, for logs and messages.
+ *
+ * @category formatting
+ */
+export const describe = (reason: Reason): string => {
+  switch (reason._tag) {
+    case "TimedOut":
+      return `the attempt ran longer than ${reason.timeoutMillis} ms`
+    case "Cancelled":
+      return reason.confirmed ? "cancelled" : "cancelled, but nobody confirmed that the attempt stopped"
+    case "Expired":
+      return "not started before its startBy"
+    case "Quarantined":
+      return `quarantined after ${reason.losses} lost attempts: ${reason.detail}`
+    case "Lost":
+      return `the attempt was lost: ${reason.detail}`
+    case "OutOfMemory":
+      return `out of memory: ${reason.detail}`
+    case "Defect":
+      return `${reason.name}: ${reason.detail}`
+    case "PythonError":
+      return `${reason.type}: ${reason.detail}`
+    case "ResultTooLarge":
+      return `the result has ${reason.bytes} bytes, the limit is ${reason.maxBytes} (EFFECT_RAY_MAX_RESULT_BYTES)`
+    case "Undecodable":
+      return `the ${reason.what} does not fit the task's Schema: ${reason.detail}`
+    case "Unschedulable":
+      return `no node can run it: ${reason.detail}`
+  }
+}
+
+/**
+ * The failure of an execution that is not its task's declared error.
+ *
+ * Match on the reason with `Effect.catchReason("TaskError", "TimedOut", …)`.
+ *
+ * @category errors
+ */
+export class TaskError extends Schema.TaggedError<TaskError>("@effect-ray/core/TaskError")("TaskError", {
+  task: Schema.String,
+  executionId: Schema.String,
+  reason: Reason
+}) {
+  override get message() {
+    return `${this.task} (${this.executionId}): ${describe(this.reason)}`
+  }
+}

@@ -1,0 +1,64 @@
+/**
+ * What a worker serves: tasks, and the layer of their handlers.
+ *
+ * A worker module exports one as default; `effect-ray worker MODULE` runs it. A
+ * supervisor reads `tasks` without building `handlers`, so it loads no model and
+ * opens no connection that only hosts need.
+ */
+import type * as Layer from "effect/Layer"
+import type * as Task from "./Task.ts"
+
+const TypeId = "~@effect-ray/core/Worker"
+
+/** @category models */
+export interface Worker<out Tasks extends Task.Any = Task.Any> {
+  readonly [TypeId]: typeof TypeId
+  readonly tasks: ReadonlyArray<Tasks>
+  /** Built once in each handler thread. None when every task is Python's. */
+  readonly handlers: Layer.Layer<never, unknown> | undefined
+  /** The folder with the modules of the Python tasks, relative to the worker module. */
+  readonly python: string | undefined
+  /** Names of environment variables that hosts may see. */
+  readonly env: ReadonlyArray<string>
+}
+
+type Handlers<Tasks extends Task.Any, E> = [Task.HandlerOf<Tasks>] extends [never] ? { readonly handlers?: undefined }
+  : { readonly handlers: Layer.Layer<Task.HandlerOf<Tasks>, E> }
+
+/**
+ * Makes a worker. A task without a handler, or a handler with a service nobody provides, is a compile error.
+ *
+ * @category constructors
+ */
+export const make = <const Tasks extends ReadonlyArray<Task.Any>, E = never>(
+  options: {
+    readonly tasks: Tasks
+    /** The folder with the modules of the Python tasks, relative to the worker module. */
+    readonly python?: string
+    /** Names of environment variables that hosts may see; they see no others. */
+    readonly env?: ReadonlyArray<string>
+  } & Handlers<Tasks[number], E>
+): Worker<Tasks[number]> => {
+  const tags = new Set<string>()
+  for (const task of options.tasks) {
+    if (tags.has(task._tag)) {
+      throw new Error(`Worker.make: two tasks are named "${task._tag}"; a name belongs to one task`)
+    }
+    tags.add(task._tag)
+  }
+  return {
+    [TypeId]: TypeId,
+    tasks: options.tasks,
+    // The context of handlers is read by each task's own key, so the layer's output type has done its duty here.
+    handlers: options.handlers as Layer.Layer<never, unknown> | undefined,
+    python: options.python,
+    env: options.env ?? []
+  }
+}
+
+/**
+ * Whether a value is a worker. The CLI checks a module's default export by it.
+ *
+ * @category guards
+ */
+export const isWorker = (u: unknown): u is Worker => typeof u === "object" && u !== null && TypeId in u

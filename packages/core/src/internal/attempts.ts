@@ -1,0 +1,211 @@
+/** Running attempts: starting, stopping, and noticing how they end. */
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import type * as Broker from "../Broker.ts"
+import * as Envelope from "../Envelope.ts"
+import * as Handler from "../Handler.ts"
+import { Ended, Outcome, type Stopped, suspectLosses } from "../Outcome.ts"
+import { type Attempt, formatPlace } from "../Runner.ts"
+import { Undecodable } from "../TaskError.ts"
+import { decide } from "./decide.ts"
+import {
+  claimLimit,
+  deadlineResolution,
+  type Entry,
+  maxPrefetchAgeMillis,
+  noteEnd,
+  now,
+  type Shift,
+  stopGrace
+} from "./shift.ts"
+import { currentTraceparent, fromTraceparent } from "./trace.ts"
+
+/** Takes what was claimed into the shift's hands and starts what has a slot. */
+export const accept = (shift: Shift, claims: ReadonlyArray<Broker.Claimed>): void => {
+  for (const claimed of claims) {
+    const task = shift.tasks.get(claimed.task)
+    if (task === undefined) {
+      // Cannot happen by lanes; a hash collision or a hand-written row would bring it here.
+      const reason = new Undecodable({ what: "payload", detail: `this worker has no task named ${claimed.task}` })
+      settle(shift, claimed, Outcome.Failed({ result: Envelope.taskError(reason) }), Option.none())
+      continue
+    }
+    const entry: Entry = {
+      claimed,
+      task,
+      claimedAtMillis: now(shift),
+      phase: "waiting",
+      fiber: undefined,
+      place: undefined,
+      deadlineMillis: undefined,
+      stopped: undefined,
+      stopDeadlineMillis: undefined
+    }
+    shift.entries.set(claimed.id, entry)
+    shift.backlog.push(entry)
+  }
+  startWaiting(shift)
+}
+
+/** Starts waiting executions while there are slots. */
+const startWaiting = (shift: Shift): void => {
+  if (shift.phase !== "working") return
+  while (shift.backlog.length > 0 && shift.running < shift.concurrency && !shift.alone) {
+    const suspect = isSuspect(shift.backlog[0]!)
+    // A suspect waits until nobody else could go down with it.
+    if (suspect && shift.running > 0) return
+    const entry = shift.backlog.shift()!
+    shift.alone = suspect
+    start(shift, entry)
+  }
+}
+
+const isSuspect = (entry: Entry): boolean => entry.claimed.losses >= suspectLosses
+
+const start = (shift: Shift, entry: Entry): void => {
+  entry.phase = "running"
+  shift.running++
+  const fiber = Effect.runForkWith(shift.context)(traced(shift, entry))
+  entry.fiber = fiber
+  fiber.addObserver((exit) => onExit(shift, entry, exit))
+}
+
+const traced = (shift: Shift, entry: Entry): Effect.Effect<Ended> => {
+  const { claimed } = entry
+  const attempt: Attempt = {
+    execution: claimed.id,
+    fence: claimed.fence,
+    task: entry.task,
+    queue: claimed.queue,
+    attempt: claimed.attempt,
+    payload: claimed.payload,
+    traceparent: claimed.traceparent,
+    suspect: isSuspect(entry),
+    onStart: (place) => {
+      entry.place = place
+      entry.deadlineMillis ??= now(shift) + claimed.timeoutMillis
+    }
+  }
+  const parent = Option.flatMap(claimed.traceparent, fromTraceparent)
+  if (Option.isNone(parent)) return shift.runner.run(attempt)
+  return Effect.withSpan(
+    Effect.flatMap(currentTraceparent, (traceparent) => shift.runner.run({ ...attempt, traceparent })),
+    "Supervisor.attempt",
+    {
+      parent: parent.value,
+      kind: "consumer",
+      attributes: {
+        "effect_ray.task": claimed.task,
+        "effect_ray.queue": claimed.queue,
+        "effect_ray.execution": claimed.id,
+        "effect_ray.attempt": claimed.attempt,
+        "effect_ray.fence": claimed.fence,
+        "effect_ray.waited_ms": claimed.waitedMillis,
+        "effect_ray.runner": shift.runner.name
+      },
+      captureStackTrace: false
+    }
+  )
+}
+
+const onExit = (shift: Shift, entry: Entry, exit: Exit.Exit<Ended>): void => {
+  shift.running--
+  if (isSuspect(entry)) shift.alone = false
+  noteEnd(shift)
+  if (entry.phase === "settling") shift.abandoned--
+  else if (shift.phase !== "lapsed") conclude(shift, entry, endedOf(exit))
+  startWaiting(shift)
+  if (claimLimit(shift) > 0) shift.claimable.openUnsafe()
+  shift.progressed.openUnsafe()
+}
+
+const endedOf = (exit: Exit.Exit<Ended>): Ended => {
+  if (Exit.isSuccess(exit)) return exit.value
+  return Cause.hasInterruptsOnly(exit.cause)
+    ? Ended.Interrupted({ confirmed: true })
+    : Ended.Died({ reason: Handler.defect(exit.cause) })
+}
+
+/** Decides about an end and hands the outcome to the settler. */
+const conclude = (shift: Shift, entry: Entry, ended: Ended): void => {
+  entry.phase = "settling"
+  const place = Option.map(Option.fromUndefinedOr(entry.place), formatPlace)
+  const outcome = decide(shift, entry, ended)
+  if (!Effect.isEffect(outcome)) return settle(shift, entry.claimed, outcome, place)
+  Effect.runForkWith(shift.context)(
+    Effect.map(outcome, (outcome) => settle(shift, entry.claimed, outcome, place))
+  )
+}
+
+const settle = (
+  shift: Shift,
+  claimed: Broker.Claimed,
+  outcome: Outcome,
+  runnerRef: Option.Option<string>
+): void => {
+  shift.settlements.push({ id: claimed.id, fence: claimed.fence, outcome, runnerRef })
+  shift.settleable.openUnsafe()
+}
+
+/** Asks a running attempt to end. What it answers, or that it does not, becomes its outcome. */
+export const stop = (shift: Shift, entry: Entry, why: Stopped): void => {
+  if (entry.phase === "settling" || entry.stopped !== undefined) return
+  if (entry.phase === "waiting") return release(shift, entry, why)
+  entry.stopped = why
+  entry.stopDeadlineMillis = now(shift) + Duration.toMillis(stopGrace)
+  entry.fiber?.interruptUnsafe()
+}
+
+/** Gives back what never started. */
+const release = (shift: Shift, entry: Entry, why: Stopped): void => {
+  const index = shift.backlog.indexOf(entry)
+  if (index >= 0) shift.backlog.splice(index, 1)
+  entry.phase = "settling"
+  settle(
+    shift,
+    entry.claimed,
+    why === "cancel" ? Outcome.Cancelled({ confirmed: true }) : Outcome.Released(),
+    Option.none()
+  )
+}
+
+/** Gives back everything that waits for a slot. */
+export const releaseBacklog = (shift: Shift): void => {
+  for (const entry of [...shift.backlog]) release(shift, entry, "shutdown")
+}
+
+/** Interrupts everything without a word to the broker: its executions have other owners. */
+export const abandonAll = (shift: Shift): void => {
+  shift.phase = "lapsed"
+  shift.backlog.length = 0
+  shift.settlements.length = 0
+  for (const entry of shift.entries.values()) entry.fiber?.interruptUnsafe()
+}
+
+/** Ends attempts that are over their time, and settles those that would not end. */
+export const watchDeadlines = (shift: Shift): Effect.Effect<never> =>
+  Effect.forever(Effect.andThen(Effect.sleep(deadlineResolution), Effect.sync(() => checkDeadlines(shift))))
+
+const checkDeadlines = (shift: Shift): void => {
+  const time = now(shift)
+  for (const entry of shift.entries.values()) {
+    if (entry.phase === "running") checkRunning(shift, entry, time)
+    else if (entry.phase === "waiting" && time - entry.claimedAtMillis > maxPrefetchAgeMillis && !shift.alone) {
+      if (shift.running >= shift.concurrency) release(shift, entry, "shutdown")
+    }
+  }
+}
+
+const checkRunning = (shift: Shift, entry: Entry, time: number): void => {
+  if (entry.stopDeadlineMillis !== undefined) {
+    if (time < entry.stopDeadlineMillis) return
+    // It would not stop: the row must not wait for it, but its slot stays taken.
+    shift.abandoned++
+    conclude(shift, entry, Ended.Interrupted({ confirmed: false }))
+  } else if (entry.deadlineMillis !== undefined && time >= entry.deadlineMillis) {
+    stop(shift, entry, "timeout")
+  }
+}

@@ -1,0 +1,97 @@
+/** From how an attempt ended to its outcome: `Outcome.propose`, with the retry policy's answer when it needs one. */
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import type * as Broker from "../Broker.ts"
+import * as Envelope from "../Envelope.ts"
+import { Ended, Outcome, propose } from "../Outcome.ts"
+import * as Retry from "../Retry.ts"
+import * as TaskError from "../TaskError.ts"
+import { type Entry, now, type Shift } from "./shift.ts"
+
+/** Succeeded attempts are decided at once; failed ones need an effect, because the policy reads the recorded attempts. */
+export const decide = (shift: Shift, entry: Entry, ended: Ended): Outcome | Effect.Effect<Outcome> => {
+  const conclude = (next: Option.Option<Duration.Duration>) =>
+    propose({
+      ended,
+      stopped: entry.stopped,
+      losses: entry.claimed.losses,
+      atMostOnce: entry.claimed.atMostOnce,
+      timeoutMillis: entry.claimed.timeoutMillis,
+      next
+    })
+  const failed = failureOf(entry, ended)
+  if (failed === undefined) return conclude(Option.none())
+  return Effect.gen(function*() {
+    const error = yield* failed
+    const next = yield* nextDelay(shift, entry, error)
+    const outcome = conclude(next)
+    yield* Effect.logDebug("attempt failed").pipe(Effect.annotateLogs({
+      task: entry.claimed.task,
+      execution: entry.claimed.id,
+      attempt: entry.claimed.attempt,
+      outcome: outcome._tag,
+      error: Option.match(error, { onNone: () => "undecodable", onSome: String })
+    }))
+    return outcome
+  })
+}
+
+/** The error the retry policy sees; undefined when the end is not a failure that counts. */
+const failureOf = (entry: Entry, ended: Ended): Effect.Effect<Option.Option<unknown>> | undefined => {
+  const { claimed, task } = entry
+  const wrap = (reason: TaskError.Reason) =>
+    Effect.succeed(Option.some(new TaskError.TaskError({ task: claimed.task, executionId: claimed.id, reason })))
+  if (ended._tag === "Failed") {
+    const decode = Schema.decodeUnknownEffect(Schema.fromJsonString(Schema.toCodecJson(task.errorSchema)))
+    return Effect.option(decode(ended.error))
+  }
+  if (ended._tag === "Died") return wrap(ended.reason)
+  if (ended._tag === "Interrupted" && entry.stopped === "timeout") {
+    return wrap(new TaskError.TimedOut({ timeoutMillis: claimed.timeoutMillis }))
+  }
+  return undefined
+}
+
+const nextDelay = Effect.fnUntraced(function*(shift: Shift, entry: Entry, error: Option.Option<unknown>) {
+  const { claimed, task } = entry
+  const past = claimed.attempt > 1 ? yield* recorded(shift, entry) : []
+  return yield* Retry.nextDelay({
+    policy: task.options.retry,
+    executionId: claimed.id,
+    attempt: claimed.attempt,
+    maxAttempts: claimed.maxAttempts,
+    failures: [...past, { endedAtMillis: now(shift), error }]
+  })
+})
+
+/** Past failures that counted. If they cannot be read now, the backoff starts again rather than the retry being lost. */
+const recorded = (shift: Shift, entry: Entry): Effect.Effect<ReadonlyArray<Retry.Failure>> =>
+  shift.broker.attempts(entry.claimed.id).pipe(
+    Effect.map((attempts) => attempts.filter((attempt) => attempt.outcome === "retry")),
+    Effect.flatMap(Effect.forEach((attempt) => asFailure(entry, attempt))),
+    Effect.catch((error) =>
+      Effect.as(Effect.logWarning("cannot read past attempts; the backoff starts again", error), [])
+    )
+  )
+
+const asFailure = (entry: Entry, attempt: Broker.AttemptRecord): Effect.Effect<Retry.Failure> =>
+  Effect.map(
+    Option.match(attempt.result, {
+      onNone: () => Effect.succeedNone,
+      onSome: (envelope) =>
+        Effect.map(
+          Envelope.decode({
+            task: entry.claimed.task,
+            executionId: entry.claimed.id,
+            successSchema: Schema.Unknown,
+            errorSchema: entry.task.errorSchema,
+            envelope
+          }),
+          Exit.findErrorOption
+        )
+    }),
+    (error) => ({ endedAtMillis: attempt.endedAt.epochMilliseconds, error })
+  )

@@ -1,0 +1,166 @@
+/** The loops of a shift: claim, settle, tick, and listen. Each survives a broker that does not answer. */
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Queue from "effect/Queue"
+import * as Schedule from "effect/Schedule"
+import type * as Broker from "../Broker.ts"
+import type { BrokerError } from "../BrokerError.ts"
+import { accept, stop } from "./attempts.ts"
+import { claimLimit, now, type Shift } from "./shift.ts"
+
+/** The longest time between two ticks. The idle budget of a worker is one query in this time. */
+export const maxTickInterval = Duration.seconds(5)
+
+/** The shortest time between two ticks that were asked for. */
+export const minTickInterval = Duration.millis(200)
+
+/** The most settlements in one statement. */
+export const maxSettle = 1_000
+
+/** How long to wait before the broker is asked again: at once, then slower, never long. */
+const backoff = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("1 second")]).pipe(Schedule.jittered)
+
+/** Says so once per outage and tries until the broker answers. */
+export const persistently = <A, R>(
+  operation: string,
+  effect: Effect.Effect<A, BrokerError, R>
+): Effect.Effect<A, never, R> =>
+  Effect.suspend(() => {
+    let told = false
+    const tell = (error: BrokerError) =>
+      Effect.suspend(() => {
+        if (told) return Effect.void
+        told = true
+        return Effect.logWarning(`${operation}: the broker does not answer, trying again`, error.message)
+      })
+    return effect.pipe(
+      Effect.tapError(tell),
+      Effect.retry(backoff),
+      Effect.tap(() => told ? Effect.logInfo(`${operation}: the broker answers again`) : Effect.void),
+      Effect.orDie
+    )
+  })
+
+/** Claims whenever there is room and something may be due. */
+export const claimLoop = (shift: Shift): Effect.Effect<never> =>
+  Effect.forever(Effect.suspend(() => {
+    shift.claimable.closeUnsafe()
+    const limit = claimLimit(shift)
+    if (limit === 0) return untilClaimable(shift)
+    return Effect.flatMap(claim(shift, limit), (claimed) => {
+      accept(shift, claimed)
+      if (claimed.length > 0) return Effect.void
+      // The lanes are empty now. When is the next one due? A tick knows.
+      shift.tickable.openUnsafe()
+      return untilClaimable(shift)
+    })
+  }))
+
+const claim = (shift: Shift, limit: number) =>
+  persistently("claim", shift.broker.claim({ supervisor: shift.id, lanes: shift.lanes, limit }))
+
+const untilClaimable = (shift: Shift): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    const delay = shift.nextDueMillis - now(shift)
+    if (!Number.isFinite(delay)) return shift.claimable.await
+    return Effect.race(shift.claimable.await, Effect.sleep(Math.max(0, delay))).pipe(
+      Effect.andThen(Effect.sync(() => {
+        if (shift.nextDueMillis <= now(shift)) shift.nextDueMillis = Number.POSITIVE_INFINITY
+      }))
+    )
+  })
+
+/** Settles what has ended, as many as there are in one statement. */
+export const settleLoop = (shift: Shift): Effect.Effect<never> =>
+  Effect.forever(Effect.suspend(() => {
+    if (shift.settlements.length === 0) {
+      shift.settleable.closeUnsafe()
+      return shift.settleable.await
+    }
+    const batch = shift.settlements.splice(0, maxSettle)
+    return Effect.flatMap(
+      persistently("settle", shift.broker.settle(shift.id, batch)),
+      (answers) => recorded(shift, batch, answers)
+    )
+  }))
+
+const recorded = (
+  shift: Shift,
+  batch: ReadonlyArray<Broker.Settlement>,
+  answers: ReadonlyArray<Broker.Settled>
+): Effect.Effect<void> => {
+  const acknowledged: Array<{ readonly execution: string; readonly fence: number }> = []
+  let lost = 0
+  batch.forEach((settlement, index) => {
+    shift.entries.delete(settlement.id)
+    acknowledged.push({ execution: settlement.id, fence: settlement.fence })
+    if (answers[index] === "LeaseLost") lost++
+    if (settlement.outcome._tag === "Retry") dueAfter(shift, settlement.outcome.delay)
+    if (settlement.outcome._tag === "Lost" || settlement.outcome._tag === "Released") dueAfter(shift, Duration.zero)
+  })
+  shift.progressed.openUnsafe()
+  if (claimLimit(shift) > 0) shift.claimable.openUnsafe()
+  const tellLost = lost === 0
+    ? Effect.void
+    : Effect.logWarning(`${lost} settlements came too late: their executions have moved on`)
+  return Effect.andThen(tellLost, shift.runner.acknowledge(acknowledged))
+}
+
+/** Something of these lanes will be due after this long. */
+const dueAfter = (shift: Shift, delay: Duration.Duration): void => {
+  const due = now(shift) + Duration.toMillis(delay)
+  if (due >= shift.nextDueMillis) return
+  shift.nextDueMillis = due
+  shift.claimable.openUnsafe()
+}
+
+/** Keeps the lease, and hears what a tick tells. Ends the shift when the lease has lapsed. */
+export const tickLoop = (shift: Shift): Effect.Effect<void> => {
+  const interval = Duration.min(maxTickInterval, Duration.millis(Duration.toMillis(shift.lease) / 3))
+  const wait = Effect.andThen(
+    Effect.sleep(Duration.min(minTickInterval, interval)),
+    Effect.race(shift.tickable.await, Effect.sleep(interval))
+  )
+  const tick = Effect.suspend(() => {
+    shift.tickable.closeUnsafe()
+    return persistently("tick", shift.broker.tick({ supervisor: shift.id, lanes: shift.lanes, lease: shift.lease }))
+  })
+  return Effect.gen(function*() {
+    while (true) {
+      const answer = yield* tick
+      if (!answer.alive) {
+        yield* Effect.logWarning("the lease has lapsed: running attempts are abandoned, a new shift begins")
+        return yield* Effect.asVoid(Deferred.succeed(shift.lapsed, undefined))
+      }
+      hear(shift, answer)
+      yield* wait
+    }
+  })
+}
+
+const hear = (shift: Shift, tick: Broker.Tick): void => {
+  for (const id of tick.cancelling) cancel(shift, id)
+  if (Option.isSome(tick.nextDue)) dueAfter(shift, tick.nextDue.value)
+}
+
+const cancel = (shift: Shift, id: Broker.ExecutionId): void => {
+  const entry = shift.entries.get(id)
+  if (entry !== undefined) stop(shift, entry, "cancel")
+}
+
+/** Turns wake-ups into claims, cancellations and ticks. */
+export const listenLoop = (shift: Shift): Effect.Effect<never> => {
+  const queues = [...new Set(shift.lanes.map((lane) => lane.queue))]
+  const listen = Effect.scoped(Effect.gen(function*() {
+    const wakeups = yield* persistently("listen", shift.broker.wakeups(queues))
+    while (true) {
+      const wakeup = yield* Queue.take(wakeups)
+      if (wakeup._tag === "Cancelling") cancel(shift, wakeup.id)
+      else shift.claimable.openUnsafe()
+      if (wakeup._tag === "Resync") shift.tickable.openUnsafe()
+    }
+  }))
+  return Effect.forever(listen)
+}

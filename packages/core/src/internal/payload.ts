@@ -1,0 +1,62 @@
+/** The way of a payload from the caller's value to the stored text. */
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import * as SchemaIssue from "effect/SchemaIssue"
+import { BrokerError, InvalidPayload, PayloadTooLarge } from "../BrokerError.ts"
+import * as Limits from "../Limits.ts"
+import type * as Task from "../Task.ts"
+import { hasUnstorableEscape, utf8Bytes } from "./text.ts"
+
+interface Codec {
+  readonly make: (input: unknown) => Effect.Effect<unknown, { readonly message: string }>
+  readonly encode: (value: unknown) => Effect.Effect<string, { readonly message: string }, any>
+}
+
+const formatIssue = SchemaIssue.makeFormatterDefault()
+
+// Compiling a Schema's encoder costs far more than using it.
+const codecs = new WeakMap<object, Codec>()
+
+const codecOf = (task: Task.Any): Codec => {
+  const known = codecs.get(task)
+  if (known !== undefined) return known
+  const codec: Codec = {
+    make: (input) =>
+      Effect.mapError(task.payloadSchema.makeEffect(input as never), (issue) => ({ message: formatIssue(issue) })),
+    encode: Schema.encodeUnknownEffect(Schema.fromJsonString(Schema.toCodecJson(task.payloadSchema))) as Codec["encode"]
+  }
+  codecs.set(task, codec)
+  return codec
+}
+
+/** Checks, encodes and bounds a payload. Whatever is wrong with it is told before anything is written. */
+export const encodePayload = Effect.fnUntraced(function*<T extends Task.Any>(
+  task: T,
+  input: unknown
+): Effect.fn.Return<
+  { readonly text: string; readonly value: unknown },
+  BrokerError,
+  T["payloadSchema"]["EncodingServices"]
+> {
+  const invalid = (detail: string) => new BrokerError({ reason: new InvalidPayload({ task: task._tag, detail }) })
+  const codec = codecOf(task)
+  const value = yield* Effect.mapError(codec.make(input), (issue) => invalid(issue.message))
+  const text = yield* Effect.mapError(codec.encode(value), (issue) => invalid(issue.message))
+  if (hasUnstorableEscape(text)) {
+    return yield* invalid(
+      "the payload holds a NUL character or half a surrogate pair; remove it, or send the bytes as base64"
+    )
+  }
+  const maxBytes = yield* Limits.MaxPayloadBytes
+  const bytes = utf8Bytes(text, maxBytes)
+  if (bytes > maxBytes) {
+    return yield* new BrokerError({ reason: new PayloadTooLarge({ task: task._tag, bytes, maxBytes }) })
+  }
+  const warnBytes = yield* Limits.WarnPayloadBytes
+  if (bytes > warnBytes) {
+    yield* Effect.logWarning("a large payload: consider storing it elsewhere and enqueueing a reference").pipe(
+      Effect.annotateLogs({ task: task._tag, bytes, warnBytes })
+    )
+  }
+  return { text, value }
+})

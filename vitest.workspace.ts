@@ -1,0 +1,37 @@
+import type { TestProjectInlineConfiguration } from "vitest/config"
+
+const conditions = ["@effect-ray/source", "module", "node", "development|production"]
+
+/**
+ * Every package and example is a project of its own. Postgres and Ray are started for real, so files run at most two at
+ * a time, and those that start a Ray one at a time: a machine with two cores must be able to carry them.
+ */
+const project = (
+  name: string,
+  root: string,
+  options: { readonly group: number; readonly workers: number }
+): TestProjectInlineConfiguration => ({
+  root,
+  // Without the condition here the tests would run against `dist`, and nothing would say so. Vitest hands the same
+  // conditions to its worker processes.
+  ssr: { resolve: { conditions } },
+  resolve: { conditions },
+  test: {
+    name,
+    include: ["test/**/*.test.ts"],
+    pool: "forks",
+    maxWorkers: options.workers,
+    sequence: { groupOrder: options.group },
+    testTimeout: 120_000,
+    hookTimeout: 180_000
+  }
+})
+
+export const projects: Array<TestProjectInlineConfiguration> = [
+  project("core", "packages/core", { group: 0, workers: 2 }),
+  project("postgres", "packages/postgres", { group: 1, workers: 2 }),
+  project("ray", "packages/ray", { group: 2, workers: 1 }),
+  project("effect-ray", "packages/effect-ray", { group: 3, workers: 1 }),
+  project("basics", "examples/basics", { group: 4, workers: 1 }),
+  project("demo", "examples/demo", { group: 5, workers: 1 })
+]

@@ -5,7 +5,7 @@
  * a restart of the worker does not begin the backoff again. Random is seeded by the
  * execution's id: the same history gives the same delay.
  */
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"

@@ -21,7 +21,7 @@ import {
   type Shift,
   stopGrace
 } from "./shift.ts"
-import { currentTraceparent, fromTraceparent } from "./trace.ts"
+import { fromTraceparent, toTraceparent } from "./trace.ts"
 
 /** Takes what was claimed into the shift's hands and starts what has a slot. */
 export const accept = (shift: Shift, claims: ReadonlyArray<Broker.Claimed>): void => {
@@ -40,6 +40,7 @@ export const accept = (shift: Shift, claims: ReadonlyArray<Broker.Claimed>): voi
       phase: "waiting",
       fiber: undefined,
       place: undefined,
+      span: undefined,
       deadlineMillis: undefined,
       stopped: undefined,
       stopDeadlineMillis: undefined
@@ -91,24 +92,36 @@ const traced = (shift: Shift, entry: Entry): Effect.Effect<Ended> => {
   }
   const parent = Option.flatMap(claimed.traceparent, fromTraceparent)
   if (Option.isNone(parent)) return shift.runner.run(attempt)
-  return Effect.withSpan(
-    Effect.flatMap(currentTraceparent, (traceparent) => shift.runner.run({ ...attempt, traceparent })),
-    "Supervisor.attempt",
-    {
-      parent: parent.value,
-      kind: "consumer",
-      attributes: {
-        "effect_ray.task": claimed.task,
-        "effect_ray.queue": claimed.queue,
-        "effect_ray.execution": claimed.id,
-        "effect_ray.attempt": claimed.attempt,
-        "effect_ray.fence": claimed.fence,
-        "effect_ray.waited_ms": claimed.waitedMillis,
-        "effect_ray.runner": shift.runner.name
-      },
-      captureStackTrace: false
+  const span = Effect.makeSpan("Supervisor.attempt", {
+    parent: parent.value,
+    kind: "consumer",
+    attributes: {
+      "effect_ray.task": claimed.task,
+      "effect_ray.queue": claimed.queue,
+      "effect_ray.execution": claimed.id,
+      "effect_ray.attempt": claimed.attempt,
+      "effect_ray.fence": claimed.fence,
+      "effect_ray.waited_ms": claimed.waitedMillis,
+      "effect_ray.runner": shift.runner.name
     }
-  )
+  })
+  return Effect.flatMap(span, (span) => {
+    // Ended when the outcome is recorded: the span reaches from the claim to the settlement.
+    entry.span = span
+    return Effect.withParentSpan(
+      shift.runner.run({ ...attempt, traceparent: Option.some(toTraceparent(span)) }),
+      span,
+      { captureStackTrace: false }
+    )
+  })
+}
+
+/** Ends an attempt's span with what was recorded. */
+export const endSpan = (shift: Shift, entry: Entry, recorded: string): void => {
+  if (entry.span === undefined) return
+  entry.span.attribute("effect_ray.outcome", recorded)
+  if (entry.place !== undefined) entry.span.attribute("effect_ray.place", formatPlace(entry.place))
+  entry.span.end(shift.clock.currentTimeNanosUnsafe(), Exit.void)
 }
 
 const onExit = (shift: Shift, entry: Entry, exit: Exit.Exit<Ended>): void => {
@@ -174,7 +187,7 @@ const release = (shift: Shift, entry: Entry, why: Stopped): void => {
 
 /** Gives back everything that waits for a slot. */
 export const releaseBacklog = (shift: Shift): void => {
-  for (const entry of [...shift.backlog]) release(shift, entry, "shutdown")
+  while (shift.backlog.length > 0) release(shift, shift.backlog[0]!, "shutdown")
 }
 
 /** Interrupts everything without a word to the broker: its executions have other owners. */
@@ -182,7 +195,10 @@ export const abandonAll = (shift: Shift): void => {
   shift.phase = "lapsed"
   shift.backlog.length = 0
   shift.settlements.length = 0
-  for (const entry of shift.entries.values()) entry.fiber?.interruptUnsafe()
+  for (const entry of shift.entries.values()) {
+    endSpan(shift, entry, "LeaseLost")
+    entry.fiber?.interruptUnsafe()
+  }
 }
 
 /** Ends attempts that are over their time, and settles those that would not end. */

@@ -7,7 +7,7 @@ import * as Queue from "effect/Queue"
 import * as Schedule from "effect/Schedule"
 import type * as Broker from "../Broker.ts"
 import type { BrokerError } from "../BrokerError.ts"
-import { accept, stop } from "./attempts.ts"
+import { accept, endSpan, stop } from "./attempts.ts"
 import { claimLimit, now, type Shift } from "./shift.ts"
 
 /** The longest time between two ticks. The idle budget of a worker is one query in this time. */
@@ -94,7 +94,11 @@ const recorded = (
   const acknowledged: Array<{ readonly execution: string; readonly fence: number }> = []
   let lost = 0
   batch.forEach((settlement, index) => {
-    shift.entries.delete(settlement.id)
+    const entry = shift.entries.get(settlement.id)
+    if (entry !== undefined) {
+      endSpan(shift, entry, answers[index] === "Settled" ? settlement.outcome._tag : "LeaseLost")
+      shift.entries.delete(settlement.id)
+    }
     acknowledged.push({ execution: settlement.id, fence: settlement.fence })
     if (answers[index] === "LeaseLost") lost++
     if (settlement.outcome._tag === "Retry") dueAfter(shift, settlement.outcome.delay)

@@ -11,6 +11,7 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import type * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
+import type { Span } from "effect/Tracer"
 import type * as Broker from "../Broker.ts"
 import type { Ended, Stopped } from "../Outcome.ts"
 import type { Place, Runner } from "../Runner.ts"
@@ -45,6 +46,7 @@ export interface Entry {
   phase: "waiting" | "running" | "settling"
   fiber: Fiber.Fiber<Ended> | undefined
   place: Place | undefined
+  span: Span | undefined
   /** None until the runner says that the handler started: waiting for a host is not the task's time. */
   deadlineMillis: number | undefined
   stopped: Stopped | undefined

@@ -1,0 +1,124 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Context, Effect, Fiber, Layer, Option, Schema } from "effect"
+import { Handler, Limits, Task } from "../src/index.ts"
+
+class Bad extends Schema.TaggedError<Bad>()("Bad", { at: Schema.Date }) {}
+
+class Greeting extends Context.Service<Greeting, { readonly word: string }>()("Greeting") {}
+
+class Greet extends Task.make("Greet", {
+  payload: { name: Schema.String, when: Schema.optionalKey(Schema.Date) },
+  success: Schema.Struct({ text: Schema.String, when: Schema.OptionFromNullOr(Schema.Date) }),
+  error: Bad
+}) {}
+
+const traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+const input = (text: string, parent?: string): Handler.Input => ({
+  executionId: "0190-a",
+  queue: "default",
+  attempt: 2,
+  payload: { text },
+  traceparent: Option.fromUndefinedOr(parent)
+})
+
+/** Runs one attempt through a handler, as every runner does. */
+const run = <R>(
+  layer: Layer.Layer<Handler.Handler<"Greet">, never, R>,
+  text: string,
+  parent?: string
+): Effect.Effect<unknown, never, R> =>
+  Effect.flatMap(Effect.service(Handler.key("Greet")), (handler) => handler.run(input(text, parent))).pipe(
+    Effect.provide(layer)
+  )
+
+describe("Handler", () => {
+  it.effect("decodes the payload, runs with its layer's services, and encodes the success", () =>
+    Effect.gen(function*() {
+      const layer = Greet.toLayer(({ name, when }) =>
+        Effect.map(Greeting, ({ word }) => ({ text: `${word} ${name}`, when: Option.fromUndefinedOr(when) }))
+      )
+      const services = Layer.succeed(Greeting, { word: "hello" })
+      const ended = yield* run(layer, "{\"name\":\"x\",\"when\":\"2020-01-01T00:00:00.000Z\"}").pipe(
+        Effect.provide(services)
+      )
+      assert.deepStrictEqual(ended, {
+        _tag: "Succeeded",
+        value: "{\"text\":\"hello x\",\"when\":\"2020-01-01T00:00:00.000Z\"}"
+      })
+    }))
+
+  it.effect("encodes a declared error by its Schema", () =>
+    Effect.gen(function*() {
+      const ended = yield* run(Greet.toLayer(() => Effect.fail(new Bad({ at: new Date(0) }))), "{\"name\":\"x\"}")
+      assert.deepStrictEqual(ended, {
+        _tag: "Failed",
+        error: "{\"_tag\":\"Bad\",\"at\":\"1970-01-01T00:00:00.000Z\"}"
+      })
+    }))
+
+  it.effect("calls what it cannot decode or encode undecodable", () =>
+    Effect.gen(function*() {
+      const layer = Greet.toLayer(() => Effect.succeed({ text: 1 as never, when: Option.none() }))
+      for (const text of ["{\"name\":1}", "{", "null", "{\"name\":\"x\"}"]) {
+        const ended = (yield* run(layer, text)) as { readonly reason: { readonly _tag: string; readonly what: string } }
+        assert.strictEqual(ended.reason._tag, "Undecodable", text)
+        assert.strictEqual(ended.reason.what, text === "{\"name\":\"x\"}" ? "result" : "payload")
+      }
+    }))
+
+  it.effect("refuses a result over the limit", () =>
+    Effect.gen(function*() {
+      const layer = Greet.toLayer(() => Effect.succeed({ text: "x".repeat(100), when: Option.none() }))
+      const ended = (yield* run(layer, "{\"name\":\"x\"}").pipe(Effect.provideService(Limits.MaxResultBytes, 50))) as {
+        readonly reason: { readonly _tag: string; readonly bytes: number }
+      }
+      assert.strictEqual(ended.reason._tag, "ResultTooLarge")
+      assert.isAbove(ended.reason.bytes, 100)
+    }))
+
+  it.effect("calls an interruption of its own making a defect, and passes on one from outside", () =>
+    Effect.gen(function*() {
+      const own = (yield* run(Greet.toLayer(() => Effect.interrupt), "{\"name\":\"x\"}")) as {
+        readonly _tag: string
+        readonly reason: { readonly detail: string }
+      }
+      assert.strictEqual(own._tag, "Died")
+      assert.include(own.reason.detail, "interrupted itself")
+      const fiber = yield* Effect.forkChild(run(Greet.toLayer(() => Effect.never), "{\"name\":\"x\"}"))
+      yield* Effect.yieldNow
+      yield* Fiber.interrupt(fiber)
+      assert.isTrue(fiber.pollUnsafe()?._tag === "Failure")
+    }))
+
+  it.effect("closes the attempt's scope before it ends, and tells the handler which attempt it serves", () =>
+    Effect.gen(function*() {
+      const seen: Array<string> = []
+      const layer = Greet.toLayer(() =>
+        Effect.gen(function*() {
+          yield* Effect.addFinalizer(() => Effect.sync(() => seen.push("closed")))
+          const attempt = yield* Handler.Attempt
+          seen.push(`${attempt.executionId} ${attempt.task} ${attempt.attempt}`)
+          return { text: "", when: Option.none() }
+        })
+      )
+      yield* run(layer, "{\"name\":\"x\"}")
+      assert.deepStrictEqual(seen, ["0190-a Greet 2", "closed"])
+    }))
+
+  it.effect("continues the trace it is given; rubbish is no parent and no error", () =>
+    Effect.gen(function*() {
+      const layer = Greet.toLayer(() =>
+        Effect.map(Effect.option(Effect.currentSpan), (span) => ({
+          text: Option.match(span, { onNone: () => "none", onSome: (span) => span.traceId }),
+          when: Option.none()
+        }))
+      )
+      const inTrace = (yield* run(layer, "{\"name\":\"x\"}", traceparent)) as { readonly value: string }
+      assert.include(inTrace.value, "0af7651916cd43dd8448eb211c80319c")
+      for (const rubbish of ["", "00-xyz", "'; DROP TABLE x", `${traceparent}-more`]) {
+        const ended = (yield* run(layer, "{\"name\":\"x\"}", rubbish)) as { readonly value: string }
+        assert.include(ended.value, "none", rubbish)
+      }
+    }))
+})

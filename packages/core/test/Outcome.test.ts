@@ -1,0 +1,81 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Duration, Option } from "effect"
+import { Envelope, Outcome, TaskError } from "../src/index.ts"
+
+const { Ended, Outcome: O, propose } = Outcome
+
+const facts = {
+  stopped: undefined,
+  losses: 0,
+  atMostOnce: false,
+  timeoutMillis: 1_000,
+  next: Option.some(Duration.seconds(2))
+} as const
+
+const lost = new TaskError.Lost({ detail: "host died: exit 137" })
+
+describe("Outcome.propose", () => {
+  it("records a success, whatever was asked of the attempt meanwhile", () => {
+    for (const stopped of [undefined, "timeout", "cancel", "shutdown"] as const) {
+      assert.deepStrictEqual(
+        propose({ ...facts, ended: Ended.Succeeded({ value: "42" }), stopped }),
+        O.Succeeded({ result: "{\"_tag\":\"Success\",\"value\":42}" })
+      )
+    }
+  })
+
+  it("retries a declared error while the policy has a delay, then fails with it", () => {
+    const ended = Ended.Failed({ error: "{\"_tag\":\"OutOfInk\"}" })
+    const result = Envelope.failure("{\"_tag\":\"OutOfInk\"}")
+    assert.deepStrictEqual(propose({ ...facts, ended }), O.Retry({ result, delay: Duration.seconds(2) }))
+    assert.deepStrictEqual(propose({ ...facts, ended, next: Option.none() }), O.Failed({ result }))
+  })
+
+  it("does not retry what no retry can cure", () => {
+    const final: ReadonlyArray<TaskError.Reason> = [
+      new TaskError.Undecodable({ what: "payload", detail: "not an object" }),
+      new TaskError.ResultTooLarge({ bytes: 9, maxBytes: 8 }),
+      new TaskError.Unschedulable({ detail: "no node has a GPU" })
+    ]
+    for (const reason of final) {
+      assert.strictEqual(propose({ ...facts, ended: Ended.Died({ reason }) })._tag, "Failed")
+    }
+    const defect = new TaskError.Defect({ name: "Error", detail: "boom" })
+    assert.strictEqual(propose({ ...facts, ended: Ended.Died({ reason: defect }) })._tag, "Retry")
+  })
+
+  it("tells the four ways of being interrupted apart", () => {
+    const ended = Ended.Interrupted({ confirmed: true })
+    assert.strictEqual(propose({ ...facts, ended, stopped: "timeout" })._tag, "Retry")
+    assert.strictEqual(propose({ ...facts, ended, stopped: "timeout", next: Option.none() })._tag, "TimedOut")
+    assert.deepStrictEqual(propose({ ...facts, ended, stopped: "cancel" }), O.Cancelled({ confirmed: true }))
+    assert.deepStrictEqual(propose({ ...facts, ended, stopped: "shutdown" }), O.Released())
+    assert.deepStrictEqual(propose({ ...facts, ended }), O.Released())
+  })
+
+  it("counts a loss but no attempt, and quarantines the third", () => {
+    const ended = Ended.Lost({ reason: lost, collateral: false })
+    for (const losses of [0, 1]) {
+      const outcome = propose({ ...facts, ended, losses })
+      assert.deepStrictEqual(outcome, O.Lost({ result: Envelope.taskError(lost), counted: true, final: false }))
+    }
+    const third = propose({ ...facts, ended, losses: 2 })
+    assert(third._tag === "Lost")
+    assert.isTrue(third.final)
+    assert.include(third.result, "Quarantined")
+  })
+
+  it("does not hold a collateral loss against the execution", () => {
+    const ended = Ended.Lost({ reason: lost, collateral: true })
+    const outcome = propose({ ...facts, ended, losses: 2 })
+    assert.deepStrictEqual(outcome, O.Lost({ result: Envelope.taskError(lost), counted: false, final: false }))
+  })
+
+  it("never repeats a task declared at-most-once", () => {
+    for (const collateral of [true, false]) {
+      const outcome = propose({ ...facts, ended: Ended.Lost({ reason: lost, collateral }), atMostOnce: true })
+      assert(outcome._tag === "Lost")
+      assert.isTrue(outcome.final)
+    }
+  })
+})

@@ -1,0 +1,348 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Deferred, Duration, Effect, Exit, Fiber, Latch, Layer, Option, Ref, Schedule, Schema, Tracer } from "effect"
+import { TestClock } from "effect/testing"
+import {
+  Broker,
+  BrokerError,
+  InProcessRunner,
+  MemoryBroker,
+  type Runner,
+  Supervisor,
+  Task,
+  TaskError,
+  Worker
+} from "../src/index.ts"
+
+class Broken extends Schema.TaggedError<Broken>()("Broken", { what: Schema.String }) {}
+
+class Double extends Task.make("Double", { payload: { n: Schema.Int }, success: Schema.Int }) {}
+class Fail extends Task.make("Fail", {
+  payload: { final: Schema.Boolean },
+  error: Broken,
+  retry: {
+    attempts: 3,
+    schedule: Schedule.spaced("10 seconds"),
+    while: (e) => !(e._tag === "Broken" && e.what === "final")
+  }
+}) {}
+class Die extends Task.make("Die", { retry: { attempts: 1 } }) {}
+class Sleep
+  extends Task.make("Sleep", { payload: { millis: Schema.Int }, timeout: "1 minute", retry: { attempts: 1 } })
+{}
+class Stubborn extends Task.make("Stubborn", { timeout: "1 second", retry: { attempts: 1 } }) {}
+
+interface Seen {
+  readonly running: Ref.Ref<number>
+  readonly most: Ref.Ref<number>
+  readonly interrupted: Ref.Ref<number>
+  readonly release: Deferred.Deferred<void>
+}
+
+const makeSeen = Effect.all({
+  running: Ref.make(0),
+  most: Ref.make(0),
+  interrupted: Ref.make(0),
+  release: Deferred.make<void>()
+})
+
+const workerOf = (seen: Seen) =>
+  Worker.make({
+    tasks: [Double, Fail, Die, Sleep, Stubborn],
+    handlers: Layer.mergeAll(
+      Double.toLayer(({ n }) => Effect.succeed(2 * n)),
+      Fail.toLayer(({ final }) => Effect.fail(new Broken({ what: final ? "final" : "again" }))),
+      Die.toLayer(() => Effect.die(new TypeError("boom\u0000"))),
+      Sleep.toLayer(({ millis }) =>
+        Effect.gen(function*() {
+          const running = yield* Ref.updateAndGet(seen.running, (n) => n + 1)
+          yield* Ref.update(seen.most, (most) => Math.max(most, running))
+          yield* Effect.sleep(millis)
+        }).pipe(
+          Effect.onInterrupt(() => Ref.update(seen.interrupted, (n) => n + 1)),
+          Effect.ensuring(Ref.update(seen.running, (n) => n - 1))
+        )
+      ),
+      Stubborn.toLayer(() => Effect.uninterruptible(Deferred.await(seen.release)))
+    )
+  })
+
+/** Runs the body beside a supervisor over the memory broker, and drains it afterwards. */
+const serve = <A, E>(
+  body: (seen: Seen) => Effect.Effect<A, E, Broker.Broker | Runner.Runner>,
+  options: { readonly concurrency?: number; readonly sync?: boolean } = {}
+) =>
+  Effect.gen(function*() {
+    const seen = yield* makeSeen
+    const worker = workerOf(seen)
+    const runner = options.sync === true ? InProcessRunner.layerSync(worker) : InProcessRunner.layer(worker)
+    return yield* Effect.gen(function*() {
+      const supervisor = yield* Effect.forkChild(
+        Supervisor.run({ worker, concurrency: options.concurrency ?? 10, drain: "5 seconds" })
+      )
+      const result = yield* body(seen)
+      yield* Deferred.succeed(seen.release, undefined)
+      const stopping = yield* Effect.forkChild(Fiber.interrupt(supervisor))
+      yield* TestClock.adjust("30 seconds")
+      yield* Fiber.join(stopping)
+      return result
+    }).pipe(Effect.provide(runner))
+  }).pipe(Effect.provide(MemoryBroker.layer))
+
+const attemptsOf = (id: string) => Effect.flatMap(Broker.Broker, (broker) => broker.attempts(id))
+const stateOf = (id: string) =>
+  Effect.flatMap(Broker.Broker, (broker) => Effect.map(broker.read(id), (record) => Option.getOrThrow(record).state))
+
+/** Moves time in small steps until the state is there. */
+const untilState = (id: string, state: Broker.State) =>
+  Effect.gen(function*() {
+    for (let step = 0; step < 1_000; step++) {
+      if ((yield* stateOf(id)) === state) return
+      yield* TestClock.adjust("100 millis")
+    }
+    assert.fail(`${id} is ${yield* stateOf(id)}, never became ${state}`)
+  })
+
+const reasonOf = <A>(exit: Exit.Exit<A, unknown>): TaskError.Reason => {
+  const error = Option.getOrThrow(Exit.findErrorOption(exit))
+  assert(error instanceof TaskError.TaskError)
+  return error.reason
+}
+
+describe("Supervisor", () => {
+  it.effect("runs what is enqueued and answers the typed result", () =>
+    serve(() =>
+      Effect.gen(function*() {
+        const executions = yield* Task.enqueueAll(Double, [{ n: 1 }, { n: 2 }, { n: 21 }])
+        yield* TestClock.adjust("1 second")
+        const results = yield* Effect.forEach(executions, (execution) => execution.await)
+        assert.deepStrictEqual(results, [2, 4, 42])
+      })
+    ))
+
+  it.effect("retries by the task's schedule and ends with the declared error", () =>
+    serve(() =>
+      Effect.gen(function*() {
+        const execution = yield* Task.enqueue(Fail, { final: false })
+        yield* untilState(execution.id, "failed")
+        const exit = yield* Effect.exit(execution.await)
+        assert.deepStrictEqual(exit, Exit.fail(new Broken({ what: "again" })))
+        const attempts = yield* attemptsOf(execution.id)
+        assert.deepStrictEqual(attempts.map((a) => [a.attempt, a.outcome]), [[1, "retry"], [2, "retry"], [3, "failed"]])
+        const [first, second, third] = attempts.map((attempt) => attempt.endedAt.epochMilliseconds)
+        assert.isAtLeast(second! - first!, 10_000)
+        assert.isAtLeast(third! - second!, 10_000)
+      })
+    ))
+
+  it.effect("does not retry an error the policy calls final", () =>
+    serve(() =>
+      Effect.gen(function*() {
+        const execution = yield* Task.enqueue(Fail, { final: true })
+        yield* untilState(execution.id, "failed")
+        assert.lengthOf(yield* attemptsOf(execution.id), 1)
+      })
+    ))
+
+  it.effect("tells a defect with what can be stored of it", () =>
+    serve(() =>
+      Effect.gen(function*() {
+        const execution = yield* Task.enqueue(Die)
+        yield* untilState(execution.id, "failed")
+        const reason = reasonOf(yield* Effect.exit(execution.await))
+        assert(reason._tag === "Defect")
+        assert.strictEqual(reason.name, "TypeError")
+        assert.strictEqual(reason.detail, "boom\uFFFD")
+      })
+    ))
+
+  it.effect("interrupts an attempt that runs over its timeout", () =>
+    serve((seen) =>
+      Effect.gen(function*() {
+        const execution = yield* Task.enqueue(Sleep, { millis: 120_000 })
+        yield* untilState(execution.id, "failed")
+        assert.deepStrictEqual(
+          reasonOf(yield* Effect.exit(execution.await)),
+          new TaskError.TimedOut({ timeoutMillis: 60_000 })
+        )
+        assert.strictEqual(yield* Ref.get(seen.interrupted), 1)
+      })
+    ))
+
+  it.effect("records an attempt that will not stop as timed out and unconfirmed, and keeps its slot", () =>
+    serve((seen) =>
+      Effect.gen(function*() {
+        const execution = yield* Task.enqueue(Stubborn)
+        yield* untilState(execution.id, "failed")
+        const [attempt] = yield* attemptsOf(execution.id)
+        assert.strictEqual(attempt!.outcome, "timed_out")
+        const blocked = yield* Task.enqueue(Double, { n: 1 })
+        yield* TestClock.adjust("10 seconds")
+        assert.strictEqual(yield* stateOf(blocked.id), "queued")
+        yield* Deferred.succeed(seen.release, undefined)
+        yield* untilState(blocked.id, "succeeded")
+      }), { concurrency: 1 }))
+
+  it.effect("cancels what is running and what is queued", () =>
+    serve((seen) =>
+      Effect.gen(function*() {
+        const running = yield* Task.enqueue(Sleep, { millis: 50_000 })
+        yield* untilState(running.id, "running")
+        const queued = yield* Task.enqueue(Double, { n: 1 }, { delay: "1 hour" })
+        assert.strictEqual(yield* queued.cancel, "Cancelled")
+        assert.strictEqual(yield* running.cancel, "Requested")
+        yield* untilState(running.id, "cancelled")
+        assert.strictEqual(yield* running.cancel, "TooLate")
+        assert.deepStrictEqual(
+          reasonOf(yield* Effect.exit(running.await)),
+          new TaskError.Cancelled({ confirmed: true })
+        )
+        assert.strictEqual(yield* Ref.get(seen.interrupted), 1)
+      })
+    ))
+
+  it.effect("never runs more attempts than its concurrency", () =>
+    serve((seen) =>
+      Effect.gen(function*() {
+        const executions = yield* Task.enqueueAll(Sleep, Array.from({ length: 20 }, () => ({ millis: 1_000 })))
+        yield* Effect.forEach(executions, (execution) => untilState(execution.id, "succeeded"), { discard: true })
+        assert.strictEqual(yield* Ref.get(seen.most), 3)
+      }), { concurrency: 3 }))
+
+  it.effect("runs one at a time with the sync runner, whatever the concurrency", () =>
+    serve((seen) =>
+      Effect.gen(function*() {
+        const executions = yield* Task.enqueueAll(Sleep, Array.from({ length: 5 }, () => ({ millis: 500 })))
+        yield* Effect.forEach(executions, (execution) => untilState(execution.id, "succeeded"), { discard: true })
+        assert.strictEqual(yield* Ref.get(seen.most), 1)
+      }), { concurrency: 10, sync: true }))
+
+  it.effect("runs delayed executions when they are due", () =>
+    serve(() =>
+      Effect.gen(function*() {
+        const execution = yield* Task.enqueue(Double, { n: 4 }, { delay: "90 seconds" })
+        yield* TestClock.adjust("89 seconds")
+        assert.strictEqual(yield* stateOf(execution.id), "queued")
+        yield* TestClock.adjust("2 seconds")
+        assert.strictEqual(yield* execution.await, 8)
+      })
+    ))
+
+  it.effect("makes one trace of enqueue, attempt and handler, ended by the settlement", () => {
+    const spans: Array<Tracer.NativeSpan> = []
+    const tracer = Tracer.make({
+      span: (options) => {
+        const span = new Tracer.NativeSpan(options)
+        spans.push(span)
+        return span
+      }
+    })
+    const named = (name: string) => spans.find((span) => span.name === name)!
+    return serve(() =>
+      Effect.gen(function*() {
+        const execution = yield* Task.enqueue(Double, { n: 1 })
+        yield* untilState(execution.id, "succeeded")
+        const [enqueue, attempt, handler] = [named("Task.enqueue"), named("Supervisor.attempt"), named("Double.run")]
+        assert.strictEqual(attempt.traceId, enqueue.traceId)
+        assert.strictEqual(handler.traceId, enqueue.traceId)
+        assert.strictEqual(Option.getOrThrow(attempt.parent).spanId, enqueue.spanId)
+        assert.strictEqual(Option.getOrThrow(handler.parent).spanId, attempt.spanId)
+        assert.strictEqual(attempt.attributes.get("effect_ray.outcome"), "Succeeded")
+        assert.strictEqual(attempt.status._tag, "Ended")
+      })
+    ).pipe(Effect.withTracer(tracer))
+  })
+
+  it.effect("drains on interruption: what fits finishes, the rest goes back uncounted", () =>
+    Effect.gen(function*() {
+      const seen = yield* makeSeen
+      const worker = workerOf(seen)
+      const supervisor = yield* Effect.forkChild(Effect.provide(
+        Supervisor.run({ worker, concurrency: 10, drain: "5 seconds" }),
+        InProcessRunner.layer(worker)
+      ))
+      const short = yield* Task.enqueue(Sleep, { millis: 3_000 })
+      const long = yield* Task.enqueue(Sleep, { millis: 50_000 })
+      yield* untilState(short.id, "running")
+      yield* untilState(long.id, "running")
+      const stopping = yield* Effect.forkChild(Fiber.interrupt(supervisor))
+      yield* TestClock.adjust("1 second")
+      const late = yield* Task.enqueue(Double, { n: 1 })
+      yield* TestClock.adjust("20 seconds")
+      yield* Fiber.join(stopping)
+      assert.strictEqual(yield* stateOf(short.id), "succeeded")
+      assert.strictEqual(yield* stateOf(long.id), "queued")
+      assert.strictEqual(yield* stateOf(late.id), "queued")
+      const attempts = yield* attemptsOf(long.id)
+      assert.deepStrictEqual(attempts.map((attempt) => attempt.outcome), ["released"])
+      const record = Option.getOrThrow(yield* Effect.flatMap(Broker.Broker, (broker) => broker.read(long.id)))
+      assert.strictEqual(record.attempts, 0)
+      assert.strictEqual(record.losses, 0)
+    }).pipe(Effect.provide(MemoryBroker.layer)))
+
+  it.effect("goes on by itself when the broker was away", () =>
+    Effect.gen(function*() {
+      const seen = yield* makeSeen
+      const worker = workerOf(seen)
+      const real = yield* Broker.Broker
+      const away = yield* Ref.make(false)
+      const unavailable = new BrokerError.BrokerError({
+        reason: new BrokerError.Unavailable({ operation: "test", detail: "cut" })
+      })
+      const flaky = <A>(effect: Effect.Effect<A, BrokerError.BrokerError>) =>
+        Effect.flatMap(Ref.get(away), (away) => away ? Effect.fail(unavailable) : effect)
+      const broker = Broker.Broker.of({
+        ...real,
+        claim: (options) => flaky(real.claim(options)),
+        settle: (id, settlements) => flaky(real.settle(id, settlements)),
+        tick: (options) => flaky(real.tick(options))
+      })
+      const supervisor = yield* Supervisor.run({ worker, concurrency: 10 }).pipe(
+        Effect.provideService(Broker.Broker, broker),
+        Effect.provide(InProcessRunner.layer(worker)),
+        Effect.forkChild
+      )
+      const running = yield* Task.enqueue(Sleep, { millis: 2_000 })
+      yield* untilState(running.id, "running")
+      yield* Ref.set(away, true)
+      const later = yield* Task.enqueue(Double, { n: 3 })
+      yield* TestClock.adjust("5 seconds")
+      assert.strictEqual(yield* stateOf(running.id), "running")
+      yield* Ref.set(away, false)
+      yield* untilState(running.id, "succeeded")
+      yield* untilState(later.id, "succeeded")
+      assert.lengthOf(yield* attemptsOf(running.id), 1)
+      yield* Fiber.interrupt(supervisor)
+    }).pipe(Effect.provide(MemoryBroker.layer)))
+
+  it.effect("abandons what it ran when its lease lapsed, and begins again under another id", () =>
+    Effect.gen(function*() {
+      const seen = yield* makeSeen
+      const worker = workerOf(seen)
+      const real = yield* Broker.Broker
+      const thawed = yield* Latch.make(true)
+      const broker = Broker.Broker.of({
+        ...real,
+        tick: (options) => thawed.whenOpen(real.tick(options))
+      })
+      const supervisor = yield* Supervisor.run({ worker, concurrency: 10, lease: "10 seconds" }).pipe(
+        Effect.provideService(Broker.Broker, broker),
+        Effect.provide(InProcessRunner.layer(worker)),
+        Effect.forkChild
+      )
+      const execution = yield* Task.enqueue(Sleep, { millis: 40_000 })
+      yield* untilState(execution.id, "running")
+      // Another supervisor reaps while this one says nothing.
+      yield* thawed.close
+      yield* real.register({ supervisor: "other", label: "other", lanes: [], lease: Duration.minutes(5) })
+      yield* TestClock.adjust("11 seconds")
+      const reaped = yield* real.tick({ supervisor: "other", lanes: [], lease: Duration.minutes(5) })
+      assert.strictEqual(reaped.reaped, 1)
+      yield* thawed.open
+      yield* untilState(execution.id, "succeeded")
+      const attempts = yield* attemptsOf(execution.id)
+      assert.deepStrictEqual(attempts.map((attempt) => attempt.outcome), ["lost", "succeeded"])
+      assert.isBelow(attempts[0]!.fence, attempts[1]!.fence)
+      assert.strictEqual(yield* Ref.get(seen.interrupted), 1)
+      yield* Fiber.interrupt(supervisor)
+    }).pipe(Effect.provide(MemoryBroker.layer)))
+})

@@ -1,0 +1,144 @@
+import { assert, describe, it } from "@effect/vitest"
+import { DateTime, Effect, Exit, Layer, Logger, Option, Schema, Tracer } from "effect"
+import { Broker, type BrokerError, Limits, MemoryBroker, Task } from "../src/index.ts"
+
+class OutOfInk extends Schema.TaggedError<OutOfInk>()("OutOfInk", { page: Schema.Int }) {}
+
+class Render extends Task.make("Render", {
+  payload: { url: Schema.String, at: Schema.optionalKey(Schema.Date) },
+  success: Schema.Struct({ bytes: Schema.Int }),
+  error: OutOfInk,
+  queue: "images",
+  retry: { attempts: 7 }
+}) {}
+
+class Keyed extends Task.make("Keyed", { payload: { id: Schema.String }, idempotencyKey: ({ id }) => id }) {}
+
+const refused = <A, R>(effect: Effect.Effect<A, BrokerError.BrokerError, R>) =>
+  Effect.map(Effect.flip(effect), (error) => error)
+
+const recordOf = (id: string) =>
+  Effect.flatMap(Broker.Broker, (broker) => Effect.map(broker.read(id), Option.getOrThrow))
+
+describe("Task", () => {
+  it("fills in defaults where a definition states nothing", () => {
+    const Ping = Task.make("Ping")
+    assert.strictEqual(Ping._tag, "Ping")
+    assert.strictEqual(Ping.options.queue, "default")
+    assert.strictEqual(Ping.options.priority, 5)
+    assert.isTrue(Task.isTask(Ping))
+    assert.isTrue(Task.isTask(Render))
+    assert.isFalse(Task.isTask(() => undefined))
+  })
+
+  it("refuses a priority that is none", () => {
+    assert.throws(() => Task.make("Bad", { priority: 10 }), /priority 10 is not a whole number from 0 to 9/)
+  })
+
+  it.effect("stores the payload as its Schema encodes it, with the task's queue, attempts and tags", () =>
+    Effect.gen(function*() {
+      const at = new Date(0)
+      const execution = yield* Task.enqueue(Render, { url: "a", at }, { priority: 9, tags: { customer: "7" } })
+      const record = yield* recordOf(execution.id)
+      assert.strictEqual(record.payload, "{\"url\":\"a\",\"at\":\"1970-01-01T00:00:00.000Z\"}")
+      assert.strictEqual(record.queue, "images")
+      assert.strictEqual(record.priority, 9)
+      assert.deepStrictEqual(record.tags, { customer: "7" })
+      assert.strictEqual(record.state, "queued")
+      assert.isTrue(Option.isNone(yield* execution.poll))
+    }).pipe(Effect.provide(MemoryBroker.layer)))
+
+  it.effect("answers the existing execution for a key that is taken", () =>
+    Effect.gen(function*() {
+      const first = yield* Task.enqueue(Keyed, { id: "a" })
+      const second = yield* Task.enqueue(Keyed, { id: "a" })
+      assert.strictEqual(second.id, first.id)
+      assert.isFalse(first.deduplicated)
+      assert.isTrue(second.deduplicated)
+      const conflict = yield* refused(Task.enqueue(Keyed, { id: "b" }, { idempotencyKey: "a" }))
+      assert.strictEqual(conflict.reason._tag, "KeyConflict")
+    }).pipe(Effect.provide(MemoryBroker.layer)))
+
+  it.effect("refuses what cannot be stored, naming what is wrong", () =>
+    Effect.gen(function*() {
+      const wrong = yield* refused(Task.enqueue(Render, { url: 1 } as never))
+      assert.strictEqual(wrong.reason._tag, "InvalidPayload")
+      assert.match(wrong.message, /Render.*url/s)
+      for (const url of ["a\u0000b", "\ud800", "x\udc00", "\\\u0000"]) {
+        const bad = yield* refused(Task.enqueue(Render, { url }))
+        assert.strictEqual(bad.reason._tag, "InvalidPayload", JSON.stringify(url))
+      }
+      // Text that only looks like such an escape is text.
+      for (const url of ["\\u0000", "\\\\u0000", "\u{1F600}", "__proto__"]) {
+        const execution = yield* Task.enqueue(Render, { url })
+        assert.strictEqual(JSON.parse((yield* recordOf(execution.id)).payload).url, url)
+      }
+      const both = yield* refused(
+        Task.enqueue(Render, { url: "a" }, { delay: "1 second", runAt: DateTime.makeUnsafe(0) })
+      )
+      assert.match(both.message, /either delay or runAt/)
+      const priority = yield* refused(Task.enqueue(Render, { url: "a" }, { priority: 1.5 }))
+      assert.match(priority.message, /priority 1.5/)
+    }).pipe(Effect.provide(MemoryBroker.layer)))
+
+  it.effect("refuses a payload over the limit, and warns of a large one", () =>
+    Effect.gen(function*() {
+      const lines: Array<string> = []
+      const logger = Logger.make((options) => void lines.push(String(options.message)))
+      const limits = Layer.mergeAll(
+        Layer.succeed(Limits.MaxPayloadBytes, 100),
+        Layer.succeed(Limits.WarnPayloadBytes, 50),
+        Logger.layer([logger])
+      )
+      yield* Effect.gen(function*() {
+        yield* Task.enqueue(Render, { url: "short" })
+        assert.lengthOf(lines, 0)
+        yield* Task.enqueue(Render, { url: "ü".repeat(30) })
+        assert.lengthOf(lines, 1)
+        const error = yield* refused(Task.enqueue(Render, { url: "ü".repeat(60) }))
+        assert(error.reason._tag === "PayloadTooLarge")
+        assert.strictEqual(error.reason.bytes, 130)
+      }).pipe(Effect.provide(limits))
+    }).pipe(Effect.provide(MemoryBroker.layer)))
+
+  it.effect("writes nothing when one payload of many is wrong", () =>
+    Effect.gen(function*() {
+      const payloads = [{ id: "a" }, { id: 2 as never }]
+      yield* refused(Task.enqueueAll(Keyed, payloads))
+      const later = yield* Task.enqueue(Keyed, { id: "a" })
+      assert.isFalse(later.deduplicated)
+    }).pipe(Effect.provide(MemoryBroker.layer)))
+
+  it.effect("stores the enqueuing span as the parent of what follows", () =>
+    Effect.gen(function*() {
+      const ids: Array<string> = []
+      const capture = Broker.Broker.of({
+        ...(yield* Broker.Broker),
+        enqueue: (executions) => {
+          ids.push(...executions.map((execution) => Option.getOrThrow(execution.traceparent)))
+          return Effect.succeed(executions.map(({ id }) => ({ id, deduplicated: false })))
+        }
+      })
+      const span = yield* Effect.withSpan(
+        Effect.andThen(
+          Effect.provideService(Task.enqueue(Render, { url: "a" }), Broker.Broker, capture),
+          Effect.currentSpan
+        ),
+        "request"
+      )
+      assert.match(ids[0]!, new RegExp(`^00-${span.traceId}-[0-9a-f]{16}-01$`))
+      assert.notInclude(ids[0]!, span.spanId)
+    }).pipe(
+      Effect.provide(MemoryBroker.layer),
+      Effect.withTracer(Tracer.make({ span: (options) => new Tracer.NativeSpan(options) }))
+    ))
+
+  it.effect("tells a caller of an id that nobody knows", () =>
+    Effect.gen(function*() {
+      const execution = yield* Task.execution(Render, "01890000-0000-7000-8000-000000000000")
+      const exit = yield* Effect.exit(execution.await)
+      assert.isTrue(Exit.isFailure(exit))
+      assert.include(String(exit), "nothing is known of this id")
+      assert.strictEqual(yield* execution.cancel, "TooLate")
+    }).pipe(Effect.provide(MemoryBroker.layer)))
+})

@@ -1,0 +1,355 @@
+/**
+ * A broker for one process: tests, scripts, and trying things out.
+ *
+ * It keeps every promise of `Broker` but durability, and it forgets nothing until its
+ * layer is closed. Time is Effect's `Clock`, so a `TestClock` drives leases, delays
+ * and expiry. Each verb is one synchronous step: nothing comes between.
+ */
+import * as Clock from "effect/Clock"
+import * as DateTime from "effect/DateTime"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import {
+  Broker,
+  type Claimed,
+  type Due,
+  type Enqueued,
+  type ExecutionId,
+  maxAttemptsRead,
+  type NewExecution,
+  type Settled,
+  type Settlement,
+  type SupervisorId,
+  type Tick
+} from "./Broker.ts"
+import { BrokerError, KeyConflict } from "./BrokerError.ts"
+import * as BrokerInput from "./BrokerInput.ts"
+import * as Envelope from "./Envelope.ts"
+import { isExpired, isHeld, isOver, makeLines, makeRow, type Row, toRecord } from "./internal/ledger.ts"
+import { lapsed, resolve, type Verdict } from "./internal/verdict.ts"
+import { type Bell, makeBell } from "./internal/wakeups.ts"
+import { Outcome, suspectLosses } from "./Outcome.ts"
+import * as TaskError from "./TaskError.ts"
+
+interface Supervisor {
+  expiresAt: number
+  readonly owned: Set<Row>
+}
+
+interface Key {
+  readonly row: Row
+  /** Infinite: as long as the record is kept. */
+  readonly expiresAt: number
+}
+
+interface Store {
+  readonly rows: Map<ExecutionId, Row>
+  readonly lines: ReturnType<typeof makeLines>
+  readonly keys: Map<string, Key>
+  readonly supervisors: Map<SupervisorId, Supervisor>
+  /** Rows that may still expire. */
+  readonly expiring: Set<Row>
+  readonly bell: Bell
+}
+
+/**
+ * A store of its own for each build of the layer.
+ *
+ * @category layers
+ */
+export const layer: Layer.Layer<Broker> = Layer.sync(Broker, () => {
+  const store: Store = {
+    rows: new Map(),
+    lines: makeLines(),
+    keys: new Map(),
+    supervisors: new Map(),
+    expiring: new Set(),
+    bell: makeBell()
+  }
+  return Broker.of({
+    enqueue: (executions) => Effect.flatMap(atOnce((now) => enqueue(store, executions, now)), Effect.fromResult),
+    read: (id) => Effect.sync(() => Option.map(Option.fromUndefinedOr(store.rows.get(id)), toRecord)),
+    attempts: (id) =>
+      Effect.sync(() => (store.rows.get(id)?.history ?? []).slice(0, maxAttemptsRead).map(({ record }) => record)),
+    awaitTerminal: (id) =>
+      Effect.suspend(() => {
+        const row = store.rows.get(id)
+        return row === undefined ? Effect.succeedNone : Effect.asSome(Deferred.await(row.ended))
+      }),
+    cancel: (id) => atOnce((now) => cancel(store, id, now)),
+    register: (options) => atOnce((now) => register(store, options, now)),
+    unregister: (id) => atOnce((now) => unregister(store, id, now)),
+    claim: (options) => atOnce((now) => claim(store, options, now)),
+    settle: (supervisor, settlements) =>
+      atOnce((now) => settlements.map((settlement) => settle(store, supervisor, settlement, now))),
+    tick: (options) => atOnce((now) => tick(store, options, now)),
+    wakeups: store.bell.subscribe
+  })
+})
+
+/** Runs one verb without interleaving, at one time of the caller's clock. */
+const atOnce = <A>(verb: (now: number) => A): Effect.Effect<A> =>
+  Clock.clockWith((clock) => Effect.sync(() => verb(clock.currentTimeMillisUnsafe())))
+
+const enqueue = (
+  store: Store,
+  executions: ReadonlyArray<NewExecution>,
+  now: number
+): Result.Result<ReadonlyArray<Enqueued>, BrokerError> => {
+  const fault = BrokerInput.check(executions)
+  if (fault !== undefined) return Result.fail(fault)
+  // All or none: nothing is stored until every key of the batch has been looked at.
+  const rows = new Map<ExecutionId, Row>()
+  const keys = new Map<string, Key>()
+  const answers: Array<Enqueued> = []
+  for (const execution of executions) {
+    if (store.rows.has(execution.id) || rows.has(execution.id)) {
+      answers.push({ id: execution.id, deduplicated: true })
+      continue
+    }
+    const name = keyOf(execution)
+    const holder = name === undefined ? undefined : keys.get(name) ?? liveKey(store, name, now)
+    if (holder !== undefined) {
+      const conflict = conflictOf(holder, execution)
+      if (conflict !== undefined) return Result.fail(conflict)
+      answers.push({ id: holder.row.execution.id, deduplicated: true })
+      continue
+    }
+    const row = makeRow(execution, {
+      arrival: store.rows.size + rows.size,
+      now,
+      runAt: millisOf(execution.due, now),
+      startBy: Option.getOrUndefined(Option.map(execution.startBy, (due) => millisOf(due, now)))
+    })
+    rows.set(execution.id, row)
+    if (name !== undefined) keys.set(name, { row, expiresAt: keyExpiry(execution, now) })
+    answers.push({ id: execution.id, deduplicated: false })
+  }
+  for (const [name, key] of keys) store.keys.set(name, key)
+  for (const [id, row] of rows) {
+    store.rows.set(id, row)
+    store.lines.push(row)
+    if (row.startBy !== undefined) store.expiring.add(row)
+  }
+  const queues = new Set(Array.from(rows.values(), (row) => row.execution.queue))
+  for (const queue of queues) store.bell.ring(queue, { _tag: "Enqueued", queue })
+  return Result.succeed(answers)
+}
+
+const millisOf = (due: Due, now: number): number => {
+  switch (due._tag) {
+    case "Now":
+      return now
+    case "After":
+      return now + Duration.toMillis(due.delay)
+    case "At":
+      return due.at.epochMilliseconds
+  }
+}
+
+/** A key's scope is its task. */
+const keyOf = (execution: NewExecution): string | undefined =>
+  Option.getOrUndefined(Option.map(execution.idempotencyKey, ({ key }) => `${execution.task}\u0000${key}`))
+
+const liveKey = (store: Store, name: string, now: number): Key | undefined => {
+  const key = store.keys.get(name)
+  return key !== undefined && key.expiresAt > now ? key : undefined
+}
+
+const keyExpiry = (execution: NewExecution, now: number): number =>
+  Option.match(Option.flatMap(execution.idempotencyKey, ({ timeToLive }) => timeToLive), {
+    onNone: () => Number.POSITIVE_INFINITY,
+    onSome: (timeToLive) => now + Duration.toMillis(timeToLive)
+  })
+
+const conflictOf = (holder: Key, { idempotencyKey, payload, task }: NewExecution): BrokerError | undefined => {
+  const { execution } = holder.row
+  if (execution.payload === payload) return undefined
+  const key = Option.match(idempotencyKey, { onNone: () => "", onSome: ({ key }) => key })
+  return new BrokerError({ reason: new KeyConflict({ task, key, executionId: execution.id }) })
+}
+
+/** Registering again, after a lost acknowledgement, changes nothing: only ticks renew a lease. */
+const register = (store: Store, options: Parameters<Broker["Service"]["register"]>[0], now: number): void => {
+  if (store.supervisors.has(options.supervisor)) return
+  store.supervisors.set(options.supervisor, { expiresAt: now + Duration.toMillis(options.lease), owned: new Set() })
+}
+
+const claim = (
+  store: Store,
+  options: Parameters<Broker["Service"]["claim"]>[0],
+  now: number
+): ReadonlyArray<Claimed> => {
+  const supervisor = store.supervisors.get(options.supervisor)
+  if (supervisor === undefined || supervisor.expiresAt <= now) return []
+  const claimed: Array<Claimed> = []
+  while (claimed.length < options.limit) {
+    const row = store.lines.first(options.lanes, now)
+    if (row === undefined) break
+    if (isExpired(row, now)) {
+      expire(store, row, now)
+      continue
+    }
+    const suspect = row.losses >= suspectLosses
+    if (suspect && claimed.length > 0) break
+    row.state = "running"
+    row.owner = options.supervisor
+    row.fence += 1
+    row.claimedAt = now
+    supervisor.owned.add(row)
+    claimed.push(toClaimed(row, now))
+    if (suspect) break
+  }
+  return claimed
+}
+
+const toClaimed = (row: Row, now: number): Claimed => ({
+  id: row.execution.id,
+  fence: row.fence,
+  task: row.execution.task,
+  queue: row.execution.queue,
+  payload: row.execution.payload,
+  format: row.execution.format,
+  attempt: row.attempts + 1,
+  losses: row.losses,
+  maxAttempts: row.execution.maxAttempts,
+  timeoutMillis: Duration.toMillis(row.execution.timeout),
+  atMostOnce: row.execution.atMostOnce,
+  traceparent: row.execution.traceparent,
+  waitedMillis: now - row.runAt
+})
+
+const settle = (store: Store, supervisor: SupervisorId, settlement: Settlement, now: number): Settled => {
+  const row = store.rows.get(settlement.id)
+  if (row === undefined) return "LeaseLost"
+  if (!isHeld(row) || row.owner !== supervisor || row.fence !== settlement.fence) {
+    // Its acknowledgement may have been lost: what this owner settled under this fence is settled.
+    const repeated = row.history.some(({ record, settledBy }) =>
+      settledBy === supervisor && record.fence === settlement.fence
+    )
+    return repeated ? "Settled" : "LeaseLost"
+  }
+  const facts = {
+    cancelling: row.state === "cancelling",
+    attempts: row.attempts,
+    maxAttempts: row.execution.maxAttempts
+  }
+  carryOut(store, row, resolve(facts, settlement.outcome), now, {
+    settledBy: supervisor,
+    runnerRef: settlement.runnerRef
+  })
+  return "Settled"
+}
+
+/** Records a held row's attempt and moves the row on. */
+const carryOut = (store: Store, row: Row, verdict: Verdict, now: number, by: {
+  readonly settledBy: SupervisorId | undefined
+  readonly runnerRef: Option.Option<string>
+}): void => {
+  row.history.push({
+    settledBy: by.settledBy,
+    record: {
+      execution: row.execution.id,
+      fence: row.fence,
+      attempt: row.attempts + 1,
+      outcome: verdict.attempt,
+      claimedAt: DateTime.makeUnsafe(row.claimedAt),
+      endedAt: DateTime.makeUnsafe(now),
+      result: Option.fromUndefinedOr(verdict.attemptResult),
+      runnerRef: by.runnerRef,
+      confirmed: verdict.confirmed
+    }
+  })
+  if (row.owner !== undefined) store.supervisors.get(row.owner)?.owned.delete(row)
+  row.owner = undefined
+  if (verdict.counts) row.attempts += 1
+  if (verdict.loses) row.losses += 1
+  if (verdict.next.state === "queued") requeue(store, row, verdict.next.delayMillis, now)
+  else finish(store, row, verdict.next.state, verdict.next.result, now)
+}
+
+const requeue = (store: Store, row: Row, delayMillis: number | undefined, now: number): void => {
+  row.state = "queued"
+  row.fence += 1
+  if (delayMillis !== undefined) row.runAt = now + delayMillis
+  store.lines.push(row)
+  store.bell.ring(row.execution.queue, { _tag: "Enqueued", queue: row.execution.queue })
+}
+
+const finish = (store: Store, row: Row, state: Row["state"], result: string, now: number): void => {
+  row.state = state
+  row.result = result
+  row.finishedAt = now
+  store.expiring.delete(row)
+  Deferred.doneUnsafe(row.ended, Effect.succeed(toRecord(row)))
+}
+
+const expire = (store: Store, row: Row, now: number): void =>
+  finish(store, row, "expired", Envelope.taskError(new TaskError.Expired()), now)
+
+const cancel = (store: Store, id: ExecutionId, now: number): "Cancelled" | "Requested" | "TooLate" => {
+  const row = store.rows.get(id)
+  if (row === undefined || isOver(row)) return "TooLate"
+  if (row.state === "queued") {
+    finish(store, row, "cancelled", Envelope.taskError(new TaskError.Cancelled({ confirmed: true })), now)
+    return "Cancelled"
+  }
+  row.state = "cancelling"
+  store.bell.ring(row.execution.queue, { _tag: "Cancelling", id })
+  return "Requested"
+}
+
+const unregister = (store: Store, id: SupervisorId, now: number): void => {
+  const supervisor = store.supervisors.get(id)
+  if (supervisor === undefined) return
+  store.supervisors.delete(id)
+  for (const row of supervisor.owned) {
+    const facts = {
+      cancelling: row.state === "cancelling",
+      attempts: row.attempts,
+      maxAttempts: row.execution.maxAttempts
+    }
+    carryOut(store, row, resolve(facts, Outcome.Released()), now, { settledBy: undefined, runnerRef: Option.none() })
+  }
+}
+
+const tick = (store: Store, options: Parameters<Broker["Service"]["tick"]>[0], now: number): Tick => {
+  const reaped = reap(store, now)
+  for (const row of store.expiring) {
+    if (isExpired(row, now)) expire(store, row, now)
+  }
+  const supervisor = store.supervisors.get(options.supervisor)
+  if (supervisor === undefined) return { alive: false, cancelling: [], reaped, nextDue: Option.none() }
+  supervisor.expiresAt = now + Duration.toMillis(options.lease)
+  const cancelling = Array.from(supervisor.owned).filter((row) => row.state === "cancelling")
+  const nextDue = Option.fromUndefinedOr(store.lines.nextDue(options.lanes))
+  return {
+    alive: true,
+    cancelling: cancelling.map((row) => row.execution.id),
+    reaped,
+    nextDue: Option.map(nextDue, (due) => Duration.millis(Math.max(0, due - now)))
+  }
+}
+
+/** Takes their executions from every supervisor whose lease has lapsed, the caller's own included. */
+const reap = (store: Store, now: number): number => {
+  let reaped = 0
+  for (const [id, supervisor] of store.supervisors) {
+    if (supervisor.expiresAt > now) continue
+    store.supervisors.delete(id)
+    for (const row of supervisor.owned) {
+      const facts = {
+        cancelling: row.state === "cancelling",
+        atMostOnce: row.execution.atMostOnce,
+        losses: row.losses
+      }
+      carryOut(store, row, lapsed(facts), now, { settledBy: undefined, runnerRef: Option.none() })
+      reaped += 1
+    }
+  }
+  return reaped
+}

@@ -1,0 +1,150 @@
+/** The rows of `MemoryBroker`, and where they wait for their turn. */
+import * as Deferred from "effect/Deferred"
+import * as DateTime from "effect/DateTime"
+import * as Option from "effect/Option"
+import type { AttemptRecord, Fence, Lane, NewExecution, Record, State, SupervisorId } from "../Broker.ts"
+import { type Heap, makeHeap } from "./heap.ts"
+
+/** One execution, changed in place. Times are milliseconds of the broker's clock. */
+export interface Row {
+  readonly execution: NewExecution
+  /** The order of arrival, which decides between rows that are due at the same time. */
+  readonly arrival: number
+  readonly enqueuedAt: number
+  readonly startBy: number | undefined
+  state: State
+  attempts: number
+  losses: number
+  fence: Fence
+  runAt: number
+  owner: SupervisorId | undefined
+  claimedAt: number
+  finishedAt: number | undefined
+  result: string | undefined
+  readonly history: Array<Attempt>
+  readonly ended: Deferred.Deferred<Record>
+}
+
+/** An attempt that has ended. `settledBy` is nobody when it was taken from its owner. */
+export interface Attempt {
+  readonly record: AttemptRecord
+  readonly settledBy: SupervisorId | undefined
+}
+
+export const makeRow = (execution: NewExecution, times: {
+  readonly arrival: number
+  readonly now: number
+  readonly runAt: number
+  readonly startBy: number | undefined
+}): Row => ({
+  execution,
+  arrival: times.arrival,
+  enqueuedAt: times.now,
+  startBy: times.startBy,
+  state: "queued",
+  attempts: 0,
+  losses: 0,
+  fence: 0,
+  runAt: times.runAt,
+  owner: undefined,
+  claimedAt: 0,
+  finishedAt: undefined,
+  result: undefined,
+  history: [],
+  ended: Deferred.makeUnsafe()
+})
+
+export const isHeld = (row: Row): boolean => row.state === "running" || row.state === "cancelling"
+
+export const isOver = (row: Row): boolean => row.state !== "queued" && !isHeld(row)
+
+/** Whether its `startBy` has passed before any attempt was started. */
+export const isExpired = (row: Row, now: number): boolean =>
+  row.state === "queued" && row.startBy !== undefined && row.startBy <= now && row.attempts === 0 && row.losses === 0
+
+export const toRecord = (row: Row): Record => ({
+  id: row.execution.id,
+  task: row.execution.task,
+  queue: row.execution.queue,
+  state: row.state,
+  priority: row.execution.priority,
+  payload: row.execution.payload,
+  format: row.execution.format,
+  attempts: row.attempts,
+  losses: row.losses,
+  fence: row.fence,
+  tags: row.execution.tags,
+  enqueuedAt: DateTime.makeUnsafe(row.enqueuedAt),
+  runAt: DateTime.makeUnsafe(row.runAt),
+  finishedAt: Option.map(Option.fromUndefinedOr(row.finishedAt), DateTime.makeUnsafe),
+  result: Option.fromUndefinedOr(row.result)
+})
+
+/** A row's place in its line. It is out of date as soon as the row was claimed, cancelled or expired. */
+interface Place {
+  readonly row: Row
+  readonly runAt: number
+  readonly fence: Fence
+}
+
+/** Queued rows by lane and priority, each line ordered by when its rows are due, then by arrival. */
+export interface Lines {
+  readonly push: (row: Row) => void
+  /** The row of these lanes to be handed out next. It stays where it is. */
+  readonly first: (lanes: ReadonlyArray<Lane>, now: number) => Row | undefined
+  /** When the next row of these lanes is due. */
+  readonly nextDue: (lanes: ReadonlyArray<Lane>) => number | undefined
+}
+
+const priorities = [9, 8, 7, 6, 5, 4, 3, 2, 1, 0] as const
+
+export const makeLines = (): Lines => {
+  const lines = new Map<string, Heap<Place>>()
+  // No name holds a NUL, so no two lanes share a line.
+  const name = (lane: Lane, priority: number) => `${priority}\u0000${lane.queue}\u0000${lane.task}`
+
+  const isBefore = (a: Place, b: Place) => a.runAt !== b.runAt ? a.runAt < b.runAt : a.row.arrival < b.row.arrival
+
+  const head = (lane: Lane, priority: number): Place | undefined => {
+    const line = lines.get(name(lane, priority))
+    if (line === undefined) return undefined
+    for (let place = line.peek(); place !== undefined; place = line.peek()) {
+      if (place.row.state === "queued" && place.row.fence === place.fence) return place
+      line.pop()
+    }
+    return undefined
+  }
+
+  const firstOf = (lanes: ReadonlyArray<Lane>, priority: number): Place | undefined => {
+    let best: Place | undefined
+    for (const lane of lanes) {
+      const place = head(lane, priority)
+      if (place !== undefined && (best === undefined || isBefore(place, best))) best = place
+    }
+    return best
+  }
+
+  return {
+    push: (row) => {
+      const key = name(row.execution, row.execution.priority)
+      const line = lines.get(key) ?? makeHeap(isBefore)
+      lines.set(key, line)
+      line.push({ row, runAt: row.runAt, fence: row.fence })
+    },
+    first: (lanes, now) => {
+      for (const priority of priorities) {
+        const place = firstOf(lanes, priority)
+        if (place !== undefined && place.runAt <= now) return place.row
+      }
+      return undefined
+    },
+    nextDue: (lanes) => {
+      let next: number | undefined
+      for (const priority of priorities) {
+        const place = firstOf(lanes, priority)
+        if (place !== undefined && (next === undefined || place.runAt < next)) next = place.runAt
+      }
+      return next
+    }
+  }
+}

@@ -1,0 +1,117 @@
+/**
+ * What a broker makes of a proposed outcome: the arbitration of `docs/lifecycle.md` as one pure function.
+ *
+ * An end stands, whatever else was going on. What would go back to its queue is
+ * cancelled instead when somebody had asked for that.
+ */
+import * as Duration from "effect/Duration"
+import type { AttemptRecord, State } from "../Broker.ts"
+import { isStorable } from "../BrokerInput.ts"
+import * as Envelope from "../Envelope.ts"
+import { maxLosses, type Outcome } from "../Outcome.ts"
+import * as TaskError from "../TaskError.ts"
+
+/** What is recorded of the attempt, and what becomes of its execution. */
+export interface Verdict {
+  readonly attempt: AttemptRecord["outcome"]
+  /** The envelope kept with the attempt, if any. */
+  readonly attemptResult: string | undefined
+  readonly confirmed: boolean
+  /** Whether the attempt's number counts. */
+  readonly counts: boolean
+  /** Whether it adds to the losses. */
+  readonly loses: boolean
+  readonly next:
+    | { readonly state: "queued"; readonly delayMillis: number | undefined }
+    | { readonly state: Exclude<State, "queued" | "running" | "cancelling" | "waiting">; readonly result: string }
+}
+
+export interface Facts {
+  readonly cancelling: boolean
+  /** Counted attempts before this one. */
+  readonly attempts: number
+  readonly maxAttempts: number
+}
+
+/** Resolves a settlement. */
+export const resolve = (facts: Facts, proposed: Outcome): Verdict => {
+  const outcome = storable(proposed)
+  switch (outcome._tag) {
+    case "Succeeded":
+      return ended("succeeded", "succeeded", outcome.result)
+    case "Failed":
+      return ended("failed", "failed", outcome.result)
+    case "TimedOut":
+      return ended("timed_out", "failed", outcome.result)
+    case "Cancelled":
+      return cancelled(outcome.confirmed)
+    case "Retry":
+      if (facts.cancelling) return cancelled(true)
+      if (facts.attempts + 1 >= facts.maxAttempts) return ended("failed", "failed", outcome.result)
+      return { ...requeued("retry", Duration.toMillis(outcome.delay)), counts: true, attemptResult: outcome.result }
+    case "Released":
+      return facts.cancelling ? cancelled(true) : requeued("released")
+    case "Lost":
+      if (outcome.final) {
+        return { ...ended("lost", "lost", outcome.result), counts: false, loses: outcome.counted }
+      }
+      if (facts.cancelling) return cancelled(false)
+      return { ...requeued("lost"), loses: outcome.counted, attemptResult: outcome.result }
+  }
+}
+
+/** What becomes of an execution whose owner's lease lapsed. Nobody proposes: its attempt is lost. */
+export const lapsed = (facts: {
+  readonly cancelling: boolean
+  readonly atMostOnce: boolean
+  /** Losses before this one. */
+  readonly losses: number
+}): Verdict => {
+  if (facts.cancelling) return cancelled(false)
+  const losses = facts.losses + 1
+  const reason = new TaskError.Lost({ detail: "the lease of its worker lapsed" })
+  const result = Envelope.taskError(reason)
+  const loss = { counts: false, loses: true, attemptResult: result } as const
+  if (facts.atMostOnce) return { ...ended("lost", "lost", result), ...loss }
+  if (losses < maxLosses) return { ...requeued("lost"), ...loss }
+  const quarantined = new TaskError.Quarantined({ losses, detail: TaskError.describe(reason) })
+  return { ...ended("lost", "lost", Envelope.taskError(quarantined)), ...loss }
+}
+
+type End = Extract<Verdict["next"], { readonly result: string }>["state"]
+
+const ended = (attempt: Verdict["attempt"], state: End, result: string): Verdict => ({
+  attempt,
+  attemptResult: result,
+  confirmed: true,
+  counts: true,
+  loses: false,
+  next: { state, result }
+})
+
+const cancelled = (confirmed: boolean): Verdict => ({
+  attempt: "cancelled",
+  attemptResult: undefined,
+  confirmed,
+  counts: false,
+  loses: false,
+  next: { state: "cancelled", result: Envelope.taskError(new TaskError.Cancelled({ confirmed })) }
+})
+
+/** Back to the queue: after the delay, or into its old place when there is none. */
+const requeued = (attempt: Verdict["attempt"], delayMillis?: number): Verdict => ({
+  attempt,
+  attemptResult: undefined,
+  confirmed: true,
+  counts: false,
+  loses: false,
+  next: { state: "queued", delayMillis }
+})
+
+const unstorable = Envelope.taskError(
+  new TaskError.Undecodable({ what: "result", detail: "the result holds characters that cannot be stored" })
+)
+
+/** A result that Postgres could not keep fails its own execution and nobody else's. */
+const storable = (outcome: Outcome): Outcome =>
+  "result" in outcome && !isStorable(outcome.result) ? { _tag: "Failed", result: unstorable } : outcome

@@ -272,6 +272,12 @@ export class Broker extends Context.Service<Broker, {
     readonly limit: number
   }) => Effect.Effect<ReadonlyArray<Claimed>, BrokerError>
 
+  /**
+   * What the supervisor holds, in any order. It asks after a claim whose answer was lost: the claim may have been
+   * carried out, and nobody else would ever run what it took.
+   */
+  readonly owned: (supervisor: SupervisorId) => Effect.Effect<ReadonlyArray<Claimed>, BrokerError>
+
   /** Records how attempts ended, in one statement, answering each in the order given. */
   readonly settle: (
     supervisor: SupervisorId,

@@ -84,6 +84,8 @@ export const layer: Layer.Layer<Broker> = Layer.sync(Broker, () => {
     register: (options) => atOnce((now) => register(store, options, now)),
     unregister: (id) => atOnce((now) => unregister(store, id, now)),
     claim: (options) => atOnce((now) => claim(store, options, now)),
+    owned: (supervisor) =>
+      atOnce((now) => Array.from(store.supervisors.get(supervisor)?.owned ?? [], (row) => toClaimed(row, now))),
     settle: (supervisor, settlements) =>
       atOnce((now) => settlements.map((settlement) => settle(store, supervisor, settlement, now))),
     tick: (options) => atOnce((now) => tick(store, options, now)),

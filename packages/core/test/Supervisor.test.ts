@@ -314,6 +314,35 @@ describe("Supervisor", () => {
       yield* Fiber.interrupt(supervisor)
     }).pipe(Effect.provide(MemoryBroker.layer)))
 
+  it.effect("finds what a claim took whose answer was lost", () =>
+    Effect.gen(function*() {
+      const seen = yield* makeSeen
+      const worker = workerOf(seen)
+      const real = yield* Broker.Broker
+      const cut = yield* Ref.make(1)
+      const lost = new BrokerError.BrokerError({
+        reason: new BrokerError.Unavailable({ operation: "claim", detail: "the connection was cut" })
+      })
+      const broker = Broker.Broker.of({
+        ...real,
+        claim: (options) =>
+          Effect.flatMap(real.claim(options), (claimed) =>
+            Effect.flatMap(
+              Ref.getAndUpdate(cut, (n) => claimed.length > 0 ? n - 1 : n),
+              (n) => claimed.length > 0 && n > 0 ? Effect.fail(lost) : Effect.succeed(claimed)
+            ))
+      })
+      const executions = yield* Task.enqueueAll(Double, [{ n: 1 }, { n: 2 }])
+      const supervisor = yield* Supervisor.run({ worker, concurrency: 10 }).pipe(
+        Effect.provideService(Broker.Broker, broker),
+        Effect.provide(InProcessRunner.layer(worker)),
+        Effect.forkChild
+      )
+      yield* Effect.forEach(executions, (execution) => untilState(execution.id, "succeeded"), { discard: true })
+      for (const execution of executions) assert.lengthOf(yield* attemptsOf(execution.id), 1)
+      yield* Fiber.interrupt(supervisor)
+    }).pipe(Effect.provide(MemoryBroker.layer)))
+
   it.effect("abandons what it ran when its lease lapsed, and begins again under another id", () =>
     Effect.gen(function*() {
       const seen = yield* makeSeen

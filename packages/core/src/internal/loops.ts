@@ -58,8 +58,23 @@ export const claimLoop = (shift: Shift): Effect.Effect<never> =>
     })
   }))
 
-const claim = (shift: Shift, limit: number) =>
-  persistently("claim", shift.broker.claim({ supervisor: shift.id, lanes: shift.lanes, limit }))
+const claim = (shift: Shift, limit: number): Effect.Effect<ReadonlyArray<Broker.Claimed>> => {
+  const claimed = persistently(
+    "claim",
+    Effect.tapError(
+      shift.broker.claim({ supervisor: shift.id, lanes: shift.lanes, limit }),
+      () => Effect.sync(() => shift.doubtful = true)
+    )
+  )
+  return Effect.flatMap(claimed, (claimed) => shift.doubtful ? recover(shift) : Effect.succeed(claimed))
+}
+
+/** What is owned and not in hand: a claim whose answer was lost took it. */
+const recover = (shift: Shift): Effect.Effect<ReadonlyArray<Broker.Claimed>> =>
+  Effect.map(persistently("claim", shift.broker.owned(shift.id)), (owned) => {
+    shift.doubtful = false
+    return owned.filter((claimed) => shift.entries.get(claimed.id)?.claimed.fence !== claimed.fence)
+  })
 
 const untilClaimable = (shift: Shift): Effect.Effect<void> =>
   Effect.suspend(() => {
@@ -95,7 +110,8 @@ const recorded = (
   let lost = 0
   batch.forEach((settlement, index) => {
     const entry = shift.entries.get(settlement.id)
-    if (entry !== undefined) {
+    // What was given back may have been claimed again before this answer came.
+    if (entry !== undefined && entry.claimed.fence === settlement.fence) {
       endSpan(shift, entry, answers[index] === "Settled" ? settlement.outcome._tag : "LeaseLost")
       shift.entries.delete(settlement.id)
     }

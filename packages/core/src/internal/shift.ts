@@ -85,6 +85,8 @@ export interface Shift {
   readonly settleable: Latch.Latch
   /** Opened when an attempt ended or a settlement was recorded: the drain looks again. */
   readonly progressed: Latch.Latch
+  /** A claim's answer was lost: it may have been carried out. */
+  doubtful: boolean
   /** When the next execution of the lanes is due, by this process' clock. */
   nextDueMillis: number
   readonly lapsed: Deferred.Deferred<void>
@@ -108,6 +110,7 @@ export const make = (
   tickable: Latch.makeUnsafe(false),
   settleable: Latch.makeUnsafe(false),
   progressed: Latch.makeUnsafe(false),
+  doubtful: false,
   nextDueMillis: Number.POSITIVE_INFINITY,
   lapsed: Deferred.makeUnsafe()
 })

@@ -44,6 +44,21 @@ export const claimPromises = <R>(it: It<R>): void => {
         assert.deepStrictEqual((yield* worker.claim()).map(({ id }) => id), [high, middle, low])
       }))
 
+    it.effect("tells a supervisor what it holds, should a claim's answer be lost", () =>
+      Effect.gen(function*() {
+        const desk = yield* makeDesk
+        yield* desk.enqueueMany(3)
+        const worker = yield* desk.hire()
+        const claimed = yield* worker.claim(2)
+        const byId = (a: { readonly id: string }, b: { readonly id: string }) => a.id.localeCompare(b.id)
+        const owned = yield* desk.broker.owned(worker.id)
+        assert.deepStrictEqual(
+          owned.map(({ waitedMillis: _, ...rest }) => rest).sort(byId),
+          claimed.map(({ waitedMillis: _, ...rest }) => rest).sort(byId)
+        )
+        assert.deepStrictEqual(yield* desk.broker.owned(uuid()), [])
+      }))
+
     it.effect("takes nothing from lanes it is not asked for", () =>
       Effect.gen(function*() {
         const desk = yield* makeDesk

@@ -6,7 +6,8 @@ import {
   BrokerError,
   InProcessRunner,
   MemoryBroker,
-  type Runner,
+  Outcome,
+  Runner,
   Supervisor,
   Task,
   TaskError,
@@ -312,6 +313,37 @@ describe("Supervisor", () => {
       yield* untilState(later.id, "succeeded")
       assert.lengthOf(yield* attemptsOf(running.id), 1)
       yield* Fiber.interrupt(supervisor)
+    }).pipe(Effect.provide(MemoryBroker.layer)))
+
+  it.effect("pauses before it asks again for a place that no attempt got", () =>
+    Effect.gen(function*() {
+      const seen = yield* makeSeen
+      const asked = yield* Ref.make(0)
+      const nowhere = Runner.Runner.of({
+        name: "nowhere",
+        supports: () => true,
+        maxConcurrency: 10,
+        run: () =>
+          Effect.as(
+            Ref.update(asked, (n) => n + 1),
+            Outcome.Ended.Lost({ reason: new TaskError.Lost({ detail: "no host starts" }), collateral: true })
+          ),
+        acknowledge: () => Effect.void
+      })
+      const supervisor = yield* Supervisor.run({ worker: workerOf(seen), concurrency: 10 }).pipe(
+        Effect.provideService(Runner.Runner, nowhere),
+        Effect.forkChild
+      )
+      const execution = yield* Task.enqueue(Double, { n: 1 })
+      for (let step = 0; step < 100; step++) yield* TestClock.adjust("100 millis")
+      const times = yield* Ref.get(asked)
+      assert.isTrue(times >= 5 && times <= 11, `asked ${times} times in ten seconds`)
+      const record = Option.getOrThrow(yield* Effect.flatMap(Broker.Broker, (broker) => broker.read(execution.id)))
+      assert.strictEqual(record.losses, 0)
+      assert.strictEqual(record.attempts, 0)
+      const stopping = yield* Effect.forkChild(Fiber.interrupt(supervisor))
+      yield* TestClock.adjust("30 seconds")
+      yield* Fiber.join(stopping)
     }).pipe(Effect.provide(MemoryBroker.layer)))
 
   it.effect("finds what a claim took whose answer was lost", () =>

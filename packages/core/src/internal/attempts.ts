@@ -15,6 +15,7 @@ import {
   claimLimit,
   deadlineResolution,
   type Entry,
+  fruitlessPause,
   maxPrefetchAgeMillis,
   noteEnd,
   now,
@@ -147,11 +148,20 @@ const conclude = (shift: Shift, entry: Entry, ended: Ended): void => {
   entry.phase = "settling"
   const place = Option.map(Option.fromUndefinedOr(entry.place), formatPlace)
   const outcome = decide(shift, entry, ended)
-  if (!Effect.isEffect(outcome)) return settle(shift, entry.claimed, outcome, place)
-  Effect.runForkWith(shift.context)(
-    Effect.map(outcome, (outcome) => settle(shift, entry.claimed, outcome, place))
-  )
+  const hand = (outcome: Outcome) => settle(shift, entry.claimed, outcome, place)
+  if (!Effect.isEffect(outcome)) {
+    if (!isFruitless(entry, outcome)) return hand(outcome)
+    // Nothing else bounds how often this can happen: hosts that cannot start would be asked for without a pause.
+    return void Effect.runForkWith(shift.context)(
+      Effect.andThen(Effect.sleep(fruitlessPause), Effect.sync(() => hand(outcome)))
+    )
+  }
+  Effect.runForkWith(shift.context)(Effect.map(outcome, hand))
 }
+
+/** Lost without having started, and not held against the execution. */
+const isFruitless = (entry: Entry, outcome: Outcome): boolean =>
+  entry.place === undefined && outcome._tag === "Lost" && !outcome.counted
 
 const settle = (
   shift: Shift,

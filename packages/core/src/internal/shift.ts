@@ -35,6 +35,9 @@ export const maxPrefetchAgeMillis = 1_000
 /** Ended attempts that may wait for their settlement before claiming pauses. */
 export const maxUnsettled = 5_000
 
+/** How long an attempt that was lost before it started waits until it goes back to its queue. */
+export const fruitlessPause = Duration.seconds(1)
+
 /** How often deadlines are looked at while anything runs. */
 export const deadlineResolution = Duration.millis(50)
 

@@ -1,0 +1,102 @@
+/**
+ * Everything in the README and in `docs/` that claims to be TypeScript compiles.
+ *
+ * A block that begins with `// name.ts` becomes the file of that name, which later blocks of the same page may import.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import { keys, table } from "effect-ray/Settings"
+import { execFileSync } from "node:child_process"
+import * as Fs from "node:fs"
+import * as Path from "node:path"
+import { fileURLToPath } from "node:url"
+
+const root = fileURLToPath(new URL("../../..", import.meta.url))
+const project = Path.join(root, "build", "docs")
+
+const pages = ["README.md", "docs", "examples/basics", "examples/demo"]
+  .flatMap((path) =>
+    path.endsWith(".md")
+      ? [path]
+      : Fs.readdirSync(Path.join(root, path), { recursive: true, encoding: "utf8" })
+        .filter((name) => name.endsWith(".md") && !name.includes("node_modules"))
+        .map((name) => Path.join(path, name))
+  )
+  .sort()
+
+const read = (page: string) => Fs.readFileSync(Path.join(root, page), "utf8")
+
+/** Writes the page's blocks into a folder of its own and answers their names. */
+const extract = (page: string): ReadonlyArray<string> => {
+  const folder = Path.join(project, page.replace(/\.md$/, ""))
+  const blocks = [...read(page).matchAll(/^```(?:ts|typescript)\n([\s\S]*?)^```$/gm)].map((match) => match[1]!)
+  return blocks.map((code, index) => {
+    const name = /^\/\/ (\S+\.ts)\n/.exec(code)?.[1] ?? `block-${index + 1}.ts`
+    const file = Path.join(folder, name)
+    Fs.mkdirSync(Path.dirname(file), { recursive: true })
+    Fs.writeFileSync(file, code)
+    return Path.relative(project, file)
+  })
+}
+
+const compile = (): string => {
+  try {
+    execFileSync(process.execPath, [Path.join(root, "node_modules/typescript/bin/tsc"), "-p", project], {
+      encoding: "utf8",
+      stdio: ["ignore", "pipe", "pipe"]
+    })
+    return ""
+  } catch (error) {
+    return String((error as { readonly stdout?: unknown }).stdout ?? error)
+  }
+}
+
+describe("the docs", () => {
+  it("compile wherever they show TypeScript", () => {
+    Fs.rmSync(project, { recursive: true, force: true })
+    const files = pages.flatMap(extract)
+    assert.include(files.join(), "README")
+    Fs.writeFileSync(
+      Path.join(project, "tsconfig.json"),
+      JSON.stringify({
+        extends: "../../tsconfig.base.json",
+        files,
+        compilerOptions: {
+          composite: false,
+          incremental: false,
+          declaration: false,
+          declarationMap: false,
+          noEmit: true,
+          rewriteRelativeImportExtensions: false,
+          allowImportingTsExtensions: true
+        }
+      })
+    )
+    assert.strictEqual(compile(), "")
+  })
+
+  it("link to files that exist", () => {
+    const broken = pages.flatMap((page) =>
+      [...read(page).matchAll(/\]\((?!https?:|#|mailto:)([^)#]+)[^)]*\)/g)]
+        .map((match) => match[1]!)
+        .filter((target) => !Fs.existsSync(Path.join(root, Path.dirname(page), target)))
+        .map((target) => `${page}: ${target}`)
+    )
+    assert.deepStrictEqual(broken, [])
+  })
+
+  it("tell every setting as it is", () => {
+    const cell = (text: string | undefined) => (text ?? "").replaceAll("|", "\\|")
+    const rows = read("docs/settings.md").split("\n").map((line) => line.split(/(?<!\\)\|/).map((text) => text.trim()))
+    for (const key of keys) {
+      const { default: value, env, flag, meaning, metavar } = table[key]
+      assert.deepInclude(rows, [
+        "",
+        `\`${env}\``,
+        flag === undefined ? "" : `\`--${flag} ${cell(metavar)}\``,
+        cell(value),
+        cell(meaning),
+        ""
+      ])
+    }
+  })
+})

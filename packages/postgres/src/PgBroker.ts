@@ -1,0 +1,110 @@
+/**
+ * The broker that keeps executions in Postgres, version 15 and newer.
+ *
+ * It works over the app's own `PgClient`: an enqueue inside `sql.withTransaction` is part of that transaction, commits
+ * with it and rolls back with it. Inside a transaction of another client it fails with `OtherTransaction` instead of
+ * writing outside. Everything lies in one schema (`effect_ray` unless configured), which `PgMigrations` makes.
+ *
+ * Postgres going away is a failure with reason `Unavailable`, never a defect; all goes on by itself when it is back.
+ */
+import { Broker, type ExecutionId } from "@effect-ray/core/Broker"
+import * as PgClient from "@effect/sql-pg/PgClient"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import { makeAwaiting } from "./internal/awaiting.ts"
+import { makeClaim } from "./internal/claim.ts"
+import { makeEnqueue } from "./internal/enqueue.ts"
+import { makeLaneBook } from "./internal/lanes.ts"
+import { makeListener } from "./internal/listener.ts"
+import { makeLocal } from "./internal/local.ts"
+import { makeNotifier, type Woken } from "./internal/notifier.ts"
+import { makePartitions } from "./internal/partitions.ts"
+import { makeOwned } from "./internal/owned.ts"
+import * as Records from "./internal/records.ts"
+import { defaultSchema } from "./internal/schemaName.ts"
+import { cancelledResult, makeSettle } from "./internal/settle.ts"
+import { unavailable } from "./internal/sqlFailure.ts"
+import { isUuid, makeStore } from "./internal/store.ts"
+import { makeSupervise } from "./internal/supervise.ts"
+
+/**
+ * @category models
+ */
+export interface Options {
+  /** Default: `effect_ray`. */
+  readonly schema?: string | undefined
+  /**
+   * Whether to tell and hear by NOTIFY and LISTEN. Default: true. Without, everything still works, one poll later:
+   * supervisors learn of new executions by their ticks.
+   */
+  readonly notify?: boolean | undefined
+  /** How to reach Postgres for LISTEN, when the client goes through a pooler such as pgbouncer. Default: as the client. */
+  readonly listen?: PgClient.PgClientConfig | undefined
+  /** How often awaited executions are asked about while nothing is heard by LISTEN. Default: 1 second. */
+  readonly pollInterval?: Duration.Input | undefined
+}
+
+/**
+ * A broker over the client, until the scope closes.
+ *
+ * @category constructors
+ */
+export const make: (
+  options?: Options
+) => Effect.Effect<Broker["Service"], never, PgClient.PgClient | Scope.Scope> = Effect.fn("PgBroker.make")(
+  function*(options: Options = {}) {
+    const client = yield* PgClient.PgClient
+    const store = makeStore(client, options.schema ?? defaultSchema)
+    const notify = options.notify ?? true
+    const local = yield* makeLocal
+    const notifier = yield* makeNotifier(store, local, { notify })
+    const listener = yield* makeListener(store, local, { notify, connection: { ...client.config, ...options.listen } })
+    const noteLanes = makeLaneBook(store)
+    const partitions = makePartitions(store)
+    const { s, sql } = store
+
+    const cancel = (id: ExecutionId) =>
+      sql<Woken & { readonly answer: "Cancelled" | "Requested" | "TooLate" }>`
+        SELECT * FROM ${s}.cancel(${id}, ${cancelledResult})
+      `.pipe(
+        Effect.mapError(unavailable("cancel")),
+        Effect.tap(([row]) =>
+          sql.afterCommit(Effect.sync(() => {
+            if (row!.answer === "Requested") notifier.cancelling([id])
+            notifier.woken(row!)
+          }))
+        ),
+        Effect.map(([row]) => row!.answer)
+      )
+
+    return Broker.of({
+      enqueue: yield* makeEnqueue(store, notifier, noteLanes),
+      read: (id) =>
+        isUuid(id)
+          ? Effect.map(
+            Effect.mapError(Records.find(store, [id]), unavailable("read")),
+            ([record]) => Option.fromUndefinedOr(record)
+          )
+          : Effect.succeedNone,
+      attempts: (id) => Effect.mapError(Records.attempts(store, id), unavailable("attempts")),
+      awaitTerminal: yield* makeAwaiting(store, local, listener, {
+        pollInterval: Duration.fromInputUnsafe(options.pollInterval ?? "1 second")
+      }),
+      cancel: (id) => isUuid(id) ? cancel(id) : Effect.succeed("TooLate" as const),
+      claim: makeClaim(store, local),
+      owned: makeOwned(store),
+      settle: makeSettle(store, notifier, partitions),
+      ...makeSupervise(store, notifier, noteLanes, partitions),
+      wakeups: (queues) => Effect.tap(local.subscribe(queues), () => Effect.sync(() => listener.start()))
+    })
+  }
+)
+
+/**
+ * @category layers
+ */
+export const layer = (options?: Options): Layer.Layer<Broker, never, PgClient.PgClient> =>
+  Layer.effect(Broker, make(options))

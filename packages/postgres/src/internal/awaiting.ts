@@ -1,0 +1,137 @@
+/**
+ * Waiting for executions to end.
+ *
+ * A process leaves its name on the row; whoever ends the execution reads it under the row's lock and tells. What was
+ * not told is found by one query a process, now and then, over all that it awaits.
+ */
+import type { ExecutionId, Record } from "@effect-ray/core/Broker"
+import type { BrokerError } from "@effect-ray/core/BrokerError"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Latch from "effect/Latch"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import * as Batcher from "./batcher.ts"
+import type { Listener } from "./listener.ts"
+import type { Local } from "./local.ts"
+import { find, isTerminal } from "./records.ts"
+import { retryTransient, unavailable } from "./sqlFailure.ts"
+import { arrays, isUuid, type Store } from "./store.ts"
+
+/** How often a process asks about what it awaits: seldom while it is told, often while it is not. */
+const pollWhileTold = Duration.seconds(5)
+
+/** The most ids in one question. */
+const maxIds = 1_000
+
+/** How long a server that is away is waited for. A caller that awaits has nothing better to do. */
+const patience = Schedule.upTo(
+  Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("2 seconds")]),
+  { duration: "2 minutes" }
+)
+
+export const makeAwaiting = Effect.fnUntraced(function*(
+  store: Store,
+  local: Local,
+  listener: Listener,
+  options: { readonly pollInterval: Duration.Duration }
+): Effect.fn.Return<
+  (id: ExecutionId) => Effect.Effect<Option.Option<Record>, BrokerError>,
+  never,
+  Scope.Scope
+> {
+  const { s, sql } = store
+  const waiting = new Map<ExecutionId, Set<Latch.Latch>>()
+
+  local.onEnded = (ids) => {
+    for (const id of ids) {
+      for (const latch of waiting.get(id) ?? []) latch.openUnsafe()
+    }
+  }
+
+  /** Leaves our name; true when the execution is not over. */
+  const watch = yield* Batcher.make<ExecutionId, boolean>({
+    concurrency: 1,
+    maxWeight: maxIds,
+    weigh: () => 1,
+    run: (ids) =>
+      retryTransient(
+        sql<{ readonly id: ExecutionId }>`SELECT w.id FROM ${s}.watch(${store.process}, ${arrays.uuid(ids)}) AS w(id)`
+      ).pipe(
+        Effect.mapError(unavailable("awaitTerminal")),
+        Effect.map((rows) => {
+          const open = new Set(rows.map((row) => row.id))
+          return ids.map((id) => Exit.succeed(open.has(id)))
+        })
+      )
+  })
+
+  const lookup = yield* Batcher.make<ExecutionId, Option.Option<Record>>({
+    concurrency: 2,
+    maxWeight: maxIds,
+    weigh: () => 1,
+    run: (ids) =>
+      retryTransient(find(store, ids)).pipe(
+        Effect.mapError(unavailable("awaitTerminal")),
+        Effect.map((records) => {
+          const byId = new Map(records.map((record) => [record.id, record]))
+          return ids.map((id) => Exit.succeed(Option.fromUndefinedOr(byId.get(id))))
+        })
+      )
+  })
+
+  const ask = Effect.gen(function*() {
+    const ids = [...waiting.keys()]
+    for (let from = 0; from < ids.length; from += maxIds) {
+      const ended = yield* sql<{ readonly id: ExecutionId }>`
+        SELECT f.id FROM ${s}.find_ended(${arrays.uuid(ids.slice(from, from + maxIds))}) AS f(id)
+      `
+      local.onEnded(ended.map((row) => row.id))
+    }
+  })
+  const poll = Effect.suspend(() =>
+    Effect.andThen(
+      Effect.sleep(listener.isConnected() ? pollWhileTold : options.pollInterval),
+      Effect.ignore(Effect.suspend(() => waiting.size === 0 ? Effect.void : ask))
+    )
+  )
+  yield* Effect.forkScoped(Effect.forever(poll))
+
+  const enter = (id: ExecutionId): Latch.Latch => {
+    const latch = Latch.makeUnsafe(false)
+    const latches = waiting.get(id)
+    if (latches === undefined) waiting.set(id, new Set([latch]))
+    else latches.add(latch)
+    return latch
+  }
+  const leave = (id: ExecutionId, latch: Latch.Latch): void => {
+    const latches = waiting.get(id)
+    latches?.delete(latch)
+    if (latches?.size === 0) waiting.delete(id)
+  }
+
+  const attempt = (id: ExecutionId) =>
+    Effect.acquireUseRelease(
+      Effect.sync(() => enter(id)),
+      (latch) =>
+        Effect.gen(function*() {
+          while (true) {
+            // Closed before the row is asked, so that an end between the two opens it again.
+            latch.closeUnsafe()
+            if (yield* watch(id)) yield* latch.await
+            const record = yield* lookup(id)
+            if (Option.isNone(record) || isTerminal(record.value)) return record
+          }
+        }),
+      (latch) => Effect.sync(() => leave(id, latch))
+    )
+
+  return (id) =>
+    Effect.suspend(() => {
+      if (!isUuid(id)) return Effect.succeedNone
+      listener.start()
+      return Effect.retry(attempt(id.toLowerCase()), patience)
+    })
+})

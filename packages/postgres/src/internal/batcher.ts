@@ -1,0 +1,95 @@
+/**
+ * Round trips that are shared.
+ *
+ * The first caller's input goes out at once; what arrives while it is under way goes together in the next batch. So a
+ * lone caller waits for nobody, and twenty at once need a few statements, not twenty.
+ */
+import type { BrokerError } from "@effect-ray/core/BrokerError"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import type * as Scope from "effect/Scope"
+
+interface Entry<In, Out> {
+  readonly input: In
+  readonly resume: (exit: Exit.Exit<Out, BrokerError>) => void
+}
+
+export interface Options<In, Out> {
+  /** The most batches under way. */
+  readonly concurrency: number
+  /** The most a batch may weigh; a single input may weigh more. */
+  readonly maxWeight: number
+  readonly weigh: (input: In) => number
+  /** Inputs with a mark in common never share a batch. */
+  readonly marks?: (input: In) => ReadonlyArray<string>
+  /** Answers every input, in the order given; failing fails them all. */
+  readonly run: (inputs: ReadonlyArray<In>) => Effect.Effect<ReadonlyArray<Exit.Exit<Out, BrokerError>>, BrokerError>
+}
+
+/** A function that adds one input to the next batch. Batches run in the scope's own context, outside transactions. */
+export const make = <In, Out>(
+  options: Options<In, Out>
+): Effect.Effect<(input: In) => Effect.Effect<Out, BrokerError>, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const runFork = Effect.runForkWith(yield* Effect.context<never>())
+    const running = new Set<Fiber.Fiber<void>>()
+    let pending: Array<Entry<In, Out>> = []
+
+    const take = (): ReadonlyArray<Entry<In, Out>> => {
+      const batch: Array<Entry<In, Out>> = []
+      const left: Array<Entry<In, Out>> = []
+      const marks = new Set<string>()
+      let weight = 0
+      for (const entry of pending) {
+        const own = options.marks?.(entry.input) ?? []
+        const heavy = weight + options.weigh(entry.input) > options.maxWeight
+        if (batch.length > 0 && (heavy || own.some((mark) => marks.has(mark)))) {
+          left.push(entry)
+          continue
+        }
+        batch.push(entry)
+        weight += options.weigh(entry.input)
+        for (const mark of own) marks.add(mark)
+      }
+      pending = left
+      return batch
+    }
+
+    const pump = () => {
+      while (running.size < options.concurrency && pending.length > 0) {
+        const batch = take()
+        const fiber = runFork(
+          Effect.exit(Effect.suspend(() => options.run(batch.map((entry) => entry.input)))).pipe(
+            Effect.map((exit) => {
+              batch.forEach((entry, index) => {
+                entry.resume(Exit.isSuccess(exit) ? exit.value[index]! : Exit.failCause(exit.cause))
+              })
+            })
+          )
+        )
+        running.add(fiber)
+        fiber.addObserver(() => {
+          running.delete(fiber)
+          pump()
+        })
+      }
+    }
+
+    // What was begun is finished: its callers may be gone, its effect is not.
+    yield* Effect.addFinalizer(() =>
+      Effect.gen(function*() {
+        while (running.size > 0) yield* Effect.forEach([...running], Fiber.await, { discard: true })
+      })
+    )
+
+    return (input: In) =>
+      Effect.callback<Out, BrokerError>((resume) => {
+        const entry: Entry<In, Out> = { input, resume }
+        pending.push(entry)
+        pump()
+        return Effect.sync(() => {
+          pending = pending.filter((other) => other !== entry)
+        })
+      })
+  })

@@ -1,0 +1,87 @@
+/** What this process tells itself: wake-ups for its supervisors, ends for those who await, and "look again". */
+import type { ExecutionId, Wakeup } from "@effect-ray/core/Broker"
+import * as Effect from "effect/Effect"
+import * as Queue from "effect/Queue"
+import type * as Scope from "effect/Scope"
+
+/** Queues that got something, and in how many milliseconds it is due. */
+export type News = ReadonlyMap<string, number>
+
+/** A due time further ahead is left to ticks. */
+export const maxAhead = 15_000
+
+/** The most wake-ups a subscriber may leave unread; the oldest go first. */
+const maxUnread = 1_024
+
+interface Subscriber {
+  readonly queues: ReadonlySet<string>
+  readonly queue: Queue.Queue<Wakeup>
+}
+
+export interface Local {
+  readonly subscribe: (
+    queues: ReadonlyArray<string>
+  ) => Effect.Effect<Queue.Dequeue<Wakeup>, never, Scope.Scope>
+  readonly enqueued: (news: News) => void
+  readonly cancelling: (ids: ReadonlyArray<ExecutionId>) => void
+  readonly resync: () => void
+  /** Something may be due that is older than what was claimed last. */
+  readonly again: () => void
+  readonly ended: (ids: ReadonlyArray<ExecutionId>) => void
+  /** Set by those who want to hear. */
+  onAgain: () => void
+  onEnded: (ids: ReadonlyArray<ExecutionId>) => void
+}
+
+export const makeLocal: Effect.Effect<Local, never, Scope.Scope> = Effect.gen(function*() {
+  const subscribers = new Set<Subscriber>()
+  const timers = new Set<NodeJS.Timeout>()
+
+  const tell = (wakeup: Wakeup): void => {
+    for (const { queue, queues } of subscribers) {
+      if (wakeup._tag !== "Enqueued" || queues.has(wakeup.queue)) Queue.offerUnsafe(queue, wakeup)
+    }
+  }
+  const later = (queue: string, delay: number): void => {
+    const timer = setTimeout(() => {
+      timers.delete(timer)
+      tell({ _tag: "Enqueued", queue })
+    }, delay)
+    timer.unref()
+    timers.add(timer)
+  }
+  yield* Effect.addFinalizer(() => Effect.sync(() => timers.forEach((timer) => clearTimeout(timer))))
+
+  const local: Local = {
+    subscribe: (queues) =>
+      Effect.gen(function*() {
+        const queue = yield* Queue.sliding<Wakeup>(maxUnread)
+        const subscriber = { queues: new Set(queues), queue }
+        yield* Effect.acquireRelease(
+          Effect.sync(() => subscribers.add(subscriber)),
+          () =>
+            Effect.suspend(() => {
+              subscribers.delete(subscriber)
+              return Queue.shutdown(queue)
+            })
+        )
+        return queue
+      }),
+    enqueued: (news) => {
+      if (subscribers.size === 0) return
+      for (const [queue, delay] of news) {
+        if (delay > 0) later(queue, delay)
+        else tell({ _tag: "Enqueued", queue })
+      }
+    },
+    cancelling: (ids) => {
+      for (const id of ids) tell({ _tag: "Cancelling", id })
+    },
+    resync: () => tell({ _tag: "Resync" }),
+    again: () => local.onAgain(),
+    ended: (ids) => local.onEnded(ids),
+    onAgain: () => {},
+    onEnded: () => {}
+  }
+  return local
+})

@@ -1,0 +1,188 @@
+/**
+ * Telling other processes, by NOTIFY.
+ *
+ * A NOTIFY takes a global lock at commit, so there is never one a row: the first goes out at once, in the very
+ * statement it tells of where that is ours; then at most one each few milliseconds, with all that happened in between.
+ * None of it is a promise: ticks and polls are.
+ */
+import type { ExecutionId, NewExecution } from "@effect-ray/core/Broker"
+import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import type { SqlError } from "effect/sql/SqlError"
+import { type Local, maxAhead, type News } from "./local.ts"
+import { arrays, type Store } from "./store.ts"
+
+/** The shortest time between two messages, in milliseconds. */
+const interval = 5
+
+/** The longest message, in characters that may take three bytes each. Postgres takes 7,999 bytes. */
+const maxMessageLength = 2_600
+
+/** How many ids go into one message. */
+const maxIds = 190
+
+/** What processes tell each other on the channel of all. */
+export class Message extends Schema.Class<Message>("Message")({
+  /** The sender, who has heard it already. */
+  from: Schema.String,
+  queues: Schema.optionalKey(Schema.Array(Schema.Tuple([Schema.String, Schema.Number]))),
+  /** Something may be due that is older than what was claimed last. */
+  again: Schema.optionalKey(Schema.Boolean),
+  cancelling: Schema.optionalKey(Schema.Array(Schema.String))
+}) {}
+
+/** Whom an ending concerns, as the functions of the schema answer it. */
+export interface Woken {
+  readonly woken_processes: ReadonlyArray<string> | null
+  readonly woken_ids: ReadonlyArray<ExecutionId> | null
+  readonly queues?: ReadonlyArray<string> | null
+}
+
+/** The queues of new executions, each with the time until the first is due; below zero for what was due before. */
+export const newsOf = (executions: ReadonlyArray<NewExecution>): News => {
+  const news = new Map<string, number>()
+  for (const { due, queue } of executions) {
+    const delay = due._tag === "Now"
+      ? 0
+      : due._tag === "After"
+      ? Duration.toMillis(due.delay)
+      : DateTime.toEpochMillis(due.at) - Date.now()
+    if (delay <= maxAhead && delay < (news.get(queue) ?? Infinity)) news.set(queue, Math.round(delay))
+  }
+  return news
+}
+
+export type Notifier = Effect.Success<ReturnType<typeof makeNotifier>>
+
+export const makeNotifier = Effect.fnUntraced(function*(
+  store: Store,
+  local: Local,
+  options: { readonly notify: boolean }
+) {
+  const { sql } = store
+  const runFork = Effect.runForkWith(yield* Effect.context<never>())
+  const queues = new Map<string, number>()
+  const cancelling = new Set<ExecutionId>()
+  const ended = new Map<string, Set<ExecutionId>>()
+  let again = false
+  let timer: NodeJS.Timeout | undefined
+  let lastSent = 0
+
+  /** For what the caller does not wait for. Runs outside the caller's transaction. */
+  const background = (effect: Effect.Effect<unknown, SqlError>): void => {
+    runFork(Effect.ignore(effect))
+  }
+
+  const drain = (): ReadonlyArray<readonly [channel: string, message: string]> => {
+    const messages: Array<readonly [string, string]> = []
+    const all = (message: Omit<typeof Message.Encoded, "from">) =>
+      messages.push([store.channel, JSON.stringify({ from: store.process, ...message })])
+    let batch: Array<readonly [string, number]> = []
+    let length = 0
+    for (const entry of queues) {
+      if (batch.length > 0 && length + entry[0].length > maxMessageLength) {
+        all({ queues: batch })
+        batch = []
+        length = 0
+      }
+      batch.push(entry)
+      length += entry[0].length + 20
+    }
+    if (batch.length > 0 || again) all({ queues: batch, ...(again ? { again } : {}) })
+    for (const ids of chunks([...cancelling])) all({ cancelling: ids })
+    for (const [process, ids] of ended) {
+      for (const chunk of chunks([...ids])) messages.push([`${store.channel}_${process}`, chunk.join(",")])
+    }
+    queues.clear()
+    cancelling.clear()
+    ended.clear()
+    again = false
+    return messages
+  }
+
+  const send = (): void => {
+    timer = undefined
+    const messages = drain()
+    if (messages.length === 0) return
+    lastSent = performance.now()
+    // A message must not wait for the disk: what it tells of is there already.
+    background(sql`
+      SELECT set_config('synchronous_commit', 'off', true), pg_notify(n.channel, n.message)
+      FROM unnest(
+        ${arrays.text(messages.map(([channel]) => channel))},
+        ${arrays.text(messages.map(([, message]) => message))}
+      ) AS n(channel, message)
+    `)
+  }
+
+  const schedule = (): void => {
+    if (!options.notify || timer !== undefined) return
+    const wait = lastSent + interval - performance.now()
+    if (wait <= 0) send()
+    else timer = setTimeout(send, wait)
+  }
+
+  yield* Effect.addFinalizer(() => Effect.sync(() => clearTimeout(timer)))
+
+  return {
+    background,
+
+    /**
+     * The message to send within the statement that stores these executions; null when it has to wait for its turn,
+     * and is to be told by `enqueued` after the commit.
+     */
+    leadingEdge: (news: News): string | null => {
+      const now = performance.now()
+      if (!options.notify || news.size === 0 || timer !== undefined || now - lastSent < interval) return null
+      const message = JSON.stringify({ from: store.process, queues: [...news], again: isOld(news) })
+      if (message.length > maxMessageLength) return null
+      lastSent = now
+      return message
+    },
+
+    /** New executions, committed. `told`: other processes have been told by the statement itself. */
+    enqueued: (news: News, told: boolean): void => {
+      if (isOld(news)) local.again()
+      local.enqueued(news)
+      if (told || news.size === 0) return
+      again ||= isOld(news)
+      for (const [queue, delay] of news) queues.set(queue, Math.min(delay, queues.get(queue) ?? delay))
+      schedule()
+    },
+
+    cancelling: (ids: ReadonlyArray<ExecutionId>): void => {
+      local.cancelling(ids)
+      for (const id of ids) cancelling.add(id)
+      schedule()
+    },
+
+    /** Executions that ended, and queues that got some back. */
+    woken: (woken: Woken): void => {
+      const own: Array<ExecutionId> = []
+      woken.woken_processes?.forEach((process, index) => {
+        const id = woken.woken_ids![index]!
+        if (process === store.process) own.push(id)
+        else if (ended.get(process)?.add(id) === undefined) ended.set(process, new Set([id]))
+      })
+      if (own.length > 0) local.ended(own)
+      if (woken.queues != null && woken.queues.length > 0) {
+        again = true
+        local.again()
+        local.enqueued(new Map(woken.queues.map((queue) => [queue, 0])))
+        for (const queue of woken.queues) queues.set(queue, 0)
+      }
+      if (ended.size > 0 || queues.size > 0) schedule()
+    }
+  }
+})
+
+/** Whether some of it was due before now, by much: a `runAt` of the past. */
+const isOld = (news: News): boolean => {
+  for (const delay of news.values()) if (delay < 0) return true
+  return false
+}
+
+const chunks = (ids: ReadonlyArray<string>): ReadonlyArray<ReadonlyArray<string>> =>
+  Array.from({ length: Math.ceil(ids.length / maxIds) }, (_, n) => ids.slice(n * maxIds, (n + 1) * maxIds))

@@ -1,0 +1,34 @@
+/** The partitions of history, made days ahead. */
+import * as Effect from "effect/Effect"
+import type { SqlError } from "effect/sql/SqlError"
+import type { Store } from "./store.ts"
+
+/** How many days ahead there is a partition. */
+const daysAhead = 7
+
+/** How often a process looks whether there is, in milliseconds. */
+const interval = 6 * 60 * 60 * 1000
+
+export type Partitions = ReturnType<typeof makePartitions>
+
+export const makePartitions = (store: Store) => {
+  const { s, sql } = store
+  let looked = -Infinity
+
+  const ensure: Effect.Effect<void, SqlError> = Effect.asVoid(sql`SELECT ${s}.ensure_partitions(${daysAhead})`)
+
+  return {
+    ensure,
+
+    /** Looks, unless it has lately. Supervisors do, in the background of their ticks. */
+    keep: Effect.suspend((): Effect.Effect<void, SqlError> => {
+      const now = performance.now()
+      if (now - looked < interval) return Effect.void
+      looked = now
+      return Effect.tapError(ensure, (error) => {
+        looked = now - interval + 60_000
+        return Effect.logWarning("the partitions of the history could not be made, trying again", error.message)
+      })
+    })
+  }
+}

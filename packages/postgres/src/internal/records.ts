@@ -1,0 +1,96 @@
+/** Reading executions, wherever they are. */
+import type { AttemptRecord, ExecutionId, Record, State } from "@effect-ray/core/Broker"
+import { maxAttemptsRead } from "@effect-ray/core/Broker"
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type { SqlError } from "effect/sql/SqlError"
+import { arrays, isUuid, type Store } from "./store.ts"
+
+interface RecordRow {
+  readonly id: string
+  readonly task: string
+  readonly queue: string
+  readonly state: State
+  readonly priority: number
+  readonly payload: string
+  readonly format: number
+  readonly attempts: number
+  readonly losses: number
+  readonly fence: bigint
+  readonly tags: Readonly<globalThis.Record<string, string>> | null
+  readonly enqueued_at: Date
+  readonly run_at: Date
+  readonly ended_at: Date | null
+  readonly result: string | null
+}
+
+const toRecord = (row: RecordRow): Record => ({
+  id: row.id,
+  task: row.task,
+  queue: row.queue,
+  state: row.state,
+  priority: row.priority,
+  payload: row.payload,
+  format: row.format,
+  attempts: row.attempts,
+  losses: row.losses,
+  fence: Number(row.fence),
+  tags: row.tags ?? {},
+  enqueuedAt: DateTime.fromDateUnsafe(row.enqueued_at),
+  runAt: DateTime.fromDateUnsafe(row.run_at),
+  finishedAt: Option.map(Option.fromNullOr(row.ended_at), DateTime.fromDateUnsafe),
+  result: Option.fromNullOr(row.result)
+})
+
+export const isTerminal = (record: Record): boolean => Option.isSome(record.result)
+
+/** The records of these ids; those that are not known are left out. */
+export const find = (store: Store, ids: ReadonlyArray<ExecutionId>): Effect.Effect<ReadonlyArray<Record>, SqlError> => {
+  const { s, sql } = store
+  return Effect.map(sql<RecordRow>`SELECT * FROM ${s}.find(${arrays.uuid(ids)})`, (rows) => rows.map(toRecord))
+}
+
+interface AttemptRow {
+  readonly fence: bigint
+  readonly attempt: number
+  readonly outcome: AttemptRecord["outcome"]
+  readonly claimed_at: Date
+  readonly ended_at: Date
+  readonly result: string | null
+  readonly runner_ref: string | null
+  readonly confirmed: boolean
+}
+
+/** The attempts of an execution that have ended: the earlier ones, and the last, which history keeps in its own row. */
+export const attempts = (
+  store: Store,
+  id: ExecutionId
+): Effect.Effect<ReadonlyArray<AttemptRecord>, SqlError> => {
+  if (!isUuid(id)) return Effect.succeed([])
+  const { s, sql } = store
+  const rows = sql<AttemptRow>`
+    SELECT a.fence, a.attempt, a.outcome, a.claimed_at, a.ended_at, a.result, a.runner_ref, a.confirmed
+    FROM ${s}.attempts a
+    WHERE a.execution_id = ${id}
+    UNION ALL
+    SELECT h.fence, h.attempt, h.outcome, h.claimed_at, h.ended_at,
+      CASE WHEN h.outcome <> 'cancelled' THEN h.result END, h.runner_ref, h.confirmed
+    FROM ${s}.history h
+    WHERE h.id = ${id} AND h.outcome IS NOT NULL
+    ORDER BY fence
+    LIMIT ${maxAttemptsRead}
+  `
+  return Effect.map(rows, (rows) =>
+    rows.map((row) => ({
+      execution: id,
+      fence: Number(row.fence),
+      attempt: row.attempt,
+      outcome: row.outcome,
+      claimedAt: DateTime.fromDateUnsafe(row.claimed_at),
+      endedAt: DateTime.fromDateUnsafe(row.ended_at),
+      result: Option.fromNullOr(row.result),
+      runnerRef: Option.fromNullOr(row.runner_ref),
+      confirmed: row.confirmed
+    })))
+}

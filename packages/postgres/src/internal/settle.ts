@@ -1,0 +1,135 @@
+/** Settle: how attempts ended, many in one statement. What races there are, the statement decides. */
+import type { Settled, Settlement, SupervisorId } from "@effect-ray/core/Broker"
+import type { BrokerError } from "@effect-ray/core/BrokerError"
+import * as Envelope from "@effect-ray/core/Envelope"
+import { Outcome } from "@effect-ray/core/Outcome"
+import * as TaskError from "@effect-ray/core/TaskError"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type { SqlError } from "effect/sql/SqlError"
+import { maxMillis } from "./input.ts"
+import type { Notifier, Woken } from "./notifier.ts"
+import type { Partitions } from "./partitions.ts"
+import { isBadValue, isCheckViolation, retryTransient, unavailable } from "./sqlFailure.ts"
+import { arrays, isUuid, type Store } from "./store.ts"
+
+/** The results of executions that were cancelled. */
+export const cancelledResult = Envelope.taskError(new TaskError.Cancelled({ confirmed: true }))
+export const unconfirmedResult = Envelope.taskError(new TaskError.Cancelled({ confirmed: false }))
+
+/** What stands for a result that Postgres cannot store. */
+const unstorable = Envelope.taskError(
+  new TaskError.Undecodable({ what: "result", detail: "the result holds characters that Postgres cannot store" })
+)
+
+/** An outcome as columns: `flag` is `confirmed` of a cancel, and `counted` of a loss. */
+interface Columns {
+  readonly kind: string
+  readonly result: string | null
+  readonly delay: number
+  readonly flag: boolean
+}
+
+const columnsOf: (outcome: Outcome) => Columns = Outcome.$match({
+  Succeeded: ({ result }) => ({ kind: "succeeded", result, delay: 0, flag: true }),
+  Retry: ({ delay, result }) => ({ kind: "retry", result, delay: Duration.toMillis(delay), flag: true }),
+  Failed: ({ result }) => ({ kind: "failed", result, delay: 0, flag: true }),
+  TimedOut: ({ result }) => ({ kind: "timed_out", result, delay: 0, flag: true }),
+  Cancelled: ({ confirmed }) => ({ kind: "cancelled", result: null, delay: 0, flag: confirmed }),
+  Released: () => ({ kind: "released", result: null, delay: 0, flag: true }),
+  Lost: ({ counted, final, result }) => ({ kind: final ? "lost_final" : "lost", result, delay: 0, flag: counted })
+})
+
+/** The same end without the text that cannot be stored. */
+const harmless = (settlement: Settlement): Settlement => {
+  const runnerRef = Option.map(settlement.runnerRef, () => "unknown")
+  const { outcome } = settlement
+  switch (outcome._tag) {
+    case "Succeeded":
+    case "Failed":
+    case "TimedOut":
+      return { ...settlement, runnerRef, outcome: Outcome.Failed({ result: unstorable }) }
+    case "Retry":
+    case "Lost":
+      return { ...settlement, runnerRef, outcome: { ...outcome, result: unstorable } }
+    case "Cancelled":
+    case "Released":
+      return { ...settlement, runnerRef }
+  }
+}
+
+export const makeSettle = (store: Store, notifier: Notifier, partitions: Partitions) => {
+  const { s, sql } = store
+
+  /** In the order of ids, as everybody locks rows. */
+  const statement = (supervisor: SupervisorId, given: ReadonlyArray<Settlement>) => {
+    const positions = given.map((_, index) => index).sort((a, b) => given[a]!.id < given[b]!.id ? -1 : 1)
+    const settlements = positions.map((position) => given[position]!)
+    const columns = settlements.map(({ outcome }) => columnsOf(outcome))
+    return Effect.map(
+      sql<Woken & { readonly lease_lost: ReadonlyArray<number> | null }>`
+        SELECT * FROM ${s}.settle(
+          ${supervisor},
+          ${arrays.uuid(settlements.map(({ id }) => id))},
+          ${arrays.int8(settlements.map(({ fence }) => BigInt(fence)))},
+          ${arrays.text(columns.map(({ kind }) => kind))},
+          ${arrays.text(columns.map(({ result }) => result))},
+          ${arrays.float8(columns.map(({ delay }) => Math.min(delay, maxMillis)))},
+          ${arrays.bool(columns.map(({ flag }) => flag))},
+          ${arrays.text(settlements.map(({ runnerRef }) => Option.getOrNull(runnerRef)))},
+          ${cancelledResult}, ${unconfirmedResult}
+        )
+      `,
+      ([row]): ReadonlyArray<Settled> => {
+        notifier.woken(row!)
+        const answers = given.map((): Settled => "Settled")
+        for (const ord of row!.lease_lost ?? []) answers[positions[ord - 1]!] = "LeaseLost"
+        return answers
+      }
+    )
+  }
+
+  /** Halves the batch until what cannot be stored stands alone, and settles that as failed. */
+  const settle = (
+    supervisor: SupervisorId,
+    settlements: ReadonlyArray<Settlement>,
+    tried: { readonly partitions: boolean; readonly harmless: boolean }
+  ): Effect.Effect<ReadonlyArray<Settled>, SqlError> =>
+    Effect.catch(retryTransient(statement(supervisor, settlements)), (error) => {
+      if (isCheckViolation(error) && !tried.partitions) {
+        // Most likely there is no partition for today.
+        return Effect.andThen(partitions.ensure, settle(supervisor, settlements, { ...tried, partitions: true }))
+      }
+      if (!isBadValue(error) || tried.harmless) return Effect.fail(error)
+      if (settlements.length === 1) {
+        return settle(supervisor, settlements.map(harmless), { ...tried, harmless: true })
+      }
+      const middle = Math.ceil(settlements.length / 2)
+      return Effect.zipWith(
+        settle(supervisor, settlements.slice(0, middle), tried),
+        settle(supervisor, settlements.slice(middle), tried),
+        (first, second) => [...first, ...second]
+      )
+    })
+
+  return (
+    supervisor: SupervisorId,
+    settlements: ReadonlyArray<Settlement>
+  ): Effect.Effect<ReadonlyArray<Settled>, BrokerError> => {
+    if (settlements.length === 0) return Effect.succeed([])
+    // Ids and fences come from claims; anything else is nobody's.
+    const known = settlements.filter(({ fence, id }) => isUuid(id) && Number.isSafeInteger(fence))
+    const answer = known.length === 0 || !isUuid(supervisor)
+      ? Effect.succeed([])
+      : settle(supervisor, known, { partitions: false, harmless: false })
+    return answer.pipe(
+      Effect.mapError(unavailable("settle")),
+      Effect.map((answers) => {
+        if (known.length === settlements.length && answers.length > 0) return answers
+        const byPosition = new Map(answers.map((answer, index) => [known[index]!, answer]))
+        return settlements.map((settlement) => byPosition.get(settlement) ?? "LeaseLost")
+      })
+    )
+  }
+}

@@ -1,0 +1,55 @@
+/** What a failed statement means, by its SQLSTATE. */
+import { BrokerError, Unavailable } from "@effect-ray/core/BrokerError"
+import { CodecError } from "@effect/sql-pg/PgTypes"
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
+import type { SqlError } from "effect/sql/SqlError"
+
+/** The five letters of Postgres; none when the failure did not come from the server. */
+export const sqlState = (error: SqlError): string | undefined => {
+  const cause = error.reason.cause
+  if (typeof cause === "object" && cause !== null && "code" in cause && typeof cause.code === "string") {
+    return /^[0-9A-Z]{5}$/.test(cause.code) ? cause.code : undefined
+  }
+  return undefined
+}
+
+/**
+ * Whether the same statement may do better a moment later: a lost or refused connection, a server that stops or
+ * starts, a deadlock, a serialization failure, or no connection to spare.
+ */
+export const isTransient = (error: SqlError): boolean => {
+  const state = sqlState(error)
+  if (state === undefined) return error.reason._tag === "ConnectionError"
+  return state.startsWith("08") || state.startsWith("57P") || state === "40001" || state === "40P01" ||
+    state === "53300"
+}
+
+/** A value that Postgres, or the driver before it, cannot take: in a batch, one row's fault. */
+export const isBadValue = (error: SqlError): boolean =>
+  /^(22|23|54)/.test(sqlState(error) ?? "") || error.reason.cause instanceof CodecError
+
+/** No partition for a row, or another check that fails. */
+export const isCheckViolation = (error: SqlError): boolean => sqlState(error) === "23514"
+
+export const isLockTimeout = (error: SqlError): boolean => sqlState(error) === "55P03"
+
+/** Postgres' own words, without the statement. */
+export const wordsOf = (error: SqlError): string => {
+  const cause = error.reason.cause
+  const words = typeof cause === "object" && cause !== null && "message" in cause
+    ? String(cause.message)
+    : error.message
+  const state = sqlState(error)
+  return state === undefined ? words : `${words} (${state})`
+}
+
+/** The boundary: a failed statement becomes `Unavailable`. */
+export const unavailable = (operation: string) => (error: SqlError): BrokerError =>
+  new BrokerError({ reason: new Unavailable({ operation, detail: wordsOf(error) }) })
+
+const backoff = Schedule.min([Schedule.exponential("20 millis"), Schedule.spaced("500 millis")]).pipe(Schedule.jittered)
+
+/** About two seconds of patience with a server that stumbles. For statements that may be repeated. */
+export const retryTransient = <A, R>(effect: Effect.Effect<A, SqlError, R>): Effect.Effect<A, SqlError, R> =>
+  Effect.retry(effect, { schedule: backoff, while: isTransient, times: 8 })

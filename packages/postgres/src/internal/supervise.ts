@@ -1,0 +1,95 @@
+/** The life of a supervisor: register, tick, unregister. */
+import type { Broker, Lane, SupervisorId, Tick } from "@effect-ray/core/Broker"
+import type { BrokerError } from "@effect-ray/core/BrokerError"
+import * as Envelope from "@effect-ray/core/Envelope"
+import { maxLosses } from "@effect-ray/core/Outcome"
+import * as TaskError from "@effect-ray/core/TaskError"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import { maxMillis } from "./input.ts"
+import { laneId, type LaneBook } from "./lanes.ts"
+import type { Notifier, Woken } from "./notifier.ts"
+import type { Partitions } from "./partitions.ts"
+import { cancelledResult, unconfirmedResult } from "./settle.ts"
+import { retryTransient, unavailable } from "./sqlFailure.ts"
+import { arrays, isUuid, type Store } from "./store.ts"
+
+const lapsed = "the worker's lease lapsed"
+const lostResult = Envelope.taskError(new TaskError.Lost({ detail: lapsed }))
+const quarantinedResult = Envelope.taskError(new TaskError.Quarantined({ losses: maxLosses, detail: lapsed }))
+const expiredResult = Envelope.taskError(new TaskError.Expired())
+
+const millis = (lease: Duration.Duration): number => Math.min(Duration.toMillis(lease), maxMillis)
+
+export const makeSupervise = (
+  store: Store,
+  notifier: Notifier,
+  noteLanes: LaneBook,
+  partitions: Partitions
+): Pick<Broker["Service"], "register" | "unregister" | "tick"> => {
+  const { s, sql } = store
+
+  const tick = (
+    supervisor: SupervisorId,
+    lanes: ReadonlyArray<Lane>,
+    lease: Duration.Duration
+  ): Effect.Effect<Tick, BrokerError> =>
+    sql<
+      Woken & {
+        readonly alive: boolean
+        readonly cancelling: ReadonlyArray<string> | null
+        readonly reaped: number
+        readonly next_due_millis: number | null
+      }
+    >`
+      SELECT * FROM ${s}.tick(
+        ${supervisor}, ${millis(lease)}, ${arrays.int8(lanes.map(laneId))}, ${maxLosses},
+        ${lostResult}, ${quarantinedResult}, ${unconfirmedResult}, ${expiredResult}
+      )
+    `.pipe(
+      Effect.mapError(unavailable("tick")),
+      Effect.map(([row]) => {
+        notifier.woken(row!)
+        notifier.background(partitions.keep)
+        return {
+          alive: row!.alive,
+          cancelling: row!.cancelling ?? [],
+          reaped: row!.reaped,
+          nextDue: Option.map(
+            Option.fromNullOr(row!.next_due_millis),
+            (millis) => millis <= 0 ? Duration.zero : Duration.millis(millis)
+          )
+        }
+      })
+    )
+
+  return {
+    register: ({ label, lanes, lease, supervisor }) =>
+      retryTransient(Effect.andThen(
+        noteLanes(lanes),
+        sql`
+          INSERT INTO ${s}.supervisors (id, label, registered_at, expires_at)
+          SELECT ${supervisor}::uuid, ${label}, c.at, c.at + ${
+          millis(lease)
+        }::double precision * interval '1 millisecond'
+          FROM (SELECT ${s}.clock() AS at) c
+          ON CONFLICT (id) DO NOTHING
+        `
+      )).pipe(
+        Effect.mapError(unavailable("register")),
+        Effect.map(() => notifier.background(partitions.keep))
+      ),
+
+    unregister: (supervisor) =>
+      retryTransient(sql<Woken>`SELECT * FROM ${s}.unregister(${supervisor}, ${cancelledResult})`).pipe(
+        Effect.mapError(unavailable("unregister")),
+        Effect.map(([row]) => notifier.woken(row!))
+      ),
+
+    tick: ({ lanes, lease, supervisor }) =>
+      isUuid(supervisor)
+        ? tick(supervisor, lanes, lease)
+        : Effect.succeed({ alive: false, cancelling: [], reaped: 0, nextDue: Option.none() })
+  }
+}

@@ -1,0 +1,89 @@
+import { pinned } from "./shared.ts"
+
+/**
+ * Claims by lane and band.
+ *
+ * Each pair is one look into `executions_to_claim`, so rows of other lanes, of tasks this build does not know and of
+ * the future are never read. A first look counts what each pair has to give in the order of priority, then age; the
+ * second locks exactly that many, passing over what another claim holds. `floor_seconds` and `floor_ids` say where to
+ * begin: what lies before was taken by earlier claims and may still be in the index, dead, for as long as an old
+ * snapshot is open.
+ */
+export const claim = (s: string): ReadonlyArray<string> => [
+  `
+  CREATE FUNCTION ${s}.claim(
+    me uuid, lane_ids bigint[], bands smallint[], floor_seconds double precision[], floor_ids uuid[],
+    max_rows integer, suspect_losses integer
+  ) RETURNS TABLE (
+    ord integer, id uuid, fence bigint, lane bigint, band smallint, task text, queue text, payload text, format integer,
+    attempt integer, losses integer, max_attempts integer, timeout_millis double precision, at_most_once boolean,
+    traceparent text, waited_millis double precision, run_seconds double precision
+  )
+  LANGUAGE plpgsql
+  ${pinned}
+  AS $$
+  #variable_conflict use_column
+  DECLARE
+    claimed timestamptz := ${s}.clock();
+  BEGIN
+    -- Held until this transaction ends: the reaper passes over a supervisor whose claim is under way.
+    PERFORM 1 FROM ${s}.supervisors v WHERE v.id = me AND v.expires_at > claimed FOR KEY SHARE;
+    IF NOT FOUND THEN
+      RETURN;
+    END IF;
+    RETURN QUERY
+    WITH due AS MATERIALIZED (
+      SELECT d.lane, d.band, d.floor_at, d.floor_id, count(*) AS n
+      FROM (
+        SELECT p.lane, p.band, p.floor_at, p.floor_id
+        FROM (
+          SELECT f.lane, f.band, f.floor_id, to_timestamp(f.seconds) AS floor_at
+          FROM unnest(lane_ids, bands, floor_seconds, floor_ids) AS f(lane, band, seconds, floor_id)
+        ) p
+        CROSS JOIN LATERAL (
+          SELECT e.run_at, e.id
+          FROM ${s}.executions e
+          WHERE e.state = 'queued' AND e.lane = p.lane AND e.band = p.band
+            AND (e.run_at, e.id) >= (p.floor_at, p.floor_id) AND e.run_at <= ${s}.now()
+            AND (e.start_by IS NULL OR e.fence > 0 OR e.start_by > ${s}.now())
+          ORDER BY e.run_at, e.id
+          LIMIT max_rows
+        ) c
+        ORDER BY p.band DESC, c.run_at, c.id
+        LIMIT max_rows
+      ) d
+      GROUP BY d.lane, d.band, d.floor_at, d.floor_id
+    ),
+    locked AS MATERIALIZED (
+      SELECT c.place, c.losses, row_number() OVER (ORDER BY d.band DESC, c.run_at, c.id) AS ord
+      FROM due d
+      CROSS JOIN LATERAL (
+        SELECT e.ctid AS place, e.id, e.losses, e.run_at
+        FROM ${s}.executions e
+        WHERE e.state = 'queued' AND e.lane = d.lane AND e.band = d.band
+          AND (e.run_at, e.id) >= (d.floor_at, d.floor_id) AND e.run_at <= ${s}.now()
+          AND (e.start_by IS NULL OR e.fence > 0 OR e.start_by > ${s}.now())
+        ORDER BY e.run_at, e.id
+        LIMIT d.n
+        FOR NO KEY UPDATE SKIP LOCKED
+      ) c
+    ),
+    -- A suspect goes alone: either it is the first and the only one, or what comes before it is taken.
+    chosen AS MATERIALIZED (
+      SELECT l.place, l.ord
+      FROM locked l
+      WHERE l.ord = 1 OR l.ord < coalesce((SELECT min(m.ord) FROM locked m WHERE m.losses >= suspect_losses), max_rows + 1)
+    )
+    UPDATE ${s}.executions e
+    SET state = 'running', owner = me, fence = e.fence + 1, claimed_at = claimed,
+      deadline_at = claimed + e.timeout_millis * interval '1 millisecond'
+    FROM chosen c
+    -- By their place, which cannot change under the lock. One that moved before it was locked is left for later.
+    WHERE e.ctid = c.place
+    RETURNING c.ord::integer, e.id, e.fence, e.lane, e.band, e.task, e.queue, e.payload, e.format, e.attempts + 1, e.losses,
+      e.max_attempts, e.timeout_millis, e.at_most_once, e.traceparent,
+      date_part('epoch', claimed - e.run_at) * 1000, date_part('epoch', e.run_at);
+  END
+  $$
+  `
+]

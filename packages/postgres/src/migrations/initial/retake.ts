@@ -1,0 +1,189 @@
+import { file, pinned, woken } from "./shared.ts"
+
+/**
+ * `retake` takes executions back from supervisors that are gone, `unregister` ends a lease in peace, and `tick` is the
+ * upkeep of a worker in one round trip.
+ */
+export const retake = (s: string): ReadonlyArray<string> => [
+  // The supervisors' rows are deleted before, in a statement of their own, so that no claim of theirs is under way.
+  `
+  CREATE FUNCTION ${s}.retake(
+    owners uuid[], losing boolean, max_losses integer, lost_result text, quarantined_result text, cancelled_result text
+  ) RETURNS TABLE (taken integer, ${woken})
+  LANGUAGE plpgsql
+  ${pinned}
+  AS $$
+  DECLARE
+    ended timestamptz := ${s}.clock();
+    over uuid[];
+  BEGIN
+    PERFORM 1 FROM ${s}.executions e WHERE e.owner = ANY (owners) ORDER BY e.id FOR UPDATE;
+    WITH decided AS MATERIALIZED (
+      SELECT e.*,
+        CASE
+          WHEN e.state = 'cancelling' THEN 'cancelled'
+          WHEN losing AND (e.at_most_once OR e.losses + 1 >= max_losses) THEN 'lost'
+          ELSE 'queued'
+        END AS next
+      FROM ${s}.executions e
+      WHERE e.owner = ANY (owners)
+    ), gone AS (
+      DELETE FROM ${s}.executions e USING decided d WHERE e.id = d.id AND d.next <> 'queued'
+    ), filed AS (${
+    file(s, {
+      from: "decided e WHERE e.next <> 'queued'",
+      state: "e.next",
+      result:
+        "CASE WHEN e.next = 'cancelled' THEN cancelled_result WHEN e.at_most_once THEN lost_result ELSE quarantined_result END",
+      outcome: "e.next",
+      attempt: "e.attempts + 1",
+      attempts: "e.attempts",
+      losses: "e.losses + (e.next = 'lost')::integer",
+      settled: "false",
+      confirmed: "NOT losing",
+      supervisor: "e.owner",
+      runnerRef: "e.runner_ref"
+    })
+  }
+    ), noted AS (
+      INSERT INTO ${s}.attempts (
+        execution_id, fence, attempt, outcome, supervisor, settled, confirmed, claimed_at, ended_at, result, runner_ref
+      )
+      SELECT e.id, e.fence, e.attempts + 1, CASE WHEN losing THEN 'lost' ELSE 'released' END, e.owner, false, NOT losing,
+        e.claimed_at, ended, CASE WHEN losing THEN lost_result END, e.runner_ref
+      FROM decided e
+      WHERE e.next = 'queued'
+    ), back AS (
+      UPDATE ${s}.executions e
+      SET state = 'queued', owner = NULL, fence = e.fence + 1, claimed_at = NULL, deadline_at = NULL, runner_ref = NULL,
+        losses = e.losses + losing::integer
+      FROM decided d
+      WHERE e.id = d.id AND d.next = 'queued'
+    )
+    SELECT
+      count(*)::integer,
+      array_agg(d.id) FILTER (WHERE d.next <> 'queued'),
+      array_agg(DISTINCT d.queue) FILTER (WHERE d.next = 'queued')
+    INTO taken, over, queues
+    FROM decided d;
+    SELECT w.woken_processes, w.woken_ids INTO woken_processes, woken_ids FROM ${s}.take_waiters(over) w;
+    RETURN NEXT;
+  END
+  $$
+  `,
+
+  `
+  CREATE FUNCTION ${s}.unregister(me uuid, cancelled_result text) RETURNS TABLE (taken integer, ${woken})
+  LANGUAGE plpgsql
+  ${pinned}
+  AS $$
+  #variable_conflict use_column
+  BEGIN
+    DELETE FROM ${s}.supervisors v WHERE v.id = me;
+    RETURN QUERY SELECT * FROM ${s}.retake(ARRAY[me], false, 0, NULL, NULL, cancelled_result);
+  END
+  $$
+  `,
+
+  `
+  CREATE FUNCTION ${s}.tick(
+    me uuid, lease_millis double precision, lane_ids bigint[], max_losses integer,
+    lost_result text, quarantined_result text, unconfirmed_result text, expired_result text,
+    OUT alive boolean,
+    OUT cancelling uuid[],
+    OUT reaped integer,
+    OUT next_due_millis double precision,
+    ${woken.replaceAll(/^(\s+)(woken|queues)/gm, "$1OUT $2")}
+  )
+  LANGUAGE plpgsql
+  ${pinned}
+  AS $$
+  DECLARE
+    ended timestamptz := ${s}.clock();
+    lapsed uuid[];
+    over uuid[];
+    more_processes text[];
+    more_ids uuid[];
+  BEGIN
+    -- A lapsed supervisor is never revived: its executions may have other owners already.
+    UPDATE ${s}.supervisors v
+    SET expires_at = ended + lease_millis * interval '1 millisecond'
+    WHERE v.id = me AND v.expires_at > ended;
+    alive := FOUND;
+
+    -- First the supervisor is gone, then its executions are looked for: a claim of its own that was under way has
+    -- been seen to its end by then, and no later one can begin.
+    reaped := 0;
+    WITH gone AS (
+      DELETE FROM ${s}.supervisors v
+      WHERE v.id IN (
+        SELECT l.id FROM ${s}.supervisors l WHERE l.expires_at <= ended ORDER BY l.id LIMIT 100 FOR UPDATE SKIP LOCKED
+      )
+      RETURNING v.id
+    )
+    SELECT array_agg(g.id) INTO lapsed FROM gone g;
+    IF lapsed IS NOT NULL THEN
+      SELECT r.taken, r.woken_processes, r.woken_ids, r.queues
+      INTO reaped, woken_processes, woken_ids, queues
+      FROM ${s}.retake(lapsed, true, max_losses, lost_result, quarantined_result, unconfirmed_result) r;
+    END IF;
+
+    -- What was not started in time.
+    WITH gone AS (
+      DELETE FROM ${s}.executions e
+      WHERE e.id IN (
+        SELECT x.id
+        FROM ${s}.executions x
+        WHERE x.state = 'queued' AND x.fence = 0 AND x.start_by IS NOT NULL AND x.start_by <= ${s}.now()
+        ORDER BY x.start_by
+        LIMIT 1000
+        FOR UPDATE SKIP LOCKED
+      )
+      RETURNING e.*
+    ), filed AS (${
+    file(s, {
+      from: "gone e",
+      state: "'expired'",
+      result: "expired_result",
+      outcome: "NULL",
+      attempt: "NULL",
+      attempts: "e.attempts",
+      losses: "e.losses",
+      settled: "false",
+      confirmed: "true",
+      supervisor: "NULL",
+      runnerRef: "NULL"
+    })
+  }
+    )
+    SELECT array_agg(g.id) INTO over FROM gone g;
+    SELECT w.woken_processes, w.woken_ids INTO more_processes, more_ids FROM ${s}.take_waiters(over) w;
+    woken_processes := woken_processes || more_processes;
+    woken_ids := woken_ids || more_ids;
+
+    SELECT array_agg(e.id) INTO cancelling FROM ${s}.executions e WHERE e.owner = me AND e.state = 'cancelling';
+
+    SELECT extract(epoch FROM min(d.run_at) - ${s}.now()) * 1000
+    INTO next_due_millis
+    FROM unnest(lane_ids) AS l(lane)
+    CROSS JOIN generate_series(0, 9) AS b(band)
+    CROSS JOIN LATERAL (
+      SELECT e.run_at
+      FROM ${s}.executions e
+      WHERE e.state = 'queued' AND e.lane = l.lane AND e.band = b.band
+      ORDER BY e.run_at, e.id
+      LIMIT 1
+    ) d;
+
+    DELETE FROM ${s}.batches b WHERE b.id IN (
+      SELECT o.id FROM ${s}.batches o WHERE o.written_at < ended - interval '1 hour'
+      ORDER BY o.written_at LIMIT 5000 FOR UPDATE SKIP LOCKED
+    );
+    DELETE FROM ${s}.keys k WHERE (k.scope, k.key) IN (
+      SELECT o.scope, o.key FROM ${s}.keys o WHERE o.expires_at IS NOT NULL AND o.expires_at <= ended
+      ORDER BY o.expires_at LIMIT 1000 FOR UPDATE SKIP LOCKED
+    );
+  END
+  $$
+  `
+]

@@ -1,0 +1,62 @@
+/** One gateway a deployment and cluster, agreed on through the database. */
+import { GatewayRegistry } from "@effect-ray/core/GatewayRegistry"
+import { PgGatewayRegistry } from "@effect-ray/postgres"
+import { assert, layer } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import { uuid } from "./kit.ts"
+import * as TestPostgres from "./TestPostgres.ts"
+
+const entry = (deployment: string, epoch: number) => ({
+  deployment,
+  cluster: "http://ray:8265",
+  epoch,
+  submissionId: `effect-ray-${epoch}`,
+  protocol: 1,
+  secret: Redacted.make("s3cret"),
+  address: Option.none()
+})
+
+for (const version of TestPostgres.versions) {
+  const registry = Layer.unwrap(
+    Effect.map(TestPostgres.TestSchema, ({ name }) => PgGatewayRegistry.layer({ schema: name }))
+  )
+  layer(Layer.provideMerge(registry, TestPostgres.database(version)), { excludeTestServices: true })(
+    `PgGatewayRegistry on Postgres ${version}`,
+    (it) => {
+      it.effect("lets one of many open an epoch, and shows it to all", () =>
+        Effect.gen(function*() {
+          const registry = yield* GatewayRegistry
+          const deployment = uuid()
+          assert.isTrue(Option.isNone(yield* registry.current(deployment, "http://ray:8265")))
+          const opened = yield* Effect.all(
+            Array.from({ length: 8 }, () => registry.open(entry(deployment, 1))),
+            { concurrency: "unbounded" }
+          )
+          assert.strictEqual(opened.filter((won) => won).length, 1)
+          const current = Option.getOrThrow(yield* registry.current(deployment, "http://ray:8265"))
+          assert.strictEqual(Redacted.value(current.secret), "s3cret")
+          assert.deepStrictEqual({ ...current, secret: undefined }, { ...entry(deployment, 1), secret: undefined })
+          assert.isTrue(Option.isNone(yield* registry.current(deployment, "http://other:8265")))
+        }))
+
+      it.effect("publishes an address, and never goes back to an older epoch", () =>
+        Effect.gen(function*() {
+          const registry = yield* GatewayRegistry
+          const deployment = uuid()
+          const address = { host: "10.0.0.1", port: 7001 }
+          assert.isTrue(yield* registry.open(entry(deployment, 1)))
+          yield* registry.publish(entry(deployment, 1), address)
+          const first = Option.getOrThrow(yield* registry.current(deployment, "http://ray:8265"))
+          assert.deepStrictEqual(first.address, Option.some(address))
+          assert.isTrue(yield* registry.open(entry(deployment, 2)))
+          assert.isFalse(yield* registry.open(entry(deployment, 1)))
+          assert.isFalse(yield* registry.open(entry(deployment, 2)))
+          const second = Option.getOrThrow(yield* registry.current(deployment, "http://ray:8265"))
+          assert.deepStrictEqual([second.epoch, second.address], [2, Option.none()])
+        }))
+    }
+  )
+}

@@ -1,0 +1,112 @@
+/** How Postgres carries the statements out: what a claim reads must not depend on what it does not take. */
+import { Broker } from "@effect-ray/core/Broker"
+import * as PgClient from "@effect/sql-pg/PgClient"
+import { assert, layer } from "@effect/vitest"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { database, execution, hire, makeLane } from "./kit.ts"
+import * as TestPostgres from "./TestPostgres.ts"
+
+/** Rows read by sequential scans of the hot table, and entries read from its claim index. */
+const read = Effect.gen(function*() {
+  const { sql } = yield* database
+  const { name } = yield* TestPostgres.TestSchema
+  yield* sql`SELECT pg_stat_force_next_flush()`
+  const rows = yield* sql<{ readonly scanned: number; readonly entries: number }>`
+    SELECT t.seq_tup_read::float8 AS scanned, i.idx_tup_read::float8 AS entries
+    FROM pg_stat_user_tables t JOIN pg_stat_user_indexes i USING (relid)
+    WHERE t.schemaname = ${name} AND t.relname = 'executions' AND i.indexrelname = 'executions_to_claim'
+  `
+  return rows[0]!
+})
+
+/** What one effect reads. */
+const reads = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.gen(function*() {
+    const before = yield* read
+    const answer = yield* effect
+    const after = yield* read
+    return { answer, scanned: after.scanned - before.scanned, entries: after.entries - before.entries }
+  })
+
+/** Holds a snapshot, on a connection and a fiber of its own, until the test ends. */
+const openSnapshot = Effect.gen(function*() {
+  const { s } = yield* database
+  const held = yield* Deferred.make<void>()
+  const other = yield* Layer.build(Layer.fresh(TestPostgres.client({ maxConnections: 1 })))
+  const sql = Context.get(other, PgClient.PgClient)
+  const hold = Effect.gen(function*() {
+    yield* sql`SET TRANSACTION ISOLATION LEVEL REPEATABLE READ`
+    yield* sql`SELECT FROM ${s}.executions LIMIT 1`
+    yield* Deferred.succeed(held, undefined)
+    return yield* Effect.never
+  })
+  yield* Effect.forkScoped(sql.withTransaction(hold))
+  yield* Deferred.await(held)
+})
+
+for (const version of TestPostgres.versions) {
+  // One connection: statistics are a session's own until it gives them away.
+  const suite = Layer.provideMerge(
+    TestPostgres.broker({ notify: false }),
+    TestPostgres.database(version, { maxConnections: 1 })
+  )
+  layer(suite, { excludeTestServices: true })(`Claims on Postgres ${version}`, (it) => {
+    it.effect("read what they take, not the backlog of other lanes, of the future, or of lower priority", () =>
+      Effect.gen(function*() {
+        const broker = yield* Broker
+        const { s, sql } = yield* database
+        const lane = makeLane()
+        const worker = yield* hire(broker, [lane])
+        const claimAndSettle = Effect.tap(worker.claim(5), (claimed) => worker.succeed(claimed))
+
+        // Plans made while the table is empty, and known to be, are the ones that are kept.
+        yield* sql`VACUUM ANALYZE ${s}.executions`
+        yield* Effect.repeat(Effect.andThen(broker.enqueue([execution(lane)]), claimAndSettle), { times: 10 })
+        yield* sql`VACUUM ANALYZE ${s}.executions`
+
+        const many = (overrides: Parameters<typeof execution>[0]) =>
+          broker.enqueue(Array.from({ length: 10_000 }, () => execution(overrides)))
+        yield* many(makeLane())
+        yield* many({ ...lane, priority: 9, due: { _tag: "After", delay: Duration.hours(1) } })
+        yield* many({ ...lane, priority: 1 })
+        yield* broker.enqueue(Array.from({ length: 10 }, () => execution(lane)))
+
+        for (let rounds = 0; rounds < 2; rounds++) {
+          const { answer, entries, scanned } = yield* reads(claimAndSettle)
+          assert.strictEqual(answer.length, 5)
+          assert.isTrue(answer.every(({ waitedMillis }) => waitedMillis >= 0))
+          assert.strictEqual(scanned, 0)
+          assert.isAtMost(entries, 50)
+        }
+        const tick = yield* reads(worker.tick)
+        assert.strictEqual(tick.scanned, 0)
+        assert.isAtMost(tick.entries, 50)
+        const found = yield* reads(broker.read(execution().id))
+        assert.strictEqual(found.scanned, 0)
+      }))
+
+    it.effect("begin behind what was taken, though an old snapshot keeps it in the index", () =>
+      Effect.gen(function*() {
+        const broker = yield* Broker
+        const lane = makeLane()
+        const worker = yield* hire(broker, [lane])
+        yield* openSnapshot
+        yield* broker.enqueue(Array.from({ length: 6_000 }, () => execution(lane)))
+        // Floors stay a second behind the clock.
+        yield* Effect.sleep("1100 millis")
+        let most = 0
+        for (let claims = 0; claims < 12; claims++) {
+          const { answer, entries } = yield* reads(Effect.tap(worker.claim(500), (claimed) => worker.succeed(claimed)))
+          assert.strictEqual(answer.length, 500)
+          // Every other second a claim looks at everything.
+          if (entries <= 3_000) most = Math.max(most, entries)
+        }
+        assert.isAtMost(most, 1_500)
+        assert.isAbove(most, 0)
+      }))
+  })
+}

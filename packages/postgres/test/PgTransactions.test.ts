@@ -1,0 +1,186 @@
+/** Enqueue and the transactions of the app. */
+import { Broker } from "@effect-ray/core/Broker"
+import * as PgClient from "@effect/sql-pg/PgClient"
+import { assert, layer } from "@effect/vitest"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Queue from "effect/Queue"
+import { database, eventually, execution, hire, key, makeLane } from "./kit.ts"
+import * as TestPostgres from "./TestPostgres.ts"
+
+/** Another client of the same server, as an app might have. */
+class OtherClient extends Context.Service<OtherClient, PgClient.PgClient>()("OtherClient") {}
+
+const otherClient = Layer.effect(
+  OtherClient,
+  Effect.gen(function*() {
+    const { url } = yield* TestPostgres.TestServer
+    const services = yield* Layer.build(Layer.fresh(PgClient.layer({ url, maxConnections: 2 })))
+    return Context.get(services, PgClient.PgClient)
+  })
+)
+
+for (const version of TestPostgres.versions) {
+  layer(otherClient.pipe(Layer.provideMerge(TestPostgres.layer(version))), { excludeTestServices: true })(
+    `Enqueue in a transaction, on Postgres ${version}`,
+    (it) => {
+      it.effect("commits with it, and is invisible before", () =>
+        Effect.gen(function*() {
+          const broker = yield* Broker
+          const { s, sql } = yield* database
+          const lane = makeLane()
+          const worker = yield* hire(broker, [lane])
+          yield* sql`CREATE TABLE ${s}.orders (id uuid PRIMARY KEY)`
+          const given = execution(lane)
+          yield* sql.withTransaction(Effect.gen(function*() {
+            yield* sql`INSERT INTO ${s}.orders VALUES (${given.id})`
+            yield* broker.enqueue([given])
+            // On a fiber without the transaction, which is what every other process is.
+            const outside = Effect.runPromise(broker.read(given.id))
+            assert.isTrue(Option.isNone(yield* Effect.promise(() => outside)))
+            assert.isTrue(Option.isSome(yield* broker.read(given.id)), "inside, it is there")
+          }))
+          assert.deepStrictEqual((yield* worker.claim()).map(({ id }) => id), [given.id])
+          assert.strictEqual((yield* sql`SELECT FROM ${s}.orders`).length, 1)
+        }))
+
+      it.effect("rolls back with it", () =>
+        Effect.gen(function*() {
+          const broker = yield* Broker
+          const { sql } = yield* database
+          const lane = makeLane()
+          const worker = yield* hire(broker, [lane])
+          const [plain, keyed] = [execution(lane), execution({ ...lane, ...key("k") })]
+          const failed = yield* Effect.exit(sql.withTransaction(Effect.gen(function*() {
+            yield* broker.enqueue([plain])
+            yield* broker.enqueue([keyed])
+            return yield* Effect.fail("no")
+          })))
+          assert.strictEqual(failed._tag, "Failure")
+          assert.deepStrictEqual(yield* worker.claim(), [])
+          assert.isTrue(Option.isNone(yield* broker.read(plain.id)))
+          // The key is free: the same one with another payload is no conflict.
+          const again = yield* broker.enqueue([execution({ ...lane, ...key("k"), payload: "2" })])
+          assert.isFalse(again[0]!.deduplicated)
+        }))
+
+      it.effect("rolls back with its savepoint alone", () =>
+        Effect.gen(function*() {
+          const broker = yield* Broker
+          const { sql } = yield* database
+          const lane = makeLane()
+          const worker = yield* hire(broker, [lane])
+          const [kept, dropped] = [execution(lane), execution(lane)]
+          yield* sql.withTransaction(Effect.gen(function*() {
+            yield* broker.enqueue([kept])
+            yield* Effect.ignore(sql.withTransaction(Effect.andThen(broker.enqueue([dropped]), Effect.fail("no"))))
+          }))
+          assert.deepStrictEqual((yield* worker.claim()).map(({ id }) => id), [kept.id])
+        }))
+
+      it.effect("leaves the transaction usable when a key is in conflict", () =>
+        Effect.gen(function*() {
+          const broker = yield* Broker
+          const { sql } = yield* database
+          const lane = makeLane()
+          yield* broker.enqueue([execution({ ...lane, ...key("k") })])
+          const other = execution(lane)
+          yield* sql.withTransaction(Effect.gen(function*() {
+            const error = yield* Effect.flip(
+              broker.enqueue([execution(lane), execution({ ...lane, ...key("k"), payload: "2" })])
+            )
+            assert.strictEqual(error.reason._tag, "KeyConflict")
+            yield* broker.enqueue([other])
+          }))
+          const worker = yield* hire(broker, [lane])
+          assert.strictEqual((yield* worker.claim()).length, 2)
+        }))
+
+      it.effect("wakes supervisors after the commit, and not before", () =>
+        Effect.gen(function*() {
+          const broker = yield* Broker
+          const { sql } = yield* database
+          const lane = makeLane()
+          const wakeups = yield* broker.wakeups([lane.queue])
+          // The Resync of the connection, should it come first.
+          yield* Effect.timeoutOption(Queue.take(wakeups), "300 millis")
+          yield* sql.withTransaction(Effect.gen(function*() {
+            yield* broker.enqueue([execution(lane)])
+            assert.isTrue(Option.isNone(yield* Effect.timeoutOption(Queue.take(wakeups), "50 millis")))
+          }))
+          assert.deepStrictEqual(yield* Queue.take(wakeups), { _tag: "Enqueued", queue: lane.queue })
+        }))
+
+      it.effect("is refused in another client's transaction, and in ours beside it joins ours", () =>
+        Effect.gen(function*() {
+          const broker = yield* Broker
+          const { sql } = yield* database
+          const other = yield* OtherClient
+          const given = execution(makeLane())
+          const error = yield* other.withTransaction(Effect.flip(broker.enqueue([given])))
+          assert.strictEqual(error.reason._tag, "OtherTransaction")
+          assert.isTrue(Option.isNone(yield* broker.read(given.id)))
+          yield* sql.withTransaction(other.withTransaction(broker.enqueue([given])))
+          assert.isTrue(Option.isSome(yield* broker.read(given.id)))
+        }))
+
+      it.effect("holds up nobody but those who want the same key", () =>
+        Effect.gen(function*() {
+          const broker = yield* Broker
+          const { sql } = yield* database
+          const lane = makeLane()
+          const open = yield* Deferred.make<void>()
+          const enqueued = yield* Deferred.make<void>()
+          const first = execution({ ...lane, ...key("k") })
+          const transaction = yield* Effect.forkChild(sql.withTransaction(Effect.gen(function*() {
+            yield* broker.enqueue([first])
+            yield* Deferred.succeed(enqueued, undefined)
+            yield* Deferred.await(open)
+          })))
+          yield* Deferred.await(enqueued)
+          const waiter = yield* Effect.forkChild(broker.enqueue([execution({ ...lane, ...key("k") })]))
+          yield* broker.enqueue([execution(lane)])
+          yield* broker.enqueue([execution({ ...lane, ...key("another") })])
+          assert.isUndefined(waiter.pollUnsafe())
+          yield* Deferred.succeed(open, undefined)
+          yield* Fiber.join(transaction)
+          assert.deepStrictEqual(yield* Fiber.join(waiter), [{ id: first.id, deduplicated: true }])
+        }))
+
+      it.effect("makes one execution of a key that a transaction gave up", () =>
+        Effect.gen(function*() {
+          const broker = yield* Broker
+          const { sql } = yield* database
+          const lane = makeLane()
+          const enqueued = yield* Deferred.make<void>()
+          const second = execution({ ...lane, ...key("k") })
+          const transaction = yield* Effect.forkChild(sql.withTransaction(Effect.gen(function*() {
+            yield* broker.enqueue([execution({ ...lane, ...key("k") })])
+            yield* Deferred.succeed(enqueued, undefined)
+            return yield* Effect.never
+          })))
+          yield* Deferred.await(enqueued)
+          const waiter = yield* Effect.forkChild(broker.enqueue([second]))
+          yield* Fiber.interrupt(transaction)
+          assert.deepStrictEqual(yield* Fiber.join(waiter), [{ id: second.id, deduplicated: false }])
+        }))
+
+      it.effect("notes lanes for people once it has committed", () =>
+        Effect.gen(function*() {
+          const broker = yield* Broker
+          const { s, sql } = yield* database
+          const lane = makeLane()
+          yield* sql.withTransaction(broker.enqueue([execution(lane)]))
+          yield* eventually(
+            "the lane is in the table",
+            Effect.map(sql`SELECT FROM ${s}.lanes WHERE queue = ${lane.queue} AND task = ${lane.task}`, (rows) =>
+              rows.length === 1)
+          )
+        }))
+    }
+  )
+}

@@ -9,7 +9,7 @@ const conditions = ["@effect-ray/source", "module", "node", "development|product
 const project = (
   name: string,
   root: string,
-  options: { readonly group: number; readonly workers: number }
+  options: { readonly group: number; readonly workers: number; readonly globalSetup?: string }
 ): TestProjectInlineConfiguration => ({
   root,
   // Without the condition here the tests would run against `dist`, and nothing would say so. Vitest hands the same
@@ -19,6 +19,7 @@ const project = (
   test: {
     name,
     include: ["test/**/*.test.ts"],
+    ...(options.globalSetup === undefined ? {} : { globalSetup: options.globalSetup }),
     pool: "forks",
     maxWorkers: options.workers,
     sequence: { groupOrder: options.group },
@@ -29,8 +30,8 @@ const project = (
 
 export const projects: Array<TestProjectInlineConfiguration> = [
   project("core", "packages/core", { group: 0, workers: 2 }),
-  project("postgres", "packages/postgres", { group: 1, workers: 2 }),
-  project("ray", "packages/ray", { group: 2, workers: 1 }),
+  project("postgres", "packages/postgres", { group: 1, workers: 2, globalSetup: "test/globalSetup.ts" }),
+  project("ray", "packages/ray", { group: 2, workers: 1, globalSetup: "test/globalSetup.ts" }),
   project("effect-ray", "packages/effect-ray", { group: 3, workers: 1 }),
   project("basics", "examples/basics", { group: 4, workers: 1 }),
   project("demo", "examples/demo", { group: 5, workers: 1 })

@@ -1,1 +1,9 @@
-export {}
+export * as Bundle from "./Bundle.ts"
+export * as Frame from "./Frame.ts"
+export * as Gateway from "./Gateway.ts"
+export * as GatewayConnection from "./GatewayConnection.ts"
+export * as LocalRay from "./LocalRay.ts"
+export * as RayAddress from "./RayAddress.ts"
+export * as RayCluster from "./RayCluster.ts"
+export * as RayError from "./RayError.ts"
+export * as RayRunner from "./RayRunner.ts"

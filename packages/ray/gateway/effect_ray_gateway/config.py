@@ -1,0 +1,83 @@
+"""What the gateway is told: `config.json` of its package, and the environment of its job."""
+
+import ipaddress
+import json
+import os
+from dataclasses import dataclass
+from typing import Any, Mapping, Optional, Tuple
+
+Address = Tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Config:
+    """The fields of `config.json`, documented in `docs/gateway-protocol.md`. Durations are seconds."""
+
+    deployment: str
+    epoch: int
+    idle_seconds: float = 60
+    drain_seconds: float = 2
+    ping_seconds: float = 5
+    silent_seconds: float = 15
+
+
+@dataclass(frozen=True)
+class Listen:
+    """Where the gateway listens, and what it says about it."""
+
+    bind: Optional[str]
+    port: int
+    advertise: Optional[Address]
+
+
+_FIELDS = {
+    "idleSeconds": "idle_seconds",
+    "drainSeconds": "drain_seconds",
+    "pingSeconds": "ping_seconds",
+    "silentSeconds": "silent_seconds",
+}
+
+
+def read_config(path: str) -> Config:
+    """Reads `config.json`; unknown fields are ignored. Fails with `ValueError` naming what is wrong."""
+    with open(path, encoding="utf-8") as file:
+        value = json.load(file)
+    deployment, epoch = value.get("deployment"), value.get("epoch")
+    if not isinstance(deployment, str) or not deployment or not isinstance(epoch, int):
+        raise ValueError("config.json needs a deployment (text) and an epoch (integer)")
+    return Config(deployment, epoch, **{name: _seconds(key, value[key]) for key, name in _FIELDS.items() if key in value})
+
+
+def _seconds(key: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        raise ValueError(f"config.json: {key} is {value!r}, a positive number of seconds is needed")
+    return value
+
+
+def read_listen(env: Mapping[str, str] = os.environ) -> Listen:
+    """Reads the `EFFECT_RAY_GATEWAY_*` variables. Fails with `ValueError` naming the variable and its value."""
+    advertise = env.get("EFFECT_RAY_GATEWAY_ADVERTISE") or None
+    return Listen(
+        bind=env.get("EFFECT_RAY_GATEWAY_BIND") or None,
+        port=_port("EFFECT_RAY_GATEWAY_PORT", env.get("EFFECT_RAY_GATEWAY_PORT") or "0"),
+        advertise=None if advertise is None else _address("EFFECT_RAY_GATEWAY_ADVERTISE", advertise),
+    )
+
+
+def _port(name: str, value: str) -> int:
+    if not value.isdecimal() or int(value) > 65535:
+        raise ValueError(f"{name} is {value!r}, a port number is needed")
+    return int(value)
+
+
+def _address(name: str, value: str) -> Address:
+    host, colon, port = value.rpartition(":")
+    if not colon or not host:
+        raise ValueError(f"{name} is {value!r}, host:port is needed")
+    return host.strip("[]"), _port(name, port)
+
+
+def require_private(host: str) -> None:
+    """Frames are not encrypted yet, so the gateway listens on private addresses only. Fails with `ValueError`."""
+    if not ipaddress.ip_address(host).is_private or host in ("0.0.0.0", "::"):
+        raise ValueError(f"{host} is not a private address; set EFFECT_RAY_GATEWAY_BIND to one")

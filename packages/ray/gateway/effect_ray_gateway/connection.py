@@ -1,0 +1,199 @@
+"""One TCP connection: frames in, batched frames out, the handshake, and the heartbeat.
+
+Who the client is only matters once the handshake is through: from then on every frame goes to its `Peer`.
+"""
+
+import asyncio
+import time
+from typing import Any, Dict, List, Optional, Protocol, Set
+
+from . import auth, frames
+
+HANDSHAKE_SECONDS = 10
+#: How long a closing connection may take to send what it still has.
+CLOSE_SECONDS = 5
+#: The most a HELLO or PROOF may have, before anybody has proved anything.
+MAX_HANDSHAKE_BODY_BYTES = 4096
+#: With so many bytes unsent a peer counts as slow: its sources are held back.
+WRITE_HIGH_BYTES = 4 * 1024 * 1024
+WRITE_LOW_BYTES = 1024 * 1024
+
+
+class Peer(Protocol):
+    """What a connection belongs to after the handshake: a supervisor or a host."""
+
+    def receive(self, type_: int, flags: int, route: int, call: int, data: bytes) -> None: ...
+    def disconnected(self, connection: "Connection", reason: str) -> None: ...
+    def slow(self, connection: "Connection", is_slow: bool) -> None: ...
+
+
+class Admission(Protocol):
+    """Who may come in. Implemented by the gateway."""
+
+    instance: str
+    connections: Set["Connection"]
+
+    def key_of(self, hello: Dict[str, Any]) -> str:
+        """The key that this client has to know. Raises `ProtocolError` for a HELLO that is refused."""
+
+    def admit(self, connection: "Connection", hello: Dict[str, Any]) -> Peer:
+        """Called when the client has proved itself; sends WELCOME."""
+
+
+class Connection(asyncio.Protocol):
+    """A client of the gateway, from its first byte to its last."""
+
+    def __init__(self, gateway: Admission) -> None:
+        self._gateway = gateway
+        self._loop = asyncio.get_running_loop()
+        self._transport: Optional[asyncio.Transport] = None
+        self._splitter = frames.Splitter()
+        self._out: List[bytes] = []
+        self._flushing = False
+        self._hello: Optional[Dict[str, Any]] = None
+        self._proof = ""
+        self._reason = "the client closed the connection"
+        self._reading = True
+        self._seen = time.monotonic()
+        self._pinged = self._seen
+        self.peer: Optional[Peer] = None
+        self.closed = False
+        self.slow = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(WRITE_HIGH_BYTES, WRITE_LOW_BYTES)
+        self._gateway.connections.add(self)
+        self._handshake_timer = self._loop.call_later(HANDSHAKE_SECONDS, self.abort, "no handshake in time")
+
+    def connection_lost(self, error: Optional[Exception]) -> None:
+        self.closed = True
+        self._handshake_timer.cancel()
+        self._gateway.connections.discard(self)
+        self._out.clear()
+        if self.peer is not None:
+            self.peer.disconnected(self, str(error) if error else self._reason)
+
+    def data_received(self, data: bytes) -> None:
+        self._seen = time.monotonic()
+        try:
+            self._splitter.feed(data, self._first if self.peer is None else self._receive)
+        except frames.ProtocolError as error:
+            self.refuse(str(error))
+
+    def _receive(self, type_: int, flags: int, route: int, call: int, data: bytes) -> None:
+        if type_ >= frames.CREDIT and type_ <= frames.PONG:
+            if type_ == frames.PING:
+                self.send(frames.frame(frames.PONG))
+        elif not self.closed and self.peer is not None:
+            self.peer.receive(type_, flags, route, call, data)
+
+    def _first(self, type_: int, flags: int, route: int, call: int, data: bytes) -> None:
+        if self.closed:
+            return
+        if self.peer is not None:
+            return self._receive(type_, flags, route, call, data)
+        if len(data) > frames.HEADER_BYTES + MAX_HANDSHAKE_BODY_BYTES:
+            raise frames.ProtocolError("a handshake frame is too long")
+        if type_ == frames.HELLO and self._hello is None:
+            self._challenge(frames.body_json(data))
+        elif type_ == frames.PROOF and self._hello is not None:
+            self._prove(frames.body_json(data))
+        else:
+            raise frames.ProtocolError(f"frame {type_} is not part of the handshake")
+
+    def _challenge(self, hello: Dict[str, Any]) -> None:
+        protocols, nonce = hello.get("protocols"), hello.get("nonce")
+        if not isinstance(protocols, list) or frames.PROTOCOL not in protocols:
+            raise frames.ProtocolError(f"protocol {frames.PROTOCOL} is the only one spoken here")
+        if not isinstance(nonce, str) or len(nonce) != 2 * auth.NONCE_BYTES:
+            raise frames.ProtocolError("the nonce is not 16 bytes, hex")
+        key, own = self._gateway.key_of(hello), auth.nonce()
+        self._proof = auth.proof(key, "client", nonce, own)
+        self._hello = hello
+        self.send(
+            frames.json_frame(
+                frames.CHALLENGE,
+                {
+                    "nonce": own,
+                    "proof": auth.proof(key, "gateway", nonce, own),
+                    "protocol": frames.PROTOCOL,
+                    "instance": self._gateway.instance,
+                },
+            )
+        )
+
+    def _prove(self, body: Dict[str, Any]) -> None:
+        assert self._hello is not None
+        if not auth.matches(self._proof, body.get("proof")):
+            raise frames.ProtocolError("the proof is wrong")
+        self._handshake_timer.cancel()
+        self.peer = self._gateway.admit(self, self._hello)
+
+    def send(self, data: bytes) -> None:
+        """Queues bytes; all that is queued in one turn of the loop goes out in one write."""
+        self._out.append(data)
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        out, self._out = self._out, []
+        if out and not self.closed and self._transport is not None:
+            self._transport.write(out[0] if len(out) == 1 else b"".join(out))
+
+    def pause_writing(self) -> None:
+        self.slow = True
+        if self.peer is not None:
+            self.peer.slow(self, True)
+
+    def resume_writing(self) -> None:
+        self.slow = False
+        if self.peer is not None:
+            self.peer.slow(self, False)
+
+    def read(self, wanted: bool) -> None:
+        """Starts or stops reading; a connection that is not read from cannot be silent."""
+        if wanted == self._reading or self.closed or self._transport is None:
+            return
+        self._reading = wanted
+        self._seen = time.monotonic()
+        if wanted:
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
+
+    def tick(self, now: float, ping_seconds: float, silent_seconds: float) -> None:
+        """Pings, and ends the connection when nothing came for too long."""
+        if self.peer is None or self.closed:
+            return
+        if self._reading and now - self._seen >= silent_seconds:
+            self.abort(f"silent for {silent_seconds:g} s")
+        elif now - self._pinged >= ping_seconds:
+            self._pinged = now
+            self.send(frames.frame(frames.PING))
+
+    def refuse(self, reason: str) -> None:
+        """Says why and closes."""
+        self.send(frames.json_frame(frames.REFUSED, {"reason": reason}))
+        self.close(reason)
+
+    def close(self, reason: str) -> None:
+        """Sends what is queued, then closes. Nothing more is read."""
+        if self.closed:
+            return
+        self._flush()
+        self.closed = True
+        self._reason = reason
+        if self._transport is not None:
+            self._transport.close()
+            self._loop.call_later(CLOSE_SECONDS, self._transport.abort)
+
+    def abort(self, reason: str) -> None:
+        """Closes at once."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._reason = reason
+            self.closed = True
+            self._transport.abort()

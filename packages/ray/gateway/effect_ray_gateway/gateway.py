@@ -1,0 +1,292 @@
+"""The gateway's process: it listens, knows every supervisor, pool and host, keeps time, and knows when to end."""
+
+import asyncio
+import gc
+import json
+import os
+import signal
+import sys
+import time
+import uuid
+from typing import Any, Awaitable, Callable, Dict, List, Optional, Set
+
+from . import auth, frames, pools
+from .config import Config, Listen, read_config, read_listen, require_private
+from .connection import Connection, Peer
+from .hosts import Host
+from .log import log
+from .placement import Cluster, Exit
+from .pools import Pool, key_of
+from .supervisors import Supervisor
+
+TICK_SECONDS = 1
+#: Results that are not acknowledged, of all supervisors together. At the bound nothing is read from hosts.
+MAX_RETAINED_BYTES = 256 * 1024 * 1024
+#: Reading starts again below this part of the bound.
+RESUME_RETAINED_PARTS = 0.9
+MAX_CONNECTIONS = 10_000
+MAX_SUPERVISORS = 65_535
+MAX_ID_CHARS = 200
+#: How long the last frames may take to leave when the gateway ends.
+GOODBYE_SECONDS = 0.5
+
+
+class Gateway:
+    """One instance. Everything in it lives on one event loop."""
+
+    def __init__(self, config: Config, secret: str, max_retained_bytes: int = MAX_RETAINED_BYTES) -> None:
+        self.config = config
+        self.instance = uuid.uuid4().hex
+        self.connections: Set[Connection] = set()
+        self.supervisors: Dict[str, Supervisor] = {}
+        self.pools: Dict[str, Pool] = {}
+        self.hosts: Dict[str, Host] = {}
+        self.retained_bytes = 0
+        #: It is draining: no call is handed out and no host started any more.
+        self.stopping = False
+        #: Set when there is nothing to wait for any more.
+        self.done = asyncio.Event()
+        self.cluster: Optional[Cluster] = None
+        self._secret = secret
+        self._max_retained_bytes = max_retained_bytes
+        self._reading = True
+        self._numbers = 0
+        self._pool_numbers = 0
+        self._host_numbers = 0
+        self._alone_since = time.monotonic()
+
+    async def listen(self, host: str, port: int) -> "asyncio.Server":
+        """Opens the door."""
+        return await asyncio.get_running_loop().create_server(lambda: Connection(self), host, port)
+
+    # Who comes in
+
+    def key_of(self, hello: Dict[str, Any]) -> str:
+        role, id_ = hello.get("role"), hello.get("id")
+        if not isinstance(id_, str) or not 0 < len(id_) <= MAX_ID_CHARS or len(self.connections) > MAX_CONNECTIONS:
+            raise frames.ProtocolError("the HELLO has no usable id, or there are too many connections")
+        if role == "supervisor":
+            return self._secret
+        if role != "host":
+            raise frames.ProtocolError("the role is neither supervisor nor host")
+        host = self.hosts.get(id_)
+        # For an unknown host any key will do: it fails at the proof, and learns nothing from that.
+        return auth.token() if host is None or host.slots else host.token
+
+    def admit(self, connection: Connection, hello: Dict[str, Any]) -> Peer:
+        if hello["role"] == "host":
+            host = self.hosts.get(hello["id"])
+            if host is None or host.slots or host.fenced:
+                raise frames.ProtocolError("the host is not expected")
+            host.connect(connection, hello)
+            connection.read(self._reading)
+            return host
+        if self.stopping:
+            raise frames.ProtocolError("the gateway is stopping")
+        supervisor = self.supervisors.get(hello["id"])
+        if supervisor is None:
+            supervisor = Supervisor(self, self._next_number(), hello)
+            self.supervisors[supervisor.id] = supervisor
+        supervisor.connect(connection, hello)
+        log("info", "a supervisor is connected", supervisor=supervisor.id, number=supervisor.number)
+        return supervisor
+
+    def _next_number(self) -> int:
+        taken = {supervisor.number for supervisor in self.supervisors.values()}
+        if len(taken) >= MAX_SUPERVISORS:
+            raise frames.ProtocolError("there are too many supervisors")
+        while True:
+            self._numbers = self._numbers % MAX_SUPERVISORS + 1
+            if self._numbers not in taken:
+                return self._numbers
+
+    def left(self, supervisor: Supervisor) -> None:
+        """The supervisor is gone for good."""
+        if self.supervisors.get(supervisor.id) is supervisor:
+            del self.supervisors[supervisor.id]
+
+    # Pools and hosts
+
+    def open_pool(self, spec: Dict[str, Any]) -> Pool:
+        """The pool of this spec, new or known. Raises `ValueError` for a spec that cannot be served."""
+        key = key_of(spec)
+        pool = self.pools.get(key)
+        if pool is None:
+            assert self.cluster is not None
+            pool = Pool(self, self.cluster, self._pool_numbers + 1, spec)
+            self._pool_numbers += 1
+            self.pools[key] = pool
+        return pool
+
+    def new_host(self, pool: Pool) -> Host:
+        """A host with a number and a name of its own, and a token that only it will know."""
+        self._host_numbers += 1
+        name = f"{self.config.deployment}-e{self.config.epoch}-host-{self._host_numbers}"
+        host = self.hosts[name] = Host(self, pool, self._host_numbers, name)
+        return host
+
+    def host_gone(self, host: Host) -> None:
+        """The host is fenced."""
+        self.hosts.pop(host.name, None)
+
+    # Results that are kept
+
+    def retain(self, size: int) -> None:
+        """So many more bytes are kept until they are acknowledged."""
+        self.retained_bytes += size
+        if self._reading and self.retained_bytes >= self._max_retained_bytes:
+            log("warning", "results wait for acknowledgement, hosts are not read from", bytes=self.retained_bytes)
+            self._read_hosts(False)
+
+    def release(self, size: int) -> None:
+        """So many bytes are not kept any more."""
+        self.retained_bytes -= size
+        if not self._reading and self.retained_bytes <= self._max_retained_bytes * RESUME_RETAINED_PARTS:
+            self._read_hosts(True)
+
+    def _read_hosts(self, wanted: bool) -> None:
+        self._reading = wanted
+        for host in self.hosts.values():
+            if host.connection is not None:
+                host.connection.read(wanted)
+
+    # Time
+
+    async def keep_time(self) -> None:
+        """Runs everything that is due by time, until the gateway is done."""
+        await asyncio.gather(self._keep(self._tick_peers), self._keep(self._tick_pools))
+
+    async def _keep(self, tick: Callable[[float], Awaitable[None]]) -> None:
+        while not self.done.is_set():
+            try:
+                await tick(time.monotonic())
+            except Exception as error:
+                log("error", "a tick failed", tick=tick.__name__, error=f"{type(error).__name__}: {error}")
+            await _within(self.done.wait(), min(TICK_SECONDS, self.config.ping_seconds))
+
+    async def _tick_peers(self, now: float) -> None:
+        for connection in list(self.connections):
+            connection.tick(now, self.config.ping_seconds, self.config.silent_seconds)
+        for supervisor in list(self.supervisors.values()):
+            supervisor.tick(now)
+        self._end_when_idle(now)
+
+    async def _tick_pools(self, now: float) -> None:
+        # Beside the other, because it asks Ray, which may take its time while pings have to go out.
+        for key, pool in list(self.pools.items()):
+            await pool.tick(now)
+            if not pool.members and now - pool.unused_since >= self.config.idle_seconds:
+                pool.close()
+                if not pool.hosts:
+                    del self.pools[key]
+        for needy in [pool for pool in self.pools.values() if pool.needs_room(now, pools.WAITING_SECONDS)]:
+            self._make_room(needy, now)
+
+    def _make_room(self, needy: Pool, now: float) -> None:
+        # Idle hosts go first. A pool that has none yet may also take one from a pool that has several.
+        others = [pool for pool in self.pools.values() if pool is not needy and pool.wants() & needy.wants()]
+        urgent = not needy.ready and needy.needs_room(now, pools.YIELD_SECONDS)
+        if not any(pool.make_room(now, False) for pool in others) and urgent:
+            any(pool.make_room(now, True) for pool in others)
+
+    def _end_when_idle(self, now: float) -> None:
+        if self.supervisors:
+            connected = any(supervisor.connection is not None for supervisor in self.supervisors.values())
+            if connected:
+                self._alone_since = now
+        elif now - self._alone_since >= self.config.idle_seconds:
+            log("info", "no supervisor is left, the gateway ends")
+            self.done.set()
+
+    # The end
+
+    async def drain(self, seconds: float) -> None:
+        """Lets running calls end for so long, then ends what is left and says goodbye to everybody."""
+        if self.stopping:
+            return
+        self.stopping = True
+        log("info", "the gateway drains", seconds=seconds)
+        for pool in self.pools.values():
+            pool.retire()
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and any(host.calls for host in self.hosts.values()):
+            await asyncio.sleep(0.05)
+        why = Exit("terminated", "the gateway was stopped")
+        for pool in list(self.pools.values()):
+            pool.fence_all(why)
+        for connection in list(self.connections):
+            connection.send(frames.frame(frames.BYE))
+            connection.close("the gateway was stopped")
+        until = time.monotonic() + GOODBYE_SECONDS
+        while time.monotonic() < until and self.connections:
+            await asyncio.sleep(0.01)
+        self.done.set()
+
+
+async def _within(awaitable: Any, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(awaitable, seconds)
+    except asyncio.TimeoutError:
+        pass
+
+
+async def serve(config: Config, secret: str, listen: Listen, node: str) -> None:
+    """Runs a gateway on the Ray that this process is connected to, until it is done."""
+    from .placement import RayCluster
+
+    host = listen.bind or node
+    require_private(host)
+    gateway = Gateway(config, secret)
+    server = await gateway.listen(host, listen.port)
+    port = server.sockets[0].getsockname()[1]
+    cluster = gateway.cluster = RayCluster((host, port))
+    loop = asyncio.get_running_loop()
+    draining: List["asyncio.Task[None]"] = []
+    loop.add_signal_handler(signal.SIGTERM, lambda: draining.append(loop.create_task(gateway.drain(config.drain_seconds))))
+    advertised = listen.advertise or (host, port)
+    announce(gateway, advertised[0], advertised[1])
+    try:
+        await gateway.keep_time()
+    finally:
+        server.close()
+        cluster.close()
+
+
+def announce(gateway: Gateway, host: str, port: int) -> None:
+    """Prints the one line by which the gateway is found."""
+    line = {"effect_ray_gateway": 1, "host": host, "port": port, "protocol": frames.PROTOCOL, "instance": gateway.instance}
+    sys.stdout.write(json.dumps(line, separators=(",", ":")) + "\n")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    """Reads the package, joins Ray, serves. Answers the exit code."""
+    try:
+        if not os.environ.get("RAY_ADDRESS"):
+            raise ValueError("RAY_ADDRESS is not set; a Ray Job sets it")
+        config, listen = read_config("config.json"), read_listen()
+        secret = auth.take_secret("secret")
+    except (OSError, ValueError) as error:
+        log("error", "the gateway cannot start", error=str(error))
+        return 2
+
+    import ray
+
+    ray.init(
+        address=os.environ["RAY_ADDRESS"],
+        namespace=f"effect-ray:{config.deployment}",
+        log_to_driver=False,
+        logging_level="ERROR",
+        include_dashboard=False,
+    )
+    # What was imported stays for good: it is not looked through again by every collection.
+    gc.collect()
+    gc.freeze()
+    try:
+        asyncio.run(serve(config, secret, listen, ray.util.get_node_ip_address()))
+    except ValueError as error:
+        log("error", "the gateway cannot start", error=str(error))
+        return 2
+    finally:
+        ray.shutdown()
+    return 0

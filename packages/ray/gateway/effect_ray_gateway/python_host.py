@@ -1,0 +1,136 @@
+"""The Python host: plain functions in threads, coroutine functions on the main thread's loop, the socket on its own thread.
+
+It runs in the Ray actor's own process, so handlers may use `ray`. A plain function cannot be stopped from outside: one
+that outlives its grace is reported as lost, and the whole process is replaced.
+"""
+
+import asyncio
+import inspect
+import math
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Dict, Optional, Tuple
+
+from . import python_calls
+from .host_client import Client
+from .python_calls import Call
+
+DEFAULT_CONCURRENCY = 10
+DEFAULT_MAX_RESULT_BYTES = 2 << 20
+
+
+#: What a handler returned, or what it raised.
+Settled = Tuple[Any, Optional[BaseException]]
+
+
+def run(orders: Dict[str, Any]) -> Dict[str, str]:
+    """Runs the host until its connection ends; called on the actor's main thread."""
+    return asyncio.run(_main(orders))
+
+
+async def _main(orders: Dict[str, Any]) -> Dict[str, str]:
+    host = PythonHost(orders, asyncio.get_running_loop())
+    host.client.start()
+    await host.over.wait()
+    return {"kind": "terminated", "detail": "the gateway sent the host away"}
+
+
+class PythonHost:
+    """The calls of this process."""
+
+    def __init__(self, orders: Dict[str, Any], loop: asyncio.AbstractEventLoop) -> None:
+        placement = orders["placement"]
+        # One thread a whole CPU in the Node host; here threads are slots of one interpreter.
+        slots = max(1, math.floor(placement.get("cpus") or 1)) * int(placement.get("concurrency") or DEFAULT_CONCURRENCY)
+        self.over = asyncio.Event()
+        self.client = Client(orders, slots, os.getpid(), self)
+        self._loop = loop
+        self._threads = ThreadPoolExecutor(slots, "handler")
+        self._calls: Dict[int, Call] = {}
+        self._max_result_bytes = orders["limits"].get("maxResultBytes", DEFAULT_MAX_RESULT_BYTES)
+
+    # On the connection's thread
+
+    def run(self, number: int, ident: bytes, body: bytes) -> None:
+        call = self._calls[number] = Call(number, ident, body)
+        call.queued = self._threads.submit(self._call, call)
+
+    def cancel(self, number: int, grace_seconds: float) -> None:
+        call = self._calls.get(number)
+        if call is None:
+            return
+        call.cancelled.set()
+        if call.queued is not None and call.queued.cancel():
+            return self._end(call, (python_calls.frames.INTERRUPTED, b""))
+        self._loop.call_soon_threadsafe(self._cancel_task, call)
+        self.client.loop.call_later(grace_seconds, self._overdue, call)
+
+    def _overdue(self, call: Call) -> None:
+        if self._calls.pop(call.number, None) is not None:
+            self.client.terminated(call.number, call.ident, "the handler did not stop within its grace")
+
+    def ended(self, orderly: bool) -> None:
+        # Without its gateway a host is of no use, and threads that run cannot be joined.
+        if not orderly:
+            os._exit(1)
+        self._loop.call_soon_threadsafe(self.over.set)
+
+    # On a handler's thread
+
+    def _call(self, call: Call) -> None:
+        try:
+            call.read()
+        except (ValueError, RecursionError) as error:
+            return self._end(call, python_calls.unreadable(error))
+        try:
+            function = call.function()
+            positional, named = call.arguments()
+            if call.cancelled.is_set():
+                return self._end(call, (python_calls.frames.INTERRUPTED, b""))
+            self.client.started(call.number, call.ident)
+            value = call.context.run(function, *positional, **named)
+        except BaseException as error:
+            return self._raised(call, error)
+        if inspect.isawaitable(value):
+            self._loop.call_soon_threadsafe(self._start_task, call, value)
+        else:
+            self._end(call, python_calls.succeeded(value, self._max_result_bytes))
+
+    # On the main thread
+
+    def _start_task(self, call: Call, awaitable: Any) -> None:
+        call.task = call.context.run(self._loop.create_task, _settled(awaitable))
+        call.task.add_done_callback(lambda task: self._task_done(call, task))
+        if call.cancelled.is_set():
+            call.task.cancel()
+
+    def _task_done(self, call: Call, task: "asyncio.Task[Settled]") -> None:
+        # A task that was cancelled before its first step never ran: the callback sees that end as well.
+        value, error = (None, asyncio.CancelledError()) if task.cancelled() else task.result()
+        if error is not None:
+            self._raised(call, error)
+        else:
+            self._end(call, python_calls.succeeded(value, self._max_result_bytes))
+
+    def _cancel_task(self, call: Call) -> None:
+        if call.task is not None:
+            call.task.cancel()
+
+    # On any thread
+
+    def _raised(self, call: Call, error: BaseException) -> None:
+        self._end(call, python_calls.raised(error, call.cancelled.is_set(), self._max_result_bytes))
+
+    def _end(self, call: Call, ended: python_calls.Ended) -> None:
+        if self._calls.pop(call.number, None) is not None:
+            self.client.finished(call.number, call.ident, *ended)
+
+
+async def _settled(awaitable: Any) -> Settled:
+    try:
+        return await awaitable, None
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:
+        # Even SystemExit: it ends the attempt, not the loop that all attempts share.
+        return None, error

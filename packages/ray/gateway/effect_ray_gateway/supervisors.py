@@ -1,0 +1,246 @@
+"""A supervisor as the gateway knows it: its calls, their results until they are acknowledged, and its lease.
+
+It outlives its connections: the same id that comes back within its lease finds everything as it was.
+"""
+
+import time
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
+
+from . import frames
+from .calls import Call
+from .connection import Connection
+from .credit import Window
+from .log import log
+
+if TYPE_CHECKING:
+    from .gateway import Gateway
+    from .hosts import Host
+    from .pools import Pool
+
+CREDIT_FRAMES = 8192
+CREDIT_BYTES = 32 * 1024 * 1024
+MAX_LEASE_SECONDS = 3600
+DEFAULT_LEASE_SECONDS = 30
+#: The largest body a supervisor may ask for in its HELLO.
+MAX_BODY_BYTES = 256 * 1024 * 1024
+#: What a retained result costs beside its bytes, for the bound on all of them.
+RETAINED_OVERHEAD_BYTES = 512
+MAX_GRACE_MILLIS = 3_600_000
+MAX_POOLS = 1024
+
+
+class Supervisor:
+    """One supervisor, connected or within its lease."""
+
+    def __init__(self, gateway: "Gateway", number: int, hello: Dict[str, Any]) -> None:
+        self.id: str = hello["id"]
+        self.number = number
+        self.calls: Dict[int, Call] = {}
+        #: The pools it uses, by their number, and its own name for each.
+        self.pools: Dict[int, "Pool"] = {}
+        self.refs: Dict[int, int] = {}
+        self.connection: Optional[Connection] = None
+        self.gone = False
+        #: Its socket takes no more: its waiting calls are passed over, and its hosts get no credit back.
+        self.blocked = False
+        self._gateway = gateway
+        self._lease_seconds, self._max_body_bytes = _terms(hello)
+        self._expires = 0.0
+        self._drain_by: Optional[float] = None
+        self._window = Window(0, 0)
+        self._assembler = frames.Assembler()
+        self._owed: List[Tuple["Host", int]] = []
+
+    def connect(self, connection: Connection, hello: Dict[str, Any]) -> None:
+        """Takes over a new connection; an older one is closed, since only one can be meant."""
+        old, self.connection = self.connection, connection
+        if old is not None:
+            old.close("the supervisor connected again")
+        self._lease_seconds, self._max_body_bytes = _terms(hello)
+        self._assembler = frames.Assembler()
+        self._window = Window(CREDIT_FRAMES, max(CREDIT_BYTES, 2 * (self._max_body_bytes + frames.ENVELOPE_BYTES)))
+        self._drain_by = None
+        self._unblock()
+        connection.send(
+            frames.json_frame(
+                frames.WELCOME,
+                {
+                    "number": self.number,
+                    "instance": self._gateway.instance,
+                    "credit": {"frames": self._window.frames, "bytes": self._window.bytes},
+                },
+            )
+        )
+        # Hosts may have come up while it was away, and their results may come at once.
+        for pool in self.pools.values():
+            pool.join(self)
+
+    def receive(self, type_: int, flags: int, route: int, call: int, data: bytes) -> None:
+        if type_ == frames.RUN:
+            self._run(flags, route, call, data)
+        elif type_ == frames.ACK:
+            self._acknowledge(frames.read_ack(data))
+        elif type_ == frames.CANCEL:
+            self._cancel(call, data)
+        elif type_ == frames.POOL:
+            self._open(frames.body_json(data))
+        elif type_ == frames.DRAIN:
+            self._drain_by = time.monotonic() + _number(frames.body_json(data).get("deadlineSeconds"), 0, MAX_LEASE_SECONDS)
+        elif type_ == frames.BYE:
+            self._leave("it said goodbye")
+        else:
+            raise frames.ProtocolError(f"a supervisor does not send frame {type_}")
+
+    def _run(self, flags: int, route: int, call: int, data: bytes) -> None:
+        self._window.take()
+        pool = self.pools.get(route)
+        if pool is None or call >> 48 != self.number:
+            raise frames.ProtocolError("a RUN names a pool or a supervisor's number that is not its own")
+        whole: Optional[bytes] = data
+        if flags & frames.MORE or self._assembler.holds(call):
+            whole = self._assembler.add(flags, call, data, pool.max_payload_bytes + frames.ENVELOPE_BYTES)
+            if whole is None:
+                # The count goes back at once, the bytes when the whole body does: they are what occupies memory.
+                return self.repay(1, 0)
+        known = self.calls.get(call)
+        if known is not None:
+            self.repay(1, len(whole or b""))
+            return self._again(known)
+        entry = Call(call, whole or b"", self, pool)
+        self.calls[call] = entry
+        pool.submit(entry, bool(flags & frames.ALONE))
+
+    def _again(self, call: Call) -> None:
+        # The supervisor has reconnected: its last connection may have taken frames with it that it never read.
+        if call.end is not None:
+            self.send(call.end)
+        elif call.started and call.host is not None:
+            self.send(frames.frame(frames.STARTED, b"", 0, call.host.number, call.number, call.ident))
+
+    def _acknowledge(self, calls: Tuple[int, ...]) -> None:
+        table, freed = self.calls, 0
+        for number in calls:
+            call = table.get(number)
+            if call is not None and call.end is not None:
+                del table[number]
+                freed += len(call.end) + RETAINED_OVERHEAD_BYTES
+        if freed:
+            self._gateway.release(freed)
+
+    def _cancel(self, number: int, data: bytes) -> None:
+        call = self.calls.get(number)
+        if call is None or call.end is not None:
+            return
+        grace_millis = _number(frames.body_json(data).get("graceMillis"), 0, MAX_GRACE_MILLIS)
+        if call.host is not None:
+            call.host.cancel(call, data, grace_millis / 1000)
+        else:
+            call.pool.forget(call)
+            self.ended(call, call.interrupted())
+
+    def _open(self, spec: Dict[str, Any]) -> None:
+        ref = spec.pop("ref", None)
+        if not isinstance(ref, int) or len(self.pools) >= MAX_POOLS:
+            raise frames.ProtocolError(f"POOL needs a ref, and there are at most {MAX_POOLS} pools")
+        try:
+            pool = self._gateway.open_pool(spec)
+        except ValueError as error:
+            state = {"ref": ref, "pool": 0, "state": "failed", "detail": str(error), "slots": 0}
+            return self.send(frames.json_frame(frames.POOL_STATE, state))
+        self.pools[pool.number] = pool
+        self.refs[pool.number] = ref
+        pool.join(self)
+
+    def ended(self, call: Call, data: bytes) -> int:
+        """The call has its end: it goes out, and is kept until its ACK. Answers the bytes to repay to its host now."""
+        call.end = data
+        call.run = None
+        if self.gone:
+            return len(data)
+        self._gateway.retain(len(data) + RETAINED_OVERHEAD_BYTES)
+        if self.connection is None:
+            return len(data)
+        self.connection.send(data)
+        if not self.blocked:
+            return len(data)
+        if call.host is not None:
+            self._owed.append((call.host, len(data)))
+        return 0
+
+    def send(self, data: bytes) -> None:
+        """Sends when there is a connection; what must not be lost is sent again on a RUN that is sent again."""
+        if self.connection is not None:
+            self.connection.send(data)
+
+    def repay(self, count: int, size: int) -> None:
+        """Returns the credit of a RUN that is no longer held here."""
+        credit = self._window.repay(count, size)
+        if credit is not None:
+            self.send(credit)
+
+    def slow(self, connection: Connection, is_slow: bool) -> None:
+        if connection is not self.connection:
+            return
+        if is_slow:
+            self.blocked = True
+        else:
+            self._unblock()
+
+    def _unblock(self) -> None:
+        self.blocked = False
+        owed, self._owed = self._owed, []
+        for host, size in owed:
+            host.repay(1, size)
+        for pool in self.pools.values():
+            pool.dispatch()
+
+    def disconnected(self, connection: Connection, reason: str) -> None:
+        if connection is not self.connection or self.gone:
+            return
+        log("info", "a supervisor's connection ended", supervisor=self.id, reason=reason)
+        self.connection = None
+        self._expires = time.monotonic() + self._lease_seconds
+        self._unblock()
+
+    def tick(self, now: float) -> None:
+        """Ends the supervisor when its lease or its drain deadline has passed."""
+        if self.connection is None and now >= self._expires:
+            self._leave(f"it was away for its lease of {self._lease_seconds:g} s")
+        elif self._drain_by is not None and now >= self._drain_by:
+            self._leave("its drain deadline passed")
+
+    def _leave(self, why: str) -> None:
+        if self.gone:
+            return
+        self.gone = True
+        log("info", "a supervisor is gone", supervisor=self.id, reason=why, calls=len(self.calls))
+        freed = 0
+        for call in list(self.calls.values()):
+            if call.end is not None:
+                freed += len(call.end) + RETAINED_OVERHEAD_BYTES
+            elif call.host is not None:
+                grace_millis = call.pool.grace_millis
+                body = frames.json_frame(frames.CANCEL, {"graceMillis": grace_millis}, 0, call.number, call.ident)
+                call.host.cancel(call, body, grace_millis / 1000)
+            else:
+                call.pool.forget(call)
+        self.calls.clear()
+        self._gateway.release(freed)
+        self._unblock()
+        for pool in self.pools.values():
+            pool.leave(self)
+        self._gateway.left(self)
+        if self.connection is not None:
+            self.connection.send(frames.frame(frames.BYE))
+            self.connection.close(why)
+
+
+def _terms(hello: Dict[str, Any]) -> Tuple[float, int]:
+    lease = _number(hello.get("leaseSeconds", DEFAULT_LEASE_SECONDS), 0, MAX_LEASE_SECONDS)
+    return lease, int(_number(hello.get("maxBodyBytes", 0), 0, MAX_BODY_BYTES))
+
+
+def _number(value: Any, least: float, most: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
+        raise frames.ProtocolError(f"{value!r} is not a number from {least} to {most}")
+    return value

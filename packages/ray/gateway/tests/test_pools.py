@@ -1,0 +1,262 @@
+"""Pools: who shares them, when hosts are started and given up, and how the death of a host is told."""
+
+import pytest
+
+from effect_ray_gateway import hosts as hosts_module
+from effect_ray_gateway import pools as pools_module
+from support.fake import FakeGateway, spec
+from support.poll import until
+
+BODY = b"{}"
+
+
+def state_of(supervisor, ref, wanted):
+    """The next POOL_STATE of a pool that is in that state."""
+    return supervisor.next(lambda frame: frame.type == "POOL_STATE" and frame.json["ref"] == ref and frame.json["state"] == wanted).json
+
+
+def test_equal_pools_are_one(fake):
+    first, second = fake.supervisor(), fake.supervisor()
+    pool = first.open(spec(ref=5))
+    assert second.open({**spec(ref=9)}) == pool
+    assert second.open(spec(ref=10, env={"A": "1"})) != pool
+    call = first.run(pool, BODY)
+    host = fake.host()
+    assert first.next("HOST_UP").json["pool"] == second.next("HOST_UP").json["pool"] == pool
+    assert state_of(second, 9, "ready")["slots"] == 1
+    host.answer(host.run())
+    first.result(call)
+
+
+def test_no_host_is_started_before_there_is_work(fake):
+    supervisor = fake.supervisor()
+    supervisor.open(spec(), "starting")
+    supervisor.settle()
+    assert fake.cluster.orders == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"runtime": "ruby"}, {"package": None}, {"placement": None}, {"env": ["A"]}, {"limits": {"graceMillis": "x"}}]
+    + [{"placement": placement} for placement in ({"cpus": -1}, {"cpus": True}, {"maxHosts": 0}, {"pip": "torch"}, {"resources": ["A"]})],
+)
+def test_a_pool_that_makes_no_sense_is_failed(fake, wrong):
+    supervisor = fake.supervisor()
+    supervisor.send("POOL", {**spec(), **wrong})
+    state = state_of(supervisor, 1, "failed")
+    assert state["pool"] == 0 and state["detail"]
+    supervisor.settle()
+
+
+def test_grows_while_calls_wait_one_host_at_a_time(fake):
+    supervisor = fake.supervisor()
+    pool = supervisor.open(spec(placement={"maxHosts": 3}))
+    for _ in range(5):
+        supervisor.run(pool, BODY)
+    supervisor.settle()
+    assert len(fake.cluster.orders) == 1
+    first = fake.host(slots=2)
+    second = fake.host(slots=2)
+    third = fake.host(slots=2)
+    runs = [first.run(), first.run(), second.run(), second.run(), third.run()]
+    assert len({run.call for run in runs}) == 5
+    assert state_of(supervisor, 1, "ready")["slots"] in (2, 4, 6)
+    for _ in range(5):
+        supervisor.run(pool, BODY)
+    supervisor.settle()
+    assert len(fake.cluster.orders) == 3
+
+
+def test_hosts_get_calls_in_turn(fake):
+    supervisor = fake.supervisor()
+    pool = supervisor.open(spec(placement={"maxHosts": 2}))
+    for _ in range(2):
+        supervisor.run(pool, BODY)
+    hosts = [fake.host(slots=1), fake.host(slots=1)]
+    for _ in range(3):
+        for host in hosts:
+            host.answer(host.run())
+            supervisor.run(pool, BODY)
+
+
+def test_what_no_node_can_hold_is_unschedulable(fake):
+    supervisor = fake.supervisor()
+    pool = supervisor.open(spec())
+    fake.cluster.missing = "no node of 1 has GPU 1"
+    call = supervisor.run(pool, BODY)
+    lost = supervisor.result(call)
+    assert (lost.type, lost.json["kind"], lost.json["detail"]) == ("LOST", "unschedulable", "no node of 1 has GPU 1")
+    assert state_of(supervisor, 1, "unschedulable")["detail"] == "no node of 1 has GPU 1"
+    fake.cluster.missing = None
+    call = supervisor.run(pool, BODY)
+    host = fake.host()
+    host.answer(host.run())
+    assert supervisor.result(call).type == "RESULT"
+
+
+def test_a_host_that_does_not_come_up_is_tried_again(fake, monkeypatch):
+    monkeypatch.setattr(pools_module, "MAX_RETRY_SECONDS", 0.05)
+    supervisor = fake.supervisor()
+    pool = supervisor.open(spec())
+    call = supervisor.run(pool, BODY)
+    for number in range(2):
+        fake.order().end("exit", f"the bundle throws, {number}")
+        assert state_of(supervisor, 1, "failed")["detail"] == f"the bundle throws, {number}"
+    host = fake.host()
+    assert state_of(supervisor, 1, "ready")
+    host.answer(host.run())
+    assert supervisor.result(call).type == "RESULT"
+
+
+def test_a_host_that_never_says_hello_is_given_up(fake, monkeypatch):
+    monkeypatch.setattr(hosts_module, "START_SECONDS", 0.05)
+    supervisor = fake.supervisor()
+    supervisor.run(supervisor.open(spec()), BODY)
+    order = fake.order()
+    assert "HELLO" in state_of(supervisor, 1, "failed")["detail"]
+    assert order.killed.is_set()
+
+
+@pytest.mark.parametrize("kind", ["oom", "exit", "actor"])
+def test_the_end_of_a_connection_waits_for_the_reason(fake, kind):
+    supervisor = fake.supervisor()
+    pool = supervisor.open(spec())
+    call = supervisor.run(pool, BODY)
+    host = fake.host()
+    host.run()
+    host.close()
+    host.order.end(kind, "because")
+    lost = supervisor.result(call)
+    assert (lost.type, lost.json) == ("LOST", {"kind": kind, "detail": "because", "collateral": False})
+    assert lost.execution != bytes(16) and lost.fence == 1
+    assert supervisor.next("HOST_DOWN").json == {"number": host.number, "detail": "because"}
+    supervisor.again(call)
+    assert supervisor.result(call).type == "LOST"
+
+
+def test_the_reason_is_not_waited_for_long(fake, monkeypatch):
+    monkeypatch.setattr(hosts_module, "EXIT_REPORT_SECONDS", 0.01)
+    supervisor = fake.supervisor()
+    call = supervisor.run(supervisor.open(spec()), BODY)
+    host = fake.host()
+    host.run()
+    host.close()
+    assert supervisor.result(call, 5).json["kind"] == "exit"
+    assert host.order.killed.wait(5)
+
+
+def test_the_death_of_the_actor_fences_a_host_whose_socket_is_open(fake):
+    supervisor = fake.supervisor()
+    call = supervisor.run(supervisor.open(spec()), BODY)
+    host = fake.host()
+    run = host.run()
+    host.order.end("actor", "the node died")
+    assert supervisor.result(call).json["kind"] == "actor"
+    assert host.closed()
+    host.order.killed.wait(5)
+    supervisor.settle()
+    assert not [frame for frame in supervisor.inbox if frame.call == run.call]
+
+
+def test_a_silent_host_is_fenced():
+    with FakeGateway(ping_seconds=0.05, silent_seconds=0.3) as fake:
+        supervisor = fake.supervisor()
+        call = supervisor.run(supervisor.open(spec()), BODY)
+        host = fake.host()
+        host.run()
+        lost = supervisor.result(call)
+        assert lost.json["kind"] == "heartbeat"
+        assert host.order.killed.wait(5)
+
+
+def test_a_silent_supervisor_is_disconnected():
+    with FakeGateway(ping_seconds=0.05, silent_seconds=0.3) as fake:
+        supervisor = fake.supervisor()
+        until(lambda: fake.look(lambda gateway: gateway.supervisors[supervisor.id].connection is None), "it is disconnected")
+
+
+def test_a_pool_that_waits_says_for_what_and_gets_the_idle_hosts_of_others(fake, monkeypatch):
+    for name in ("WAITING_SECONDS", "YIELD_SECONDS"):
+        monkeypatch.setattr(pools_module, name, 0)
+    supervisor = fake.supervisor()
+    idle, needy = supervisor.open(spec(1)), supervisor.open(spec(2, env={"A": "1"}))
+    call = supervisor.run(idle, BODY)
+    host = fake.host()
+    host.answer(host.run())
+    supervisor.result(call)
+    monkeypatch.setattr(type(fake.cluster), "run", never_placed)
+    supervisor.run(needy, BODY)
+    assert state_of(supervisor, 2, "starting")["detail"] == "waiting: CPU, available 0 of 1"
+    assert host.next("BYE")
+    assert supervisor.next("HOST_DOWN").json["number"] == host.number
+
+
+def test_a_pool_with_several_hosts_gives_one_to_a_pool_that_has_none(fake, monkeypatch):
+    for name in ("WAITING_SECONDS", "YIELD_SECONDS"):
+        monkeypatch.setattr(pools_module, name, 0)
+    supervisor = fake.supervisor()
+    rich, needy = supervisor.open(spec(1, placement={"maxHosts": 2})), supervisor.open(spec(2, env={"A": "1"}))
+    for _ in range(20):
+        supervisor.run(rich, BODY)
+    first, second = fake.host(slots=1), fake.host(slots=1)
+    runs = {first: first.run(), second: second.run()}
+    monkeypatch.setattr(type(fake.cluster), "run", never_placed)
+    supervisor.run(needy, BODY)
+    until(lambda: fake.look(lambda gateway: [host for host in gateway.hosts.values() if host.retiring]), "one is asked to leave")
+    # It finishes what it has, and leaves.
+    leaving = first if fake.look(lambda gateway: gateway.hosts[first.name].retiring) else second
+    leaving.answer(runs[leaving])
+    assert leaving.next("BYE")
+    staying = second if leaving is first else first
+    staying.answer(runs[staying])
+    staying.run()
+
+
+async def never_placed(cluster, placed, name, spec, orders, on_placed):
+    import asyncio
+    await asyncio.Event().wait()
+
+
+def test_a_pool_that_nobody_uses_gives_up_its_hosts():
+    with FakeGateway(idle_seconds=0.05) as fake:
+        first, second = fake.supervisor(), fake.supervisor()
+        call = first.run(first.open(spec()), BODY)
+        host = fake.host()
+        host.answer(host.run())
+        first.result(call)
+        first.send("BYE")
+        assert host.next("BYE")
+        until(lambda: not fake.look(lambda gateway: gateway.pools), "the pool is forgotten")
+        second.settle()
+
+
+def test_the_gateway_ends_when_no_supervisor_is_left():
+    with FakeGateway(idle_seconds=0.2) as fake:
+        supervisor = fake.supervisor(lease=0.1)
+        supervisor.close()
+        fake.thread.join(10)
+        assert not fake.thread.is_alive()
+        fake.loop = NoLoop()
+
+
+class NoLoop:
+    def call_soon_threadsafe(self, *_):
+        """The gateway has ended by itself."""
+
+
+def test_a_drain_lets_calls_end_and_gives_back_the_rest(fake):
+    supervisor = fake.supervisor()
+    pool = supervisor.open(spec())
+    quick, slow = supervisor.run(pool, BODY), supervisor.run(pool, BODY)
+    host = fake.host(slots=2)
+    run = host.run()
+    host.run()
+    waiting = supervisor.run(pool, BODY)
+    supervisor.settle()
+    fake.loop.call_soon_threadsafe(lambda: fake.loop.create_task(fake.gateway.drain(0.5)))
+    until(lambda: fake.look(lambda gateway: gateway.stopping), "it drains")
+    host.answer(run, b"1")
+    assert supervisor.result(quick).body == b"1"
+    for call in (slow, waiting):
+        assert supervisor.result(call).json == {"kind": "terminated", "detail": "the gateway was stopped", "collateral": True}
+    assert supervisor.next("BYE") and supervisor.closed()

@@ -1,0 +1,191 @@
+"""Python tasks on a real Ray."""
+
+import json
+import os
+import signal
+import uuid
+
+import pytest
+
+from support.bundles import python_pool, run_body
+from support.poll import until
+from support.processes import alive
+
+SHARED = {"env": {"MODEL": "large"}, "placement": {"cpus": 0.1}}
+
+
+@pytest.fixture(scope="module")
+def served(gateway, ray_head):
+    """A supervisor with a pool of one Python host."""
+    supervisor = gateway.supervisor()
+    supervisor.pool = supervisor.open(python_pool(ray_head, **SHARED))
+    return supervisor
+
+
+def ended(served, function, payload=None, keywords=True, seconds=60.0, **rest):
+    """The end of one call."""
+    call = served.run(served.pool, run_body(function, {} if payload is None and keywords else payload, keywords, **rest))
+    return served.result(call, seconds)
+
+
+@pytest.mark.parametrize("function", ["add", "add_later"])
+def test_a_struct_arrives_as_keyword_arguments(served, function):
+    result = ended(served, function, {"a": 1, "b": 2})
+    assert (result.type, result.kind, result.json) == ("RESULT", 0, 3)
+
+
+def test_anything_else_arrives_as_the_one_argument(served):
+    assert ended(served, "length", [1, 2, 3], keywords=False).json == 3
+
+
+@pytest.mark.parametrize("function, fields", [("diverge", {"step": 4, "why": "NaN"}), ("diverge_later", {"step": 4})])
+def test_a_declared_error_travels_with_its_tag_and_fields(served, function, fields):
+    result = ended(served, function, {"step": 4})
+    assert (result.kind, result.json) == (1, {"_tag": "Diverged", **fields})
+
+
+def test_an_uncaught_exception_is_a_python_error(served):
+    result = ended(served, "broken")
+    reason = result.json
+    assert (result.kind, reason["_tag"], reason["type"]) == (2, "PythonError", "ValueError")
+    assert reason["detail"] == "no\ufffdgood ?" and 'raise ValueError("no' in reason["traceback"] and "tasks.py" in reason["traceback"]
+
+
+@pytest.mark.parametrize(
+    "function, payload, type_",
+    [
+        ("broken_later", {}, "SystemExit"),
+        ("add", {"a": 1}, "TypeError"),
+        ("missing", {}, "AttributeError"),
+    ],
+)
+def test_whatever_a_handler_raises_ends_its_attempt_only(served, function, payload, type_):
+    result = ended(served, function, payload)
+    assert (result.kind, result.json["_tag"], result.json["type"]) == (2, "PythonError", type_)
+
+
+def test_a_module_that_is_missing_is_a_python_error(served):
+    assert ended(served, "add", {"a": 1, "b": 2}, module="nowhere").json["type"] == "ModuleNotFoundError"
+
+
+@pytest.mark.parametrize(
+    "kind, value",
+    [
+        ("numpy", {"sum": 6, "all": [0, 1, 2], "mean": 0.5}),
+        ("dataclass", [{"x": 1, "y": 2}]),
+        ("text", "käse \u2028 \0"),
+        ("none", None),
+        ("chunked", "x" * 1_000_000),
+    ],
+)
+def test_encodes_what_handlers_return(served, kind, value):
+    result = ended(served, "values", {"kind": kind})
+    assert (result.kind, result.json) == (0, value)
+
+
+@pytest.mark.parametrize("kind", ["nan", "numpy-nan", "object", "surrogate"])
+def test_what_json_cannot_say_is_undecodable(served, kind):
+    result = ended(served, "values", {"kind": kind})
+    assert (result.kind, result.json["_tag"], result.json["what"]) == (2, "Undecodable", "result")
+
+
+def test_what_is_too_large_is_refused_with_its_size(served):
+    limit = 2 << 20
+    assert ended(served, "values", {"kind": "large"}).json == {"_tag": "ResultTooLarge", "bytes": 3_000_002, "maxBytes": limit}
+    assert ended(served, "large_error").json["_tag"] == "ResultTooLarge"
+
+
+def test_a_body_that_is_not_json_is_undecodable(served):
+    result = served.result(served.run(served.pool, b'{"payload":'))
+    assert (result.kind, result.json["_tag"], result.json["what"]) == (2, "Undecodable", "payload")
+
+
+def test_a_large_payload_arrives_whole(served):
+    assert ended(served, "length", "x" * 1_500_000, keywords=False).json == 1_500_000
+
+
+@pytest.mark.parametrize("function", ["about", "about_later"])
+def test_a_handler_can_ask_about_its_attempt(served, function):
+    call = served.run(served.pool, run_body(function, {}, attempt=3, queue="ml"), fence=12)
+    about = served.result(call).json
+    assert (about["task"], about["fence"], about["attempt"], about["queue"]) == (function, 12, 3, "ml")
+    assert about["execution"] == str(uuid.UUID(int=call))
+    assert about["traceparent"] == "00-" + "1" * 32 + "-" + "2" * 16 + "-01"
+    assert about["cwd"] == ["tasks.py"]
+    assert about["thread"].startswith("handler") == (function == "about")
+
+
+def test_the_environment_is_the_pools_without_the_clusters_token(served, ray_head):
+    env = ended(served, "about").json["env"]
+    assert env["MODEL"] == "large" and env["CUDA_VISIBLE_DEVICES"] == ""
+    assert ray_head.token not in json.dumps(env)
+
+
+def test_handlers_may_use_ray(served):
+    assert ended(served, "uses_ray").json == 42
+
+
+def test_says_that_a_call_has_started_unless_it_ends_at_once(served):
+    call = served.run(served.pool, run_body("forever", {}))
+    assert served.started(call).route > 0
+    served.cancel(call)
+    assert served.result(call).kind == 3
+
+
+def test_calls_run_side_by_side(served):
+    calls = [served.run(served.pool, run_body("forever", {})) for _ in range(5)]
+    for call in calls:
+        served.started(call)
+    assert ended(served, "add", {"a": 1, "b": 2}).json == 3
+    for call in calls:
+        served.cancel(call)
+        assert served.result(call).kind == 3
+
+
+def test_a_plain_function_that_looks_can_be_cancelled(served):
+    call = served.run(served.pool, run_body("polite", {}))
+    served.started(call)
+    served.cancel(call)
+    assert served.result(call).kind == 3
+
+
+def test_a_coroutine_that_ends_with_a_value_keeps_it(served):
+    call = served.run(served.pool, run_body("stubborn", {}))
+    served.started(call)
+    served.cancel(call)
+    result = served.result(call)
+    assert (result.kind, result.json) == (0, "kept on")
+
+
+def test_calls_that_wait_for_a_slot_can_be_cancelled(served):
+    calls = [served.run(served.pool, run_body("forever", {})) for _ in range(25)]
+    for call in calls:
+        served.cancel(call)
+    assert {served.result(call).kind for call in calls} == {3}
+
+
+def test_a_function_that_cannot_be_stopped_costs_its_host(served):
+    pid = ended(served, "about").json["pid"]
+    stuck, other = served.run(served.pool, run_body("stuck", {})), served.run(served.pool, run_body("forever", {}))
+    served.started(stuck), served.started(other)
+    served.cancel(stuck, 50)
+    lost, collateral = served.result(stuck), served.result(other)
+    assert (lost.type, lost.json["kind"], lost.json["collateral"]) == ("LOST", "terminated", False)
+    assert (collateral.type, collateral.json["kind"], collateral.json["collateral"]) == ("LOST", "terminated", True)
+    until(lambda: not alive(pid), "its process is gone", 10)
+    assert ended(served, "about").json["pid"] != pid
+
+
+@pytest.mark.parametrize("how", ["die", "kill"])
+def test_a_host_that_dies_ends_its_calls_at_once(served, how):
+    pid = ended(served, "about").json["pid"]
+    other = served.run(served.pool, run_body("forever", {}))
+    served.started(other)
+    if how == "die":
+        assert ended(served, "die", seconds=10).type == "LOST"
+    else:
+        os.kill(pid, signal.SIGKILL)
+    lost = served.result(other, 10)
+    assert (lost.type, lost.json["collateral"]) == ("LOST", False)
+    until(lambda: not alive(pid), "its process is gone", 10)
+    assert ended(served, "about").json["pid"] != pid

@@ -1,0 +1,446 @@
+/**
+ * One supervisor's connection to the gateway.
+ *
+ * Plain callbacks, because some ten thousand calls a second pass here; Effect begins one level up. The connection
+ * survives being cut: it dials the same gateway again, and sends again what is pending, which the gateway
+ * recognises, so that nothing runs twice. When the gateway itself is gone, every pending call ends at once.
+ */
+import * as Frame from "./Frame.ts"
+import { FrameSocket } from "./internal/frameSocket.ts"
+import { type Credit, Handshake, plain, Refused, type Welcome } from "./internal/handshake.ts"
+
+/** @category models */
+export interface HostPlace {
+  readonly host: string
+  readonly node: string
+  readonly pid: number
+}
+
+/**
+ * Why a call has no result, as the gateway tells it.
+ *
+ * @category models
+ */
+export interface LostBody {
+  readonly kind: string
+  readonly detail: string
+  readonly collateral: boolean
+}
+
+/** @category models */
+export interface PoolState {
+  readonly ref: number
+  readonly pool: number
+  readonly state: "starting" | "ready" | "unschedulable" | "failed"
+  readonly detail: string
+  readonly slots: number
+}
+
+/**
+ * What a call's owner is told. After `onResult`, `onLost`, `onUnsent` or a `discard` nothing more is called.
+ *
+ * @category models
+ */
+export interface CallOwner {
+  readonly onStarted: (place: HostPlace) => void
+  readonly onResult: (kind: number, text: string, place: HostPlace | undefined) => void
+  readonly onLost: (lost: LostBody) => void
+  /** The gateway went before it could have known of the call: another one may have it. */
+  readonly onUnsent: () => void
+}
+
+/**
+ * A call to make.
+ *
+ * @category models
+ */
+export interface CallOptions {
+  readonly pool: Pool
+  readonly execution: string
+  readonly fence: number
+  /** The whole RUN body, JSON. */
+  readonly body: string
+  /** Give it a host that runs nothing else meanwhile. */
+  readonly alone: boolean
+  readonly owner: CallOwner
+}
+
+/** @category models */
+export interface Call extends CallOptions {
+  readonly number: number
+  /** Whether a gateway may know it, through this connection or one that was cut. */
+  sent: boolean
+  /** Set once the call is to be stopped. */
+  graceMillis: number | undefined
+}
+
+/**
+ * Hosts of one kind. Opened again by itself when the connection is.
+ *
+ * @category models
+ */
+export interface Pool {
+  readonly ref: number
+  readonly body: string
+  /** The gateway's number for it, once it is open. */
+  number: number | undefined
+  /** Calls that wait for the number. */
+  readonly waiting: Array<Call>
+}
+
+/** @category models */
+export interface Options {
+  readonly host: string
+  readonly port: number
+  /** Hex. */
+  readonly secret: string
+  /** The supervisor's id: the same one after a reconnect. */
+  readonly id: string
+  readonly leaseSeconds: number
+  /** The longest result to take, in bytes. */
+  readonly maxBodyBytes: number
+  readonly onPoolState: (state: PoolState) => void
+  /** The gateway is gone for good; every pending call is told next. Not called after `close`. */
+  readonly onGone: (detail: string) => void
+}
+
+/** A cut connection is dialled again after so long, at first; twice as long each time after. */
+const firstRedialMillis = 20
+const maxRedialMillis = 1_000
+
+/** The gateway listens as long as it lives: refused so often in a row, it is gone. */
+const maxRefused = 3
+
+/** What a body may have beside the value that the limits are about. */
+const envelopeBytes = 64 * 1024
+
+/** Packed u64s that fit in one ACK. */
+const maxAcks = 32_768
+
+const isRefusedConnection = (error: Error | undefined): boolean =>
+  error !== undefined && "code" in error && error.code === "ECONNREFUSED"
+
+/** @category constructors */
+export class GatewayConnection {
+  private readonly options: Options
+  private socket: FrameSocket | undefined
+  private welcome: Welcome | undefined
+  private credit = { frames: 0, bytes: 0 }
+  private lastCall = 0
+  private lastRef = 0
+  private closed = false
+  private onClosed: () => void = () => {}
+  private readonly calls = new Map<number, Call>()
+  private readonly pools = new Map<number, Pool>()
+  private readonly places = new Map<number, HostPlace>()
+  private queue: Array<Call> = []
+  private assembler: Frame.Assembler
+  /** Acknowledged since the last flush; sent since the last ping; sent before it, and not known to have arrived. */
+  private acks: Array<number> = []
+  private sentAcks: Array<number> = []
+  private doubtfulAcks: Array<number> = []
+  private redial: NodeJS.Timeout | undefined
+  private redialMillis = firstRedialMillis
+  private welcomedAt = 0
+
+  constructor(options: Options) {
+    this.options = options
+    this.assembler = new Frame.Assembler(options.maxBodyBytes + envelopeBytes)
+  }
+
+  /** Which life of the gateway this is. */
+  get instance(): string | undefined {
+    return this.welcome?.instance
+  }
+
+  /** Whether it has ended for good, by `close` or because the gateway is gone. */
+  get isClosed(): boolean {
+    return this.closed
+  }
+
+  /** Calls that have not ended. */
+  get pending(): number {
+    return this.calls.size
+  }
+
+  /** Dials for the first time. `onReady` or `onFailed` is called once; a failure here is no `onGone`. */
+  connect(onReady: () => void, onFailed: (detail: string) => void): void {
+    this.dial(onReady, (error) => {
+      this.closed = true
+      onFailed(error?.message ?? "the connection was closed")
+    })
+  }
+
+  private dial(onReady: () => void, onFailed: (error: Error | undefined) => void): void {
+    let ready = false
+    const handshake = new Handshake(this.options.secret, (type, body) => socket.writer.frame(plain(type), body))
+    const socket = new FrameSocket(this.options.host, this.options.port, {
+      onConnect: () =>
+        handshake.start({
+          role: "supervisor",
+          id: this.options.id,
+          leaseSeconds: this.options.leaseSeconds,
+          maxBodyBytes: this.options.maxBodyBytes
+        }),
+      onFrame: (frame) => {
+        if (ready) return this.frame(frame)
+        const welcome = handshake.frame(frame)
+        if (welcome === undefined) return
+        this.welcomed(socket, welcome)
+        ready = true
+        onReady()
+      },
+      onClose: (error) => {
+        if (!ready) return onFailed(error)
+        this.socket = undefined
+        this.credit = { frames: 0, bytes: 0 }
+        if (this.closed) this.onClosed()
+        else this.reconnect(error?.message ?? "it closed the connection")
+      },
+      onPing: () => {
+        this.doubtfulAcks = this.doubtfulAcks.concat(this.sentAcks)
+        this.sentAcks = []
+      },
+      beforeFlush: () => this.beforeFlush()
+    })
+  }
+
+  private welcomed(socket: FrameSocket, welcome: Welcome): void {
+    const known = this.welcome
+    if (known !== undefined && known.instance !== welcome.instance) {
+      throw new Refused("another gateway has taken its place")
+    }
+    this.socket = socket
+    this.welcome = welcome
+    this.welcomedAt = performance.now()
+    this.credit = { ...welcome.credit }
+    this.acks = this.doubtfulAcks.concat(this.sentAcks, this.acks)
+    this.doubtfulAcks = []
+    this.sentAcks = []
+    // Whatever was on its way is sent again, in its old order; the gateway knows what it has already.
+    this.queue = []
+    this.assembler = new Frame.Assembler(this.options.maxBodyBytes + envelopeBytes)
+    for (const pool of this.pools.values()) {
+      pool.number = undefined
+      pool.waiting.length = 0
+      this.write(Frame.Type.POOL, pool.body)
+    }
+    for (const call of this.calls.values()) call.pool.waiting.push(call)
+    socket.writer.schedule()
+  }
+
+  private reconnect(why: string): void {
+    const now = performance.now()
+    const givesUpAt = now + this.options.leaseSeconds * 1_000
+    // A gateway that takes the connection and ends it again is not to be dialled in a tight loop.
+    if (now - this.welcomedAt > maxRedialMillis) this.redialMillis = firstRedialMillis
+    let refused = 0
+    const retry = (error: Error | undefined) => {
+      if (this.closed) return
+      refused = isRefusedConnection(error) ? refused + 1 : 0
+      if (error instanceof Refused) return this.gone(error.message)
+      if (refused >= maxRefused) return this.gone(`nothing listens at its address any more (${why})`)
+      if (performance.now() > givesUpAt) return this.gone(`out of reach for ${this.options.leaseSeconds} s (${why})`)
+      again()
+    }
+    const again = () => {
+      this.redial = setTimeout(() => this.dial(() => {}, retry), this.redialMillis)
+      this.redialMillis = Math.min(this.redialMillis * 2, maxRedialMillis)
+    }
+    again()
+  }
+
+  private gone(detail: string): void {
+    this.shut()
+    // Not the doing of the attempts it held: nobody is to blame.
+    const lost: LostBody = { kind: "gateway", detail: `the gateway is gone: ${detail}`, collateral: true }
+    const calls = Array.from(this.calls.values())
+    this.calls.clear()
+    this.options.onGone(detail)
+    for (const call of calls) {
+      if (call.sent) call.owner.onLost(lost)
+      else call.owner.onUnsent()
+    }
+  }
+
+  private shut(): void {
+    this.closed = true
+    clearTimeout(this.redial)
+    this.socket?.destroy()
+  }
+
+  /** Leaves: the gateway ends what is pending, and nothing more is called but `onClosed`. */
+  close(onClosed: () => void = () => {}): void {
+    if (this.closed) return onClosed()
+    const { socket } = this
+    this.closed = true
+    this.calls.clear()
+    clearTimeout(this.redial)
+    if (socket === undefined) return onClosed()
+    this.onClosed = onClosed
+    this.write(Frame.Type.BYE, "")
+    socket.end()
+  }
+
+  /** Cuts the connection, as a broken network would. For tests. */
+  cut(): void {
+    this.socket?.destroy(new Error("cut"))
+  }
+
+  /** Opens a pool, or joins an equal one. The body lacks its `ref`. */
+  open(body: object): Pool {
+    const ref = ++this.lastRef
+    const pool: Pool = { ref, body: JSON.stringify({ ref, ...body }), number: undefined, waiting: [] }
+    this.pools.set(ref, pool)
+    if (this.socket !== undefined) this.write(Frame.Type.POOL, pool.body)
+    return pool
+  }
+
+  /** Makes a call. Not on a closed connection. */
+  call(options: CallOptions): Call {
+    const { alone, body, execution, fence, owner, pool } = options
+    const number = ++this.lastCall
+    const call: Call = { pool, execution, fence, body, alone, owner, number, sent: false, graceMillis: undefined }
+    this.calls.set(call.number, call)
+    if (call.pool.number === undefined) call.pool.waiting.push(call)
+    else this.send(call)
+    return call
+  }
+
+  /** Asks for a call to be stopped. Its end arrives as any other; false when it had not been sent and is gone already. */
+  cancel(call: Call, graceMillis: number): boolean {
+    if (!call.sent) {
+      this.discard(call)
+      return false
+    }
+    call.graceMillis = graceMillis
+    this.write(Frame.Type.CANCEL, JSON.stringify({ graceMillis }), call)
+    return true
+  }
+
+  /** Forgets a call whose end is of no interest any more. */
+  discard(call: Call): void {
+    this.calls.delete(call.number)
+  }
+
+  /** The gateway may forget the end of this call. */
+  acknowledge(number: number): void {
+    this.acks.push(number)
+    this.socket?.writer.schedule()
+  }
+
+  private write(type: number, body: string | Uint8Array, call?: Call): void {
+    if (this.socket === undefined) return
+    this.socket.writer.frame(
+      call === undefined ? plain(type) : {
+        type,
+        flags: type === Frame.Type.RUN && call.alone ? Frame.alone : 0,
+        route: call.pool.number!,
+        supervisor: this.welcome!.number,
+        call: call.number,
+        execution: call.execution,
+        fence: call.fence
+      },
+      body
+    )
+  }
+
+  private send(call: Call): void {
+    this.queue.push(call)
+    this.socket?.writer.schedule()
+  }
+
+  /** Everything that goes out as credit allows, and the acknowledgements of this tick in one frame. */
+  private beforeFlush(): void {
+    if (this.socket === undefined) return
+    let sent = 0
+    for (; sent < this.queue.length && this.credit.bytes > 0; sent++) {
+      const call = this.queue[sent]!
+      if (!this.calls.has(call.number)) continue
+      const bytes = Buffer.byteLength(call.body)
+      const frames = Math.max(1, Math.ceil(bytes / Frame.maxBodyBytes))
+      if (frames > this.credit.frames) break
+      this.credit.frames -= frames
+      this.credit.bytes -= bytes + frames * Frame.headerBytes
+      call.sent = true
+      this.write(Frame.Type.RUN, call.body, call)
+      if (call.graceMillis !== undefined) {
+        this.write(Frame.Type.CANCEL, JSON.stringify({ graceMillis: call.graceMillis }), call)
+      }
+    }
+    if (sent > 0) this.queue = this.queue.slice(sent)
+    for (let at = 0; at < this.acks.length; at += maxAcks) {
+      const part = this.acks.slice(at, at + maxAcks)
+      const body = Buffer.allocUnsafe(part.length * 8)
+      for (let index = 0; index < part.length; index++) {
+        body.writeUInt16BE(this.welcome!.number, index * 8)
+        body.writeUIntBE(part[index]!, index * 8 + 2, 6)
+      }
+      this.write(Frame.Type.ACK, body)
+    }
+    if (this.acks.length > 0) {
+      this.sentAcks = this.sentAcks.length === 0 ? this.acks : this.sentAcks.concat(this.acks)
+      this.acks = []
+    }
+  }
+
+  private frame(frame: Frame.Frame): void {
+    switch (frame.type) {
+      case Frame.Type.RESULT: {
+        const body = this.assembler.add(frame)
+        if (body === undefined) return
+        const call = this.take(frame)
+        call?.owner.onResult(Frame.kindOf(frame.flags), body.toString("utf8"), this.places.get(frame.route))
+        return
+      }
+      case Frame.Type.STARTED: {
+        const place = this.places.get(frame.route)
+        if (place !== undefined) this.calls.get(frame.call)?.owner.onStarted(place)
+        return
+      }
+      case Frame.Type.LOST:
+        return this.take(frame)?.owner.onLost(JSON.parse(frame.text))
+      case Frame.Type.CREDIT: {
+        const credit: Credit = {
+          frames: frame.body.readUInt32BE(0),
+          bytes: frame.body.readUInt32BE(4)
+        }
+        this.credit.frames += credit.frames
+        this.credit.bytes += credit.bytes
+        if (this.queue.length > 0) this.socket?.writer.schedule()
+        return
+      }
+      case Frame.Type.POOL_STATE: {
+        const state: PoolState = JSON.parse(frame.text)
+        const pool = this.pools.get(state.ref)
+        if (pool === undefined) return
+        pool.number = state.pool
+        for (const call of pool.waiting.splice(0)) this.send(call)
+        return this.options.onPoolState(state)
+      }
+      case Frame.Type.HOST_UP: {
+        const { number, host, node, pid } = JSON.parse(frame.text)
+        this.places.set(number, { host, node, pid })
+        return
+      }
+      case Frame.Type.HOST_DOWN:
+        this.places.delete(JSON.parse(frame.text).number)
+        return
+      case Frame.Type.PING:
+        return this.write(Frame.Type.PONG, "")
+      case Frame.Type.PONG:
+        this.doubtfulAcks = []
+        return
+      case Frame.Type.BYE:
+        return this.socket?.destroy(new Error("the gateway said goodbye"))
+    }
+  }
+
+  /** The call that this frame ends. One that nobody waits for any more is acknowledged at once. */
+  private take(frame: Frame.Frame): Call | undefined {
+    const call = this.calls.get(frame.call)
+    if (call === undefined) this.acknowledge(frame.call)
+    else this.calls.delete(frame.call)
+    return call
+  }
+}

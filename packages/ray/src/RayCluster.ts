@@ -1,0 +1,317 @@
+/**
+ * A client of Ray's REST API: packages and jobs.
+ *
+ * Ray 2.54 or newer. Requests carry the cluster's token; a cluster without one lets everybody who reaches it run
+ * code on it (CVE-2023-48022), so it is used on loopback only, or where `allowOpen` says so in so many words.
+ *
+ * Requests go through `node:http`. Node's `fetch` marks its requests as a browser does, and Ray refuses a browser's writes.
+ */
+import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as HttpClient from "effect/http/HttpClient"
+import * as HttpClientRequest from "effect/http/HttpClientRequest"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import type * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
+import { createHash } from "node:crypto"
+import * as RayAddress from "./RayAddress.ts"
+import {
+  AlreadyExists,
+  InvalidAddress,
+  RayError,
+  Unauthorized,
+  Unexpected,
+  Unreachable,
+  UnsupportedVersion
+} from "./RayError.ts"
+import { findToken } from "./internal/token.ts"
+
+/** The oldest Ray that is supported: older ones have neither tokens that hold nor the fixes for known holes. @category constants */
+export const minimumVersion = "2.54.0"
+
+/** The largest package, in bytes. Ray itself takes up to 500 MiB. @category constants */
+export const maxPackageBytes = 256 * 1024 * 1024
+
+/** How long one request may take. @category constants */
+export const requestTimeout = Duration.seconds(30)
+
+/** How long uploading a package may take. @category constants */
+export const uploadTimeout = Duration.minutes(5)
+
+/** Longer answers of Ray are cut in error messages, in characters. */
+const maxDetail = 2_000
+
+/** @category models */
+export type JobStatus = "PENDING" | "RUNNING" | "STOPPED" | "SUCCEEDED" | "FAILED"
+
+/**
+ * What Ray says of a job. A hint, never the truth about the work it did.
+ *
+ * @category models
+ */
+export interface Job {
+  readonly submissionId: string
+  readonly status: JobStatus
+  readonly message: string
+}
+
+/** Whether a job is over. @category guards */
+export const isTerminal = (status: JobStatus): boolean => status !== "PENDING" && status !== "RUNNING"
+
+/**
+ * A job to submit.
+ *
+ * @category models
+ */
+export interface Submission {
+  readonly submissionId: string
+  /** A shell command line. */
+  readonly entrypoint: string
+  /** `gcs://…`, as `uploadPackage` answers. */
+  readonly workingDir?: string
+  /** Visible to everybody who may list jobs: never a secret. */
+  readonly env?: Readonly<Record<string, string>>
+  readonly metadata?: Readonly<Record<string, string>>
+}
+
+/** @category services */
+export class RayCluster extends Context.Service<RayCluster, {
+  /** The dashboard's URL. */
+  readonly address: string
+  readonly version: Effect.Effect<string, RayError>
+  /**
+   * Uploads a zip under the name of its content's hash, unless it is there already, and answers its `gcs://` URI. The
+   * package is pinned for ten minutes; after that it stays while something that uses it runs.
+   */
+  readonly uploadPackage: (zip: Uint8Array) => Effect.Effect<string, RayError>
+  /** Pins a package for another ten minutes. False: it is gone, upload it again. */
+  readonly pinPackage: (uri: string) => Effect.Effect<boolean, RayError>
+  /** Fails with `AlreadyExists` when the id was ever used, also by a job that ended. */
+  readonly submit: (submission: Submission) => Effect.Effect<void, RayError>
+  readonly status: (submissionId: string) => Effect.Effect<Option.Option<Job>, RayError>
+  /** SIGTERM, then SIGKILL after the job's own `RAY_JOB_STOP_WAIT_TIME_S`. A job that is over, or unknown, is left alone. */
+  readonly stop: (submissionId: string) => Effect.Effect<void, RayError>
+  /** What the job printed so far; none for an unknown job. */
+  readonly logs: (submissionId: string) => Effect.Effect<Option.Option<string>, RayError>
+  /** Forgets a job that is over; its id stays taken until then. */
+  readonly delete: (submissionId: string) => Effect.Effect<void, RayError>
+}>()("@effect-ray/ray/RayCluster") {}
+
+/**
+ * The options of `layer`.
+ *
+ * @category models
+ */
+export interface Options {
+  /** `http(s)://host:port` of the dashboard. */
+  readonly address: string
+  /** Default: `RAY_AUTH_TOKEN`, the file at `RAY_AUTH_TOKEN_PATH`, then `~/.ray/auth_token`. */
+  readonly token?: Redacted.Redacted<string>
+  /** Use a cluster without a token although it is not on loopback. Default false. */
+  readonly allowOpen?: boolean
+}
+
+const Version = Schema.Struct({ ray_version: Schema.String })
+const JobInfo = Schema.Struct({
+  submission_id: Schema.NullOr(Schema.String),
+  status: Schema.Literals(["PENDING", "RUNNING", "STOPPED", "SUCCEEDED", "FAILED"]),
+  message: Schema.NullOr(Schema.String)
+})
+const Logs = Schema.Struct({ logs: Schema.String })
+
+interface Answer {
+  readonly status: number
+  readonly body: string
+}
+
+const packageUri = /^gcs:\/\/(_ray_pkg_[0-9a-f]+\.zip)$/
+
+const make = Effect.fnUntraced(function*(options: Options) {
+  const address = yield* RayAddress.resolve(options.address)
+  const token = options.token === undefined ? yield* findToken : Option.some(options.token)
+  if (Option.isNone(token) && !address.loopback && options.allowOpen !== true) {
+    return yield* new RayError({
+      reason: new InvalidAddress({
+        address: options.address,
+        detail: "there is no token, and whoever reaches an open cluster can run code on it",
+        fix: "Set RAY_AUTH_TOKEN (and RAY_AUTH_MODE=token on the cluster), or allow an open cluster explicitly."
+      })
+    })
+  }
+  const http = yield* HttpClient.HttpClient
+
+  const send = (
+    request: HttpClientRequest.HttpClientRequest,
+    timeout: Duration.Duration = requestTimeout
+  ): Effect.Effect<Answer, RayError> =>
+    http.execute(Option.isSome(token) ? HttpClientRequest.bearerToken(request, token.value) : request).pipe(
+      Effect.flatMap((response) => Effect.map(response.text, (body): Answer => ({ status: response.status, body }))),
+      Effect.scoped,
+      Effect.timeout(timeout),
+      Effect.mapError((error) =>
+        new RayError({ reason: new Unreachable({ address: address.url, detail: describeTransport(error) }) })
+      ),
+      Effect.filterOrFail(
+        (answer) => answer.status !== 401 && answer.status !== 403,
+        () => new RayError({ reason: new Unauthorized({ address: address.url, token: Option.isSome(token) }) })
+      )
+    )
+
+  const url = (path: string) => `${address.url}${path}`
+  const job = (submissionId: string) => url(`/api/jobs/${encodeURIComponent(submissionId)}`)
+  const decode = <S extends Schema.ConstraintDecoder<unknown>>(schema: S, request: string, answer: Answer) =>
+    Effect.mapError(
+      Schema.decodeUnknownEffect(Schema.fromJsonString(schema))(answer.body),
+      () => unexpected(request, answer)
+    )
+
+  const version = Effect.gen(function*() {
+    const answer = yield* send(HttpClientRequest.get(url("/api/version")))
+    if (answer.status !== 200) return yield* unexpected("GET /api/version", answer)
+    return (yield* decode(Version, "GET /api/version", answer)).ray_version
+  }).pipe(Effect.withSpan("RayCluster.version"))
+
+  const pinPackage = Effect.fn("RayCluster.pinPackage")(function*(uri: string) {
+    const name = packageUri.exec(uri)![1]!
+    const answer = yield* send(HttpClientRequest.get(url(`/api/packages/gcs/${name}`)))
+    if (answer.status === 200) return true
+    if (answer.status === 404) return false
+    return yield* unexpected(`GET /api/packages/gcs/${name}`, answer)
+  })
+
+  const uploadPackage = Effect.fn("RayCluster.uploadPackage")(function*(zip: Uint8Array) {
+    const name = packageName(zip)
+    const uri = `gcs://${name}`
+    if (zip.byteLength > maxPackageBytes) {
+      return yield* unexpected(`PUT /api/packages/gcs/${name}`, {
+        status: 413,
+        body: `the package has ${zip.byteLength} bytes, the limit is ${maxPackageBytes}`
+      })
+    }
+    if (yield* pinPackage(uri)) return uri
+    const answer = yield* send(
+      HttpClientRequest.put(url(`/api/packages/gcs/${name}`)).pipe(HttpClientRequest.bodyUint8Array(zip)),
+      uploadTimeout
+    )
+    if (answer.status !== 200) return yield* unexpected(`PUT /api/packages/gcs/${name}`, answer)
+    yield* pinPackage(uri)
+    return uri
+  })
+
+  const submit = Effect.fn("RayCluster.submit")(function*(submission: Submission) {
+    const body = {
+      entrypoint: submission.entrypoint,
+      submission_id: submission.submissionId,
+      runtime_env: {
+        ...(submission.workingDir === undefined ? {} : { working_dir: submission.workingDir }),
+        ...(submission.env === undefined ? {} : { env_vars: submission.env })
+      },
+      metadata: submission.metadata ?? {}
+    }
+    const answer = yield* send(HttpClientRequest.post(url("/api/jobs/")).pipe(HttpClientRequest.bodyJsonUnsafe(body)))
+    if (answer.status === 200) return
+    if (answer.body.includes("already exists")) {
+      return yield* new RayError({ reason: new AlreadyExists({ submissionId: submission.submissionId }) })
+    }
+    return yield* unexpected("POST /api/jobs/", answer)
+  }, Effect.retry({ while: headIsStarting, schedule: Schedule.spaced("500 millis"), times: 60 }))
+
+  const status = Effect.fn("RayCluster.status")(function*(submissionId: string) {
+    const answer = yield* send(HttpClientRequest.get(job(submissionId)))
+    if (answer.status === 404) return Option.none<Job>()
+    if (answer.status !== 200) return yield* unexpected(`GET /api/jobs/${submissionId}`, answer)
+    const info = yield* decode(JobInfo, `GET /api/jobs/${submissionId}`, answer)
+    return Option.some<Job>({ submissionId, status: info.status, message: info.message ?? "" })
+  })
+
+  const stop = Effect.fn("RayCluster.stop")(function*(submissionId: string) {
+    const answer = yield* send(HttpClientRequest.post(`${job(submissionId)}/stop`))
+    if (answer.status !== 200 && answer.status !== 404) {
+      return yield* unexpected(`POST /api/jobs/${submissionId}/stop`, answer)
+    }
+  })
+
+  const logs = Effect.fn("RayCluster.logs")(function*(submissionId: string) {
+    const answer = yield* send(HttpClientRequest.get(`${job(submissionId)}/logs`))
+    if (answer.status === 404) return Option.none<string>()
+    if (answer.status !== 200) return yield* unexpected(`GET /api/jobs/${submissionId}/logs`, answer)
+    return Option.some((yield* decode(Logs, `GET /api/jobs/${submissionId}/logs`, answer)).logs)
+  })
+
+  const delete_ = Effect.fn("RayCluster.delete")(function*(submissionId: string) {
+    const answer = yield* send(HttpClientRequest.delete(job(submissionId)))
+    if (answer.status !== 200 && answer.status !== 404) {
+      return yield* unexpected(`DELETE /api/jobs/${submissionId}`, answer)
+    }
+  })
+
+  return RayCluster.of({
+    address: address.url,
+    version,
+    uploadPackage,
+    pinPackage,
+    submit,
+    status,
+    stop,
+    logs,
+    delete: delete_
+  })
+})
+
+/** A head that is up, but whose job agent is not yet, says so with the same status as everything else. */
+const headIsStarting = (error: RayError): boolean =>
+  error.reason._tag === "Unexpected" && error.reason.detail.includes("No available agent")
+
+const unexpected = (request: string, answer: Answer) =>
+  new RayError({
+    reason: new Unexpected({ request, status: answer.status, detail: answer.body.trim().slice(-maxDetail) })
+  })
+
+const describeTransport = (error: { readonly _tag: string; readonly message: string }): string => {
+  if (error._tag === "TimeoutError") return "no answer in time"
+  const cause = (error as { readonly reason?: { readonly cause?: unknown } }).reason?.cause
+  return cause instanceof Error && cause.message !== "" ? cause.message : error.message
+}
+
+/**
+ * The name of a package: the hash of its content, so equal content is uploaded once.
+ *
+ * @category formatting
+ */
+export const packageName = (zip: Uint8Array): string =>
+  `_ray_pkg_${createHash("sha256").update(zip).digest("hex").slice(0, 32)}.zip`
+
+/**
+ * Whether a version is one that is supported.
+ *
+ * @category guards
+ */
+export const isSupported = (version: string): boolean => {
+  const parts = (text: string) => text.split(".").map((part) => Number.parseInt(part, 10) || 0)
+  const [major = 0, minor = 0] = parts(version)
+  const [minimumMajor = 0, minimumMinor = 0] = parts(minimumVersion)
+  return major > minimumMajor || (major === minimumMajor && minor >= minimumMinor)
+}
+
+/**
+ * A client for the cluster at an address. Nothing is sent until it is used: see `check`.
+ *
+ * @category layers
+ */
+export const layer = (options: Options): Layer.Layer<RayCluster, RayError> =>
+  Layer.provide(Layer.effect(RayCluster, make(options)), NodeHttpClient.layerNodeHttp)
+
+/**
+ * Asks the cluster for its version and refuses one that is too old.
+ *
+ * @category checking
+ */
+export const check: Effect.Effect<string, RayError, RayCluster> = Effect.gen(function*() {
+  const version = yield* (yield* RayCluster).version
+  if (isSupported(version)) return version
+  return yield* new RayError({ reason: new UnsupportedVersion({ version, minimum: minimumVersion }) })
+})

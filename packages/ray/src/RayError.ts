@@ -1,0 +1,152 @@
+/**
+ * What goes wrong between a worker and Ray, before and beside the attempts themselves.
+ *
+ * One error with a reason: match it with `Effect.catchReason("RayError", "Unreachable", …)`.
+ */
+import * as Schema from "effect/Schema"
+
+/**
+ * `RAY_ADDRESS` is not the URL of a Ray dashboard that may be used.
+ *
+ * @category reasons
+ */
+export class InvalidAddress extends Schema.TaggedError<InvalidAddress>("@effect-ray/ray/InvalidAddress")(
+  "InvalidAddress",
+  { address: Schema.String, detail: Schema.String, fix: Schema.String }
+) {}
+
+/**
+ * Nothing answered at the address.
+ *
+ * @category reasons
+ */
+export class Unreachable extends Schema.TaggedError<Unreachable>("@effect-ray/ray/Unreachable")("Unreachable", {
+  address: Schema.String,
+  detail: Schema.String
+}) {}
+
+/**
+ * The cluster wants a token, or another one.
+ *
+ * @category reasons
+ */
+export class Unauthorized extends Schema.TaggedError<Unauthorized>("@effect-ray/ray/Unauthorized")("Unauthorized", {
+  address: Schema.String,
+  /** Whether a token was sent. */
+  token: Schema.Boolean
+}) {}
+
+/**
+ * The cluster runs a Ray that is too old.
+ *
+ * @category reasons
+ */
+export class UnsupportedVersion extends Schema.TaggedError<UnsupportedVersion>("@effect-ray/ray/UnsupportedVersion")(
+  "UnsupportedVersion",
+  { version: Schema.String, minimum: Schema.String }
+) {}
+
+/**
+ * The submission id belongs to a job already, running or ended.
+ *
+ * @category reasons
+ */
+export class AlreadyExists extends Schema.TaggedError<AlreadyExists>("@effect-ray/ray/AlreadyExists")("AlreadyExists", {
+  submissionId: Schema.String
+}) {}
+
+/**
+ * Ray answered something that it should not.
+ *
+ * @category reasons
+ */
+export class Unexpected extends Schema.TaggedError<Unexpected>("@effect-ray/ray/Unexpected")("Unexpected", {
+  request: Schema.String,
+  status: Schema.Number,
+  detail: Schema.String
+}) {}
+
+/**
+ * No local Ray could be started.
+ *
+ * @category reasons
+ */
+export class LocalRayFailed extends Schema.TaggedError<LocalRayFailed>("@effect-ray/ray/LocalRayFailed")(
+  "LocalRayFailed",
+  { detail: Schema.String, fix: Schema.String }
+) {}
+
+/**
+ * The gateway did not start, or cannot be reached.
+ *
+ * @category reasons
+ */
+export class GatewayFailed extends Schema.TaggedError<GatewayFailed>("@effect-ray/ray/GatewayFailed")("GatewayFailed", {
+  submissionId: Schema.String,
+  detail: Schema.String
+}) {}
+
+/**
+ * The worker module could not be made into a package for the hosts.
+ *
+ * @category reasons
+ */
+export class BundleFailed extends Schema.TaggedError<BundleFailed>("@effect-ray/ray/BundleFailed")("BundleFailed", {
+  module: Schema.String,
+  detail: Schema.String
+}) {}
+
+/** @category schemas */
+export const Reason = Schema.Union([
+  InvalidAddress,
+  Unreachable,
+  Unauthorized,
+  UnsupportedVersion,
+  AlreadyExists,
+  Unexpected,
+  LocalRayFailed,
+  GatewayFailed,
+  BundleFailed
+])
+
+/** @category models */
+export type Reason = typeof Reason.Type
+
+/**
+ * One sentence about a reason.
+ *
+ * @category formatting
+ */
+export const describe = (reason: Reason): string => {
+  switch (reason._tag) {
+    case "InvalidAddress":
+      return `RAY_ADDRESS ${JSON.stringify(reason.address)} cannot be used: ${reason.detail}. ${reason.fix}`
+    case "Unreachable":
+      return `no Ray answers at ${reason.address}: ${reason.detail}`
+    case "Unauthorized":
+      return reason.token
+        ? `${reason.address} refuses the token; check RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token`
+        : `${reason.address} wants a token; set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH`
+    case "UnsupportedVersion":
+      return `the cluster runs Ray ${reason.version}; ${reason.minimum} or newer is needed`
+    case "AlreadyExists":
+      return `the submission id ${reason.submissionId} is taken`
+    case "Unexpected":
+      return `${reason.request} was answered with ${reason.status}: ${reason.detail}`
+    case "LocalRayFailed":
+      return `no local Ray: ${reason.detail}. ${reason.fix}`
+    case "GatewayFailed":
+      return `the gateway ${reason.submissionId} failed: ${reason.detail}`
+    case "BundleFailed":
+      return `${reason.module} cannot be bundled for Ray:\n${reason.detail}`
+  }
+}
+
+/** @category errors */
+export class RayError extends Schema.TaggedError<RayError>("@effect-ray/ray/RayError")("RayError", {
+  reason: Reason
+}) {
+  override get message() {
+    return describe(this.reason)
+  }
+}

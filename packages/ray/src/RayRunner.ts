@@ -1,0 +1,247 @@
+/**
+ * Runs attempts on Ray: core's `Runner` over the gateway's socket.
+ *
+ * When the layer is built, the worker is bundled and uploaded and a gateway started or joined. Attempts then go to pools of
+ * hosts, one pool for each runtime and placement. A gateway that dies is replaced by itself: what it held is lost at
+ * once, and what it cannot have seen waits for the next one.
+ */
+import type { BrokerError } from "@effect-ray/core/BrokerError"
+import type { GatewayRegistry } from "@effect-ray/core/GatewayRegistry"
+import * as Limits from "@effect-ray/core/Limits"
+import { Ended } from "@effect-ray/core/Outcome"
+import * as Runner from "@effect-ray/core/Runner"
+import type * as Task from "@effect-ray/core/Task"
+import type { Worker } from "@effect-ray/core/Worker"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
+import { randomUUID } from "node:crypto"
+import type * as Gateway from "./Gateway.ts"
+import type { GatewayConnection, Pool, PoolState } from "./GatewayConnection.ts"
+import { Flight, type Session, type Sky } from "./internal/flight.ts"
+import { makePackages } from "./internal/packages.ts"
+import { poolBody, type Runtime } from "./internal/poolBody.ts"
+import { runBody } from "./internal/runBody.ts"
+import { connect, type GoneSignal, leave, makeGone } from "./internal/session.ts"
+import * as RayCluster from "./RayCluster.ts"
+import type { RayError } from "./RayError.ts"
+
+/** How long an interrupted attempt may take to end by itself. @category constants */
+export const defaultGrace = Duration.seconds(5)
+
+/** The gateway ends a host that has not answered 10 s after the grace; a little later nobody is waited for. */
+const confirmTimeout = Duration.seconds(12)
+
+/** A package is pinned for ten minutes at a time, and a pool may grow at any time. */
+const pinInterval = Duration.minutes(4)
+
+/** @category models */
+export interface Options extends Omit<Gateway.Options, "deployment"> {
+  readonly worker: Worker
+  /** The file whose default export is the worker. */
+  readonly module: string
+  /** Workers of one deployment share a gateway. Default `effect_ray`. */
+  readonly deployment?: string
+  /** A worker out of reach for so long is given up by the gateway, and its attempts end. Default 30 seconds. */
+  readonly lease?: Duration.Duration
+  readonly grace?: Duration.Duration
+  /** For people and tests: what becomes of the pools. */
+  readonly onPoolState?: (state: PoolState) => void
+}
+
+/** What a test may do to a runner. @internal */
+export interface Controls {
+  readonly connection: () => GatewayConnection | undefined
+}
+
+const make = Effect.fnUntraced(function*(options: Options, controls?: (controls: Controls) => void) {
+  const cluster = yield* RayCluster.RayCluster
+  const limits = {
+    maxResultBytes: yield* Limits.MaxResultBytes,
+    maxPayloadBytes: yield* Limits.MaxPayloadBytes,
+    graceMillis: Duration.toMillis(options.grace ?? defaultGrace)
+  }
+  yield* RayCluster.check
+  const packages = yield* makePackages(options.worker, options.module)
+
+  const poolKeys = new WeakMap<Task.Any, string>()
+  /** Ended and not acknowledged, by execution. */
+  const unacknowledged = new Map<string, Flight>()
+  const waiting = new Set<Flight>()
+  let session: Session | undefined
+
+  const poolOf = (session: Session, task: Task.Any): Pool => {
+    let key = poolKeys.get(task)
+    if (key === undefined) poolKeys.set(task, key = `${task.runtime}:${JSON.stringify(task.options.placement)}`)
+    let pool = session.pools.get(key)
+    if (pool === undefined) {
+      const runtime: Runtime = task.runtime === "python" ? "python" : "node"
+      pool = session.connection.open(poolBody({
+        runtime,
+        package: packages.uri(runtime),
+        placement: task.options.placement,
+        env: options.worker.env,
+        limits
+      }))
+      session.pools.set(key, pool)
+    }
+    return pool
+  }
+
+  const launch = (flight: Flight): void => {
+    // A connection may have ended between two looks at it.
+    if (session === undefined || session.connection.isClosed) {
+      waiting.add(flight)
+      return
+    }
+    const { attempt } = flight
+    flight.session = session
+    flight.call = session.connection.call({
+      pool: poolOf(session, attempt.task),
+      execution: attempt.execution,
+      fence: attempt.fence,
+      body: runBody(attempt),
+      alone: attempt.suspect,
+      owner: flight
+    })
+  }
+
+  const forget = (flight: Flight): void => {
+    unacknowledged.delete(flight.attempt.execution)
+    // Another gateway knows nothing of it.
+    if (flight.session === session) session?.connection.acknowledge(flight.call!.number)
+  }
+
+  const landed = (flight: Flight): void => {
+    const earlier = unacknowledged.get(flight.attempt.execution)
+    if (earlier !== undefined) forget(earlier)
+    unacknowledged.set(flight.attempt.execution, flight)
+  }
+
+  const sky: Sky = { launch, landed }
+
+  const cancel = (flight: Flight): void => {
+    if (flight.ended !== undefined) return
+    flight.cancelled = true
+    if (waiting.delete(flight)) return flight.end(Ended.Interrupted({ confirmed: true }))
+    const { call, session } = flight
+    if (call === undefined || session === undefined) return
+    if (!session.connection.cancel(call, limits.graceMillis)) flight.end(Ended.Interrupted({ confirmed: true }))
+  }
+
+  const awaitEnd = (flight: Flight): Effect.Effect<Ended> =>
+    Effect.callback<Ended>((resume) => flight.listen((ended) => resume(Effect.succeed(ended))))
+
+  const stop = (flight: Flight): Effect.Effect<Ended> =>
+    Effect.callback<Ended>((resume) => {
+      const timer = setTimeout(() => {
+        if (flight.call !== undefined) flight.session?.connection.discard(flight.call)
+        resume(Effect.succeed(Ended.Interrupted({ confirmed: false })))
+      }, limits.graceMillis + Duration.toMillis(confirmTimeout))
+      flight.listen((ended) => {
+        clearTimeout(timer)
+        resume(Effect.succeed(ended))
+      })
+      cancel(flight)
+    })
+
+  const run = (attempt: Runner.Attempt): Effect.Effect<Ended> =>
+    Effect.uninterruptible(
+      Effect.suspend(() => {
+        const flight = new Flight(attempt, sky)
+        launch(flight)
+        return Effect.matchCauseEffect(Effect.interruptible(awaitEnd(flight)), {
+          onSuccess: Effect.succeed,
+          // The only way to fail is to be interrupted.
+          onFailure: () => stop(flight)
+        })
+      })
+    )
+
+  const acknowledge = (attempts: ReadonlyArray<Pick<Runner.Attempt, "execution" | "fence">>) =>
+    Effect.sync(() => {
+      for (const { execution, fence } of attempts) {
+        const flight = unacknowledged.get(execution)
+        if (flight?.attempt.fence === fence) forget(flight)
+      }
+    })
+
+  const runFork = Effect.runForkWith(yield* Effect.context<RayCluster.RayCluster>())
+  const onPoolState = (state: PoolState): void => {
+    options.onPoolState?.(state)
+    const told = { state: state.state, slots: state.slots, detail: state.detail }
+    runFork(
+      state.state === "failed" || state.state === "unschedulable"
+        ? Effect.andThen(Effect.logWarning("a pool of hosts has no host", told), Effect.ignore(packages.upload))
+        : Effect.logDebug("a pool of hosts", told)
+    )
+  }
+
+  const gateway: Gateway.Options = { deployment: "effect_ray", ...options }
+  const connection = {
+    id: randomUUID(),
+    leaseSeconds: Duration.toSeconds(options.lease ?? Duration.seconds(30)),
+    maxBodyBytes: limits.maxResultBytes,
+    onPoolState
+  }
+
+  const adopt = (next: Session): void => {
+    session = next
+    const flights = Array.from(waiting)
+    waiting.clear()
+    for (const flight of flights) launch(flight)
+  }
+
+  /** Holds a session until its gateway is gone, then the next one, for ever. */
+  const keep = Effect.fnUntraced(function*(first: Session, gone: GoneSignal) {
+    for (let current = first, signal = gone;;) {
+      const detail = yield* signal.wait
+      yield* Effect.logWarning("the gateway is gone; another one is started", { detail })
+      const next = makeGone(() => session = undefined)
+      current = yield* connect(gateway, { ...connection, onGone: next.tell }, current.epoch).pipe(
+        Effect.tapError((error) => Effect.logError("no gateway", error)),
+        Effect.retry(Schedule.min([Schedule.exponential("500 millis"), Schedule.spaced("10 seconds")]))
+      )
+      signal = next
+      adopt(current)
+    }
+  })
+
+  const gone = makeGone(() => session = undefined)
+  const first = yield* connect(gateway, { ...connection, onGone: gone.tell }, 0)
+  adopt(first)
+  yield* Effect.addFinalizer(() =>
+    Effect.suspend(() => session === undefined ? Effect.void : leave(session.connection))
+  )
+  yield* Effect.forkScoped(keep(first, gone))
+  yield* packages.upload.pipe(Effect.ignore, Effect.repeat(Schedule.spaced(pinInterval)), Effect.forkScoped)
+  yield* Effect.logInfo("connected to the gateway", { cluster: cluster.address, epoch: first.epoch })
+  controls?.({ connection: () => session?.connection })
+
+  const tasks = new Set(options.worker.tasks.map((task) => task._tag))
+  return Runner.Runner.of({
+    name: "ray",
+    supports: (task) => tasks.has(task._tag),
+    maxConcurrency: Number.POSITIVE_INFINITY,
+    run,
+    acknowledge
+  })
+})
+
+/**
+ * The runner of a worker on the cluster.
+ *
+ * @category layers
+ */
+export const layer = (
+  options: Options
+): Layer.Layer<Runner.Runner, RayError | BrokerError, RayCluster.RayCluster | GatewayRegistry> =>
+  Layer.effect(Runner.Runner, make(options))
+
+/** As `layer`, with a way to disturb it. @internal */
+export const layerControlled = (
+  options: Options,
+  controls: (controls: Controls) => void
+): Layer.Layer<Runner.Runner, RayError | BrokerError, RayCluster.RayCluster | GatewayRegistry> =>
+  Layer.effect(Runner.Runner, make(options, controls))

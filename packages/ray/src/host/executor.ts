@@ -1,0 +1,137 @@
+/**
+ * Runs attempts in this thread: RUN and CANCEL frames in, RESULT frames out.
+ *
+ * The worker's layer is built once. Nothing is sent when an attempt begins: `begun` counts them, in memory that the
+ * host's main thread sees too, so that it learns of a handler that blocks this thread from its first step on.
+ */
+import * as Handler from "@effect-ray/core/Handler"
+import * as Limits from "@effect-ray/core/Limits"
+import { Ended } from "@effect-ray/core/Outcome"
+import * as TaskError from "@effect-ray/core/TaskError"
+import type { Worker } from "@effect-ray/core/Worker"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as Scope from "effect/Scope"
+import * as Frame from "../Frame.ts"
+import type { Orders } from "./orders.ts"
+
+export interface Executor {
+  /** Whole frames, in a buffer that is ours from now on. */
+  readonly push: (frames: Buffer) => void
+  /** Interrupts what runs and takes the worker's layer down. */
+  readonly close: () => Promise<void>
+}
+
+export interface Options {
+  readonly limits: Orders["limits"]
+  /** Element 0 counts the attempts that were begun. */
+  readonly begun: Int32Array
+  readonly emit: (frames: Array<Buffer>) => void
+}
+
+const encodeReason = Schema.encodeSync(Schema.fromJsonString(Schema.toCodecJson(TaskError.Reason)))
+
+/** A RUN body, see the protocol. */
+interface Run {
+  readonly task: string
+  readonly attempt: number
+  readonly queue: string
+  readonly traceparent?: string
+  readonly payload: unknown
+}
+
+export const make = async (worker: Worker, options: Options): Promise<Executor> => {
+  const scope = Scope.makeUnsafe()
+  const base = Layer.mergeAll(
+    Logger.layer([Logger.consoleJson]),
+    Layer.succeed(Limits.MaxResultBytes, options.limits.maxResultBytes)
+  )
+  const handlers: Layer.Layer<never, unknown> = worker.handlers ?? Layer.empty
+  const context = await Effect.runPromise(
+    Layer.build(Layer.provideMerge(handlers, base)).pipe(Scope.provide(scope))
+  )
+  const runFork = Effect.runForkWith(context)
+  const services = new Map<string, Handler.Service>()
+  for (const task of worker.tasks) {
+    const service = Context.getOrUndefined(context as Context.Context<Handler.Handler<string>>, Handler.key(task._tag))
+    if (service !== undefined) services.set(task._tag, service)
+  }
+
+  const fibers = new Map<bigint, Fiber.Fiber<Ended>>()
+  const writer = new Frame.Writer(options.emit)
+  const assembler = new Frame.Assembler(options.limits.maxPayloadBytes + 64 * 1024)
+
+  const finish = (header: Buffer, ended: Ended): void => {
+    switch (ended._tag) {
+      case "Succeeded":
+        return result(header, Frame.Kind.success, ended.value)
+      case "Failed":
+        return result(header, Frame.Kind.failure, ended.error)
+      case "Died":
+      case "Lost":
+        return result(header, Frame.Kind.died, encodeReason(ended.reason))
+      case "Interrupted":
+        return result(header, Frame.Kind.interrupted, "")
+    }
+  }
+  const result = (header: Buffer, kind: number, body: string): void =>
+    writer.frame({ type: Frame.Type.RESULT, flags: Frame.kindFlags(kind), route: 0, to: header }, body)
+
+  const run = (frame: Frame.Frame, body: Buffer): void => {
+    const call = frame.wholeCall
+    const header = Buffer.from(frame.buffer.subarray(frame.at, frame.at + Frame.headerBytes))
+    const input: Run = JSON.parse(body.toString("utf8"))
+    Atomics.add(options.begun, 0, 1)
+    const service = services.get(input.task)
+    if (service === undefined) {
+      return finish(header, Ended.Died({ reason: unknownTask(input.task, Array.from(services.keys())) }))
+    }
+    const fiber = runFork(service.run({
+      executionId: frame.execution,
+      queue: input.queue,
+      attempt: input.attempt,
+      payload: { json: input.payload },
+      traceparent: Option.fromNullishOr(input.traceparent)
+    }))
+    fibers.set(call, fiber)
+    fiber.addObserver((exit) => {
+      fibers.delete(call)
+      finish(header, endOf(exit))
+    })
+  }
+
+  const decoder = new Frame.Decoder((frame) => {
+    if (frame.type === Frame.Type.CANCEL) {
+      fibers.get(frame.wholeCall)?.interruptUnsafe()
+      return
+    }
+    const body = assembler.add(frame)
+    if (body !== undefined) run(frame, body)
+  })
+
+  return {
+    push: (frames) => decoder.push(frames),
+    close: () => {
+      for (const fiber of fibers.values()) fiber.interruptUnsafe()
+      return Effect.runPromise(Scope.close(scope, Exit.void))
+    }
+  }
+}
+
+const endOf = (exit: Exit.Exit<Ended>): Ended => {
+  if (Exit.isSuccess(exit)) return exit.value
+  if (Exit.hasInterrupts(exit)) return Ended.Interrupted({ confirmed: true })
+  return Ended.Died({ reason: Handler.defect(exit.cause) })
+}
+
+const unknownTask = (task: string, known: ReadonlyArray<string>) =>
+  new TaskError.Defect({
+    name: "UnknownTask",
+    detail: `this worker has no handler for ${JSON.stringify(task)}; it has ${known.join(", ") || "none"}`
+  })

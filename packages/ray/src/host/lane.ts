@@ -1,0 +1,110 @@
+/** A place in a host where attempts run: a handler thread, or the main thread itself. */
+import { Worker } from "node:worker_threads"
+import * as Frame from "../Frame.ts"
+import type { Executor } from "./executor.ts"
+import type { Orders } from "./orders.ts"
+import { type Bundle, exactly, type ThreadData, type ThreadMessage } from "./thread.ts"
+
+/** How a lane came to its end. */
+export interface LaneEnd {
+  readonly kind: "oom" | "exit" | "terminated"
+  readonly detail: string
+}
+
+export interface Events {
+  readonly onFrames: (frames: Buffer) => void
+  readonly onEnd: (lane: Lane, end: LaneEnd) => void
+}
+
+export interface Lane {
+  /** Gathers frames for the lane and sends them once a tick. */
+  readonly writer: Frame.Writer
+  /** Element 0 counts the attempts that the lane has begun. */
+  readonly begun: Int32Array
+  /** RUNs given to it so far. */
+  given: number
+  /** Attempts in it. */
+  running: number
+  /** Settles when its handlers are built. Frames that are sent to it before wait in it. */
+  readonly ready: Promise<void>
+  /** Stops it, handlers that do not listen included. The main thread cannot be stopped, and goes on. */
+  readonly terminate: () => void
+  readonly close: () => Promise<unknown>
+}
+
+const heapMegabytes = (bytes: number, lanes: number): number => Math.max(16, Math.floor(bytes / lanes / 1024 / 1024))
+
+const counter = () => new Int32Array(new SharedArrayBuffer(4))
+
+/** A lane in a thread of its own. */
+export const inThread = (bundle: URL, orders: Orders, lanes: number, events: Events): Lane => {
+  const begun = counter()
+  const data: ThreadData = { effectRay: true, limits: orders.limits, begun }
+  const { memory } = orders.placement
+  const heap = memory === null ? undefined : heapMegabytes(memory, lanes)
+  const thread = new Worker(bundle, {
+    workerData: data,
+    ...(heap === undefined ? {} : { resourceLimits: { maxOldGenerationSizeMb: heap } })
+  })
+  const ready = Promise.withResolvers<void>()
+  let end: LaneEnd | undefined
+  const lane: Lane = {
+    begun,
+    given: 0,
+    running: 0,
+    ready: ready.promise,
+    writer: new Frame.Writer((frames) => {
+      const all = exactly(frames)
+      thread.postMessage(all, [all.buffer])
+    }),
+    terminate: () => {
+      end ??= { kind: "terminated", detail: "its thread was stopped for the sake of another attempt" }
+      void thread.terminate()
+    },
+    close: () => {
+      const ended = new Promise((done) => thread.once("exit", done))
+      thread.postMessage("close")
+      return ended
+    }
+  }
+  thread.on("message", (message: Uint8Array<ArrayBuffer> | ThreadMessage) => {
+    if (message instanceof Uint8Array) return events.onFrames(Buffer.from(message.buffer))
+    if (message._tag === "Ready") ready.resolve()
+    else ready.reject(new Error(message.detail))
+  })
+  thread.on("error", (error: Error & { readonly code?: string }) => {
+    end ??= error.code === "ERR_WORKER_OUT_OF_MEMORY"
+      ? { kind: "oom", detail: `a handler thread ran out of its heap${heap === undefined ? "" : ` of ${heap} MiB`}` }
+      : { kind: "exit", detail: `a handler thread crashed: ${error.message}` }
+  })
+  thread.on("exit", (code) => {
+    end ??= { kind: "exit", detail: `a handler thread exited with ${code}` }
+    // This tells why a lane never was ready; for one that was, the promise is settled already.
+    ready.reject(new Error(end.detail))
+    events.onEnd(lane, end)
+  })
+  return lane
+}
+
+/** The main thread as a lane, for handlers that only ever wait. Nothing can stop one that does not. */
+export const inMain = (bundle: URL, orders: Orders, events: Events): Lane => {
+  const begun = counter()
+  let executor: Executor | undefined
+  const load = async (): Promise<void> => {
+    const loaded: { readonly default: Bundle } = await import(bundle.href)
+    executor = await loaded.default.make({
+      limits: orders.limits,
+      begun,
+      emit: (frames) => events.onFrames(Buffer.concat(frames))
+    })
+  }
+  return {
+    begun,
+    given: 0,
+    running: 0,
+    ready: load(),
+    writer: new Frame.Writer((frames) => executor?.push(Buffer.concat(frames))),
+    terminate: () => {},
+    close: () => executor?.close() ?? Promise.resolve()
+  }
+}

@@ -1,0 +1,69 @@
+/**
+ * The end of a bundle: serves the worker in a handler thread, or hands its executor to the host's main thread.
+ */
+import { isWorker, type Worker } from "@effect-ray/core/Worker"
+import { parentPort, workerData } from "node:worker_threads"
+import type { Executor, Options } from "./executor.ts"
+import * as executor from "./executor.ts"
+import type { Orders } from "./orders.ts"
+
+/** What the main thread gives a handler thread. */
+export interface ThreadData {
+  readonly effectRay: true
+  readonly limits: Orders["limits"]
+  readonly begun: Int32Array
+}
+
+/** What a handler thread tells beside frames. */
+export type ThreadMessage =
+  | { readonly _tag: "Ready" }
+  | { readonly _tag: "Failed"; readonly detail: string }
+
+/** Copies frames into memory of exactly their size, which can then change threads without another copy. */
+export const exactly = (frames: ReadonlyArray<Uint8Array>): Uint8Array<ArrayBuffer> => {
+  let bytes = 0
+  for (const part of frames) bytes += part.length
+  const all = new Uint8Array(bytes)
+  let at = 0
+  for (const part of frames) {
+    all.set(part, at)
+    at += part.length
+  }
+  return all
+}
+
+const isThreadData = (u: unknown): u is ThreadData => typeof u === "object" && u !== null && "effectRay" in u
+
+const serve = async (worker: Worker, data: ThreadData, port: NonNullable<typeof parentPort>): Promise<void> => {
+  const tell = (message: ThreadMessage) => port.postMessage(message)
+  try {
+    const made = await executor.make(worker, {
+      limits: data.limits,
+      begun: data.begun,
+      emit: (frames) => {
+        const all = exactly(frames)
+        port.postMessage(all, [all.buffer])
+      }
+    })
+    port.on("message", (message: Uint8Array<ArrayBuffer> | "close") => {
+      if (message === "close") return void made.close().finally(() => process.exit(0))
+      made.push(Buffer.from(message.buffer))
+    })
+    tell({ _tag: "Ready" })
+  } catch (error) {
+    tell({ _tag: "Failed", detail: error instanceof Error ? error.stack ?? error.message : String(error) })
+  }
+}
+
+/** What a bundle exports. */
+export interface Bundle {
+  readonly make: (options: Options) => Promise<Executor>
+}
+
+export const start = (worker: unknown): Bundle => {
+  if (!isWorker(worker)) {
+    throw new Error("the worker module's default export is no Worker: export default Worker.make({ … })")
+  }
+  if (parentPort !== null && isThreadData(workerData)) void serve(worker, workerData, parentPort)
+  return { make: (options) => executor.make(worker, options) }
+}

@@ -1,0 +1,19 @@
+/** Ports of loopback that nobody uses at this moment. */
+import * as Effect from "effect/Effect"
+import * as net from "node:net"
+
+const listen = (): Promise<net.Server> =>
+  new Promise((resolve, reject) => {
+    const server = net.createServer()
+    server.once("error", reject)
+    server.listen(0, "127.0.0.1", () => resolve(server))
+  })
+
+/** All are held until the last is found, so they differ. They may be taken again before they are used. */
+export const freePorts = (count: number): Effect.Effect<Array<number>> =>
+  Effect.promise(async () => {
+    const servers = await Promise.all(Array.from({ length: count }, listen))
+    const ports = servers.map((server) => (server.address() as net.AddressInfo).port)
+    await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))))
+    return ports
+  })

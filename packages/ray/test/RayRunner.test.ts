@@ -1,0 +1,267 @@
+/** Attempts on a real Ray, through a real gateway, to each of the ways in which they end. */
+import * as Limits from "@effect-ray/core/Limits"
+import { Ended } from "@effect-ray/core/Outcome"
+import * as Runner from "@effect-ray/core/Runner"
+import { assert, layer } from "@effect/vitest"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import { randomUUID } from "node:crypto"
+import * as fs from "node:fs"
+import * as path from "node:path"
+import * as Tasks from "./fixtures/tasks.ts"
+import { attempt, eventually, isAlive, lines, RegistryLive, run, runnerLayer, tempFolder } from "./support.ts"
+
+const maxResultBytes = 1024 * 1024
+
+process.env["EFFECT_RAY_TEST_ALLOWED"] = "seen"
+process.env["EFFECT_RAY_TEST_SECRET"] = "not to be seen"
+
+const RunnerLive = runnerLayer({ grace: Duration.seconds(1) }).pipe(
+  Layer.provide(RegistryLive),
+  Layer.provide(Layer.succeed(Limits.MaxResultBytes, maxResultBytes))
+)
+
+const stopped = Exit.succeed(Ended.Interrupted({ confirmed: true }))
+
+/** Starts an attempt and waits until its handler has written that it runs. */
+const startAndWait = Effect.fnUntraced(function*(
+  runner: Runner.Runner["Service"],
+  task: typeof Tasks.Wait | typeof Tasks.Spin | typeof Tasks.Sleep,
+  folder: string
+) {
+  const file = path.join(folder, `${task._tag}-${randomUUID()}`)
+  const one = attempt(task, { file })
+  // As a supervisor runs it, so that the end is seen whatever interrupts it.
+  const fiber = yield* Effect.forkChild(runner.run(one.attempt), { uninterruptible: true })
+  yield* eventually(lines(file), (written) => written.includes("started"))
+  return { ...one, fiber, file }
+})
+
+layer(RunnerLive, { excludeTestServices: true, timeout: "3 minutes" })("RayRunner", (it) => {
+  it.effect("answers a handler's success, and where it ran", () =>
+    Effect.gen(function*() {
+      const runner = yield* Runner.Runner
+      const { ended, place } = yield* run(runner, Tasks.Add, { a: 20, b: 22 })
+      assert.deepStrictEqual(ended, { _tag: "Succeeded", value: "42" })
+      assert.isTrue(isAlive(place!.pid))
+      assert.notStrictEqual(place!.pid, process.pid)
+      assert.match(place!.host, /^test-/)
+    }))
+
+  it.effect("answers a declared error, as its Schema encodes it", () =>
+    Effect.gen(function*() {
+      const { ended } = yield* run(yield* Runner.Runner, Tasks.Print, { page: 7 })
+      assert.deepStrictEqual(ended, { _tag: "Failed", error: `{"_tag":"OutOfInk","page":7}` })
+    }))
+
+  it.effect("answers what a handler died of", () =>
+    Effect.gen(function*() {
+      const { ended } = yield* run(yield* Runner.Runner, Tasks.Crash, { message: "off the road" })
+      assert(ended._tag === "Died" && ended.reason._tag === "Defect")
+      assert.strictEqual(ended.reason.name, "RangeError")
+      assert.strictEqual(ended.reason.detail, "off the road")
+      assert.include(ended.reason.stack!, "thread.mjs")
+    }))
+
+  it.effect("answers that a payload does not fit its Schema", () =>
+    Effect.gen(function*() {
+      const { ended } = yield* run(yield* Runner.Runner, Tasks.Add, { a: "one" })
+      assert(ended._tag === "Died" && ended.reason._tag === "Undecodable")
+    }))
+
+  it.effect("carries values that need many frames, beside small ones", () =>
+    Effect.gen(function*() {
+      const runner = yield* Runner.Runner
+      const long = "ü€😀".repeat(80_000)
+      const all = yield* Effect.all([
+        ...Array.from({ length: 4 }, () => run(runner, Tasks.Echo, long)),
+        ...Array.from({ length: 50 }, (_, index) => run(runner, Tasks.Echo, String(index)))
+      ], { concurrency: "unbounded" })
+      const values = all.map(({ ended }) => ended._tag === "Succeeded" ? JSON.parse(ended.value) : ended)
+      assert.isTrue(values.slice(0, 4).every((value) => value === long))
+      assert.deepStrictEqual(values.slice(4), Array.from({ length: 50 }, (_, index) => String(index)))
+    }))
+
+  it.effect("refuses a result over the limit", () =>
+    Effect.gen(function*() {
+      const { ended } = yield* run(yield* Runner.Runner, Tasks.Echo, "x".repeat(maxResultBytes + 1))
+      assert(ended._tag === "Died" && ended.reason._tag === "ResultTooLarge")
+      assert.strictEqual(ended.reason.maxBytes, maxResultBytes)
+    }))
+
+  it.effect("runs many at once", () =>
+    Effect.gen(function*() {
+      const runner = yield* Runner.Runner
+      const results = yield* Effect.forEach(
+        Array.from({ length: 2_000 }, (_, index) => index),
+        (index) => run(runner, Tasks.Add, { a: index, b: 1 }),
+        { concurrency: 500 }
+      )
+      assert.deepStrictEqual(
+        results.map(({ ended }) => ended._tag === "Succeeded" ? Number(ended.value) : ended),
+        Array.from({ length: 2_000 }, (_, index) => index + 1)
+      )
+    }))
+
+  it.effect("shows hosts the variables that the worker names, and no others", () =>
+    Effect.gen(function*() {
+      const runner = yield* Runner.Runner
+      const seen = (name: string) =>
+        Effect.map(run(runner, Tasks.Environment, { name }), ({ ended }) =>
+          ended._tag === "Succeeded" ? ended.value : ended)
+      assert.strictEqual(yield* seen("EFFECT_RAY_TEST_ALLOWED"), `"seen"`)
+      for (const name of ["EFFECT_RAY_TEST_SECRET", "RAY_AUTH_TOKEN", "RAY_JOB_CONFIG_JSON_ENV_VAR"]) {
+        assert.strictEqual(yield* seen(name), "null", name)
+      }
+    }))
+
+  it.effect("continues the trace of the attempt", () =>
+    Effect.gen(function*() {
+      const traceId = "0af7651916cd43dd8448eb211c80319c"
+      const traceparent = `00-${traceId}-b7ad6b7169203331-01`
+      const { ended } = yield* run(yield* Runner.Runner, Tasks.Trace, null, { traceparent })
+      assert.deepStrictEqual(ended, { _tag: "Succeeded", value: JSON.stringify(traceId) })
+    }))
+
+  it.effect("runs handlers on a host's main thread when the placement says so", () =>
+    Effect.gen(function*() {
+      const { ended } = yield* run(yield* Runner.Runner, Tasks.Quick, { text: "quick" })
+      assert.deepStrictEqual(ended, { _tag: "Succeeded", value: `"QUICK"` })
+    }))
+
+  it.effect("runs a suspect", () =>
+    Effect.gen(function*() {
+      const { ended } = yield* run(yield* Runner.Runner, Tasks.Add, { a: 1, b: 1 }, { suspect: true })
+      assert.deepStrictEqual(ended, { _tag: "Succeeded", value: "2" })
+    }))
+
+  it.effect("answers that no node can run a task", () =>
+    Effect.gen(function*() {
+      const { ended } = yield* run(yield* Runner.Runner, Tasks.Impossible, null)
+      assert(ended._tag === "Died" && ended.reason._tag === "Unschedulable")
+      assert.include(ended.reason.detail, "unobtainium")
+    }))
+
+  it.effect("confirms that an interrupted attempt has stopped", () =>
+    Effect.gen(function*() {
+      const runner = yield* Runner.Runner
+      const { attempt, fiber, file, started } = yield* startAndWait(runner, Tasks.Wait, yield* tempFolder)
+      yield* eventually(Effect.sync(() => started.length), (length) => length === 1)
+      yield* Fiber.interrupt(fiber)
+      assert.deepStrictEqual(yield* Fiber.await(fiber), stopped)
+      assert.deepStrictEqual(yield* lines(file), ["started", "interrupted"])
+      yield* runner.acknowledge([attempt])
+    }))
+
+  it.effect("stops an attempt whose time is up", () =>
+    Effect.gen(function*() {
+      const runner = yield* Runner.Runner
+      const file = path.join(yield* tempFolder, "wait")
+      const { attempt: one } = attempt(Tasks.Wait, { file })
+      assert.strictEqual((yield* Effect.timeoutOption(runner.run(one), "1 second"))._tag, "None")
+      assert.deepStrictEqual((yield* lines(file)).slice(-1), ["interrupted"])
+    }))
+
+  it.effect("stops a busy loop by ending its thread; what shared the thread is lost as collateral", () =>
+    Effect.gen(function*() {
+      const runner = yield* Runner.Runner
+      const folder = yield* tempFolder
+      const before = yield* run(runner, Tasks.Add, { a: 1, b: 1 })
+      // Hosts have one thread each here. So many waiting attempts fill several hosts, so some share the one that spins.
+      const innocents = yield* Effect.forEach(
+        Array.from({ length: 12 }),
+        () => startAndWait(runner, Tasks.Wait, folder)
+      )
+      const spin = yield* startAndWait(runner, Tasks.Spin, folder)
+      yield* eventually(Effect.sync(() => spin.started.length), (length) => length === 1)
+      yield* Fiber.interrupt(spin.fiber)
+      assert.deepStrictEqual(yield* Fiber.await(spin.fiber), stopped)
+      const pid = spin.started[0]!.pid
+      const sharing = innocents.filter(({ started }) => started[0]?.pid === pid)
+      assert.isNotEmpty(sharing)
+      for (const { fiber } of sharing) {
+        const ended = yield* Fiber.join(fiber)
+        assert(ended._tag === "Lost" && ended.collateral)
+      }
+      // The host lives on, with a new thread.
+      assert.isTrue(isAlive(pid))
+      for (const { fiber } of innocents.filter((one) => !sharing.includes(one))) {
+        yield* Fiber.interrupt(fiber)
+        assert.deepStrictEqual(yield* Fiber.await(fiber), stopped)
+      }
+      const after = yield* run(runner, Tasks.Add, { a: 1, b: 2 })
+      assert.deepStrictEqual(after.ended, { _tag: "Succeeded", value: "3" })
+      assert.strictEqual(before.ended._tag, "Succeeded")
+    }))
+
+  it.effect("reports a thread that ran out of memory; its host lives on", () =>
+    Effect.gen(function*() {
+      const { ended, place } = yield* run(yield* Runner.Runner, Tasks.Hoard, null)
+      assert(ended._tag === "Lost" && ended.reason._tag === "OutOfMemory")
+      assert.isFalse(ended.collateral)
+      assert.isTrue(isAlive(place!.pid))
+    }))
+
+  it.effect("stops an attempt that still waits for a host", () =>
+    Effect.gen(function*() {
+      const runner = yield* Runner.Runner
+      const folder = yield* tempFolder
+      const release = path.join(folder, "release")
+      // More than all hosts of a pool of one can hold.
+      const gates = yield* Effect.forEach(Array.from({ length: 60 }, (_, index) => index), (index) =>
+        Effect.forkChild(runner.run(attempt(Tasks.Gate, { file: path.join(folder, String(index)), release }).attempt)))
+      const late = attempt(Tasks.Wait, { file: path.join(folder, "late") })
+      const fiber = yield* Effect.forkChild(runner.run(late.attempt), { startImmediately: true, uninterruptible: true })
+      yield* Fiber.interrupt(fiber)
+      assert.deepStrictEqual(yield* Fiber.await(fiber), stopped)
+      assert.deepStrictEqual(yield* lines(path.join(folder, "late")), [])
+      fs.writeFileSync(release, "")
+      for (const gate of gates) {
+        assert.strictEqual((yield* Fiber.join(gate))._tag, "Succeeded")
+      }
+    }))
+
+  it.effect("runs Python functions: keyword arguments, one argument, none", () =>
+    Effect.gen(function*() {
+      const runner = yield* Runner.Runner
+      const trained = yield* run(runner, Tasks.Train, { rows: 1 })
+      assert.deepStrictEqual(trained.ended, {
+        _tag: "Succeeded",
+        value: JSON.stringify({ loss: 0.5, pid: trained.place!.pid })
+      })
+      assert.deepStrictEqual((yield* run(runner, Tasks.Length, "twelve bytes")).ended, {
+        _tag: "Succeeded",
+        value: "12"
+      })
+      assert.deepStrictEqual((yield* run(runner, Tasks.Nothing, null)).ended, { _tag: "Succeeded", value: "null" })
+    }))
+
+  it.effect("answers a declared error that Python raised", () =>
+    Effect.gen(function*() {
+      const { ended } = yield* run(yield* Runner.Runner, Tasks.Train, { rows: -3 })
+      assert(ended._tag === "Failed")
+      assert.deepStrictEqual(JSON.parse(ended.error), { _tag: "Diverged", step: -3 })
+    }))
+
+  it.effect("answers any other Python exception with its type, message and traceback", () =>
+    Effect.gen(function*() {
+      const { ended } = yield* run(yield* Runner.Runner, Tasks.Broken, { why: "nowhere to be found" })
+      assert(ended._tag === "Died" && ended.reason._tag === "PythonError")
+      assert.strictEqual(ended.reason.type, "LookupError")
+      assert.include(ended.reason.detail, "nowhere to be found")
+      assert.include(ended.reason.traceback, "in broken")
+    }))
+
+  it.effect("stops an asynchronous Python function", () =>
+    Effect.gen(function*() {
+      const runner = yield* Runner.Runner
+      const { attempt, fiber, file } = yield* startAndWait(runner, Tasks.Sleep, yield* tempFolder)
+      yield* Fiber.interrupt(fiber)
+      assert.deepStrictEqual(yield* Fiber.await(fiber), stopped)
+      assert.deepStrictEqual(yield* lines(file), ["started", "interrupted"])
+      yield* runner.acknowledge([attempt])
+    }))
+})

@@ -1,0 +1,197 @@
+/** What becomes of attempts when processes are killed and connections cut. */
+import { GatewayRegistry } from "@effect-ray/core/GatewayRegistry"
+import { Ended } from "@effect-ray/core/Outcome"
+import * as Runner from "@effect-ray/core/Runner"
+import { assert, describe, it } from "@effect/vitest"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as fs from "node:fs"
+import * as path from "node:path"
+import { submissionId } from "../src/Gateway.ts"
+import type * as RayRunner from "../src/RayRunner.ts"
+import * as Tasks from "./fixtures/tasks.ts"
+import {
+  attempt,
+  eventually,
+  gatewayPid,
+  isAlive,
+  lines,
+  newDeployment,
+  processesWith,
+  ray,
+  RegistryLive,
+  run,
+  type RunnerOptions,
+  runnerLayer,
+  tempFolder
+} from "./support.ts"
+
+/** A runner with its registry, its deployment and the means to disturb it, for as long as the test. */
+const disturbed = Effect.fnUntraced(function*(options: RunnerOptions = {}) {
+  const deployment = newDeployment()
+  let controls: RayRunner.Controls | undefined
+  const live = runnerLayer({ deployment, idle: Duration.seconds(1), ...options }, (given) => controls = given).pipe(
+    Layer.provideMerge(RegistryLive)
+  )
+  const context = yield* Layer.build(live)
+  return {
+    runner: Context.get(context, Runner.Runner),
+    registry: Context.get(context, GatewayRegistry),
+    context,
+    deployment,
+    connection: () => controls!.connection()
+  }
+})
+
+/** Attempts that write a line when they begin and end when they are let go. */
+const gates = Effect.fnUntraced(function*(runner: Runner.Runner["Service"], count: number) {
+  const folder = yield* tempFolder
+  const release = path.join(folder, "release")
+  const all = yield* Effect.forEach(
+    Array.from({ length: count }, (_, index) => index),
+    (index) =>
+      Effect.gen(function*() {
+        const file = path.join(folder, String(index))
+        const one = attempt(Tasks.Gate, { file, release })
+        const fiber = yield* Effect.forkChild(runner.run(one.attempt), { uninterruptible: true })
+        return { ...one, file, fiber }
+      })
+  )
+  yield* eventually(
+    Effect.forEach(
+      all,
+      ({ file, started }) => Effect.map(lines(file), (written) => written.length > 0 && started.length > 0)
+    ),
+    (begun) => begun.every(Boolean)
+  )
+  return { all, release: Effect.sync(() => fs.writeFileSync(release, "")) }
+})
+
+describe("RayRunner under faults", () => {
+  it.live("a host that is killed loses its attempts at once, and another takes its place", () =>
+    Effect.gen(function*() {
+      const { runner } = yield* disturbed()
+      const { all, release } = yield* gates(runner, 5)
+      const pid = all[0]!.started[0]!.pid
+      const killedAt = performance.now()
+      process.kill(pid, "SIGKILL")
+      for (const { fiber, started } of all.filter(({ started }) => started[0]!.pid === pid)) {
+        const ended = yield* Fiber.join(fiber)
+        assert(ended._tag === "Lost", `${started[0]!.host} answered ${ended._tag}`)
+      }
+      assert.isBelow(performance.now() - killedAt, 3_000)
+      yield* release
+      const { ended, place } = yield* run(runner, Tasks.Add, { a: 1, b: 2 })
+      assert.deepStrictEqual(ended, Ended.Succeeded({ value: "3" }))
+      assert.notStrictEqual(place!.pid, pid)
+    }))
+
+  it.live("a connection that is cut is dialled again, and nothing runs twice", () =>
+    Effect.gen(function*() {
+      const { connection, runner } = yield* disturbed()
+      const { all, release } = yield* gates(runner, 8)
+      for (let cut = 0; cut < 3; cut++) {
+        connection()!.cut()
+        // Calls made meanwhile wait for the connection.
+        const { ended } = yield* run(runner, Tasks.Add, { a: cut, b: 1 })
+        assert.deepStrictEqual(ended, Ended.Succeeded({ value: String(cut + 1) }))
+      }
+      connection()!.cut()
+      yield* release
+      for (const { fiber, file, started } of all) {
+        assert.deepStrictEqual(yield* Fiber.join(fiber), Ended.Succeeded({ value: String(started[0]!.pid) }))
+        assert.strictEqual((yield* lines(file)).length, 1)
+        assert.strictEqual(started.length, 1)
+      }
+    }))
+
+  it.live("results that arrive while the connection is cut are not lost, and acknowledged ones not repeated", () =>
+    Effect.gen(function*() {
+      const { connection, runner } = yield* disturbed()
+      yield* run(runner, Tasks.Add, { a: 0, b: 0 })
+      const results = yield* Effect.all([
+        Effect.forEach(
+          Array.from({ length: 3_000 }, (_, index) => index),
+          (index) => run(runner, Tasks.Add, { a: index, b: 0 }),
+          {
+            concurrency: 100
+          }
+        ),
+        Effect.forEach(
+          Array.from({ length: 10 }),
+          () => Effect.andThen(Effect.sync(() => connection()?.cut()), run(runner, Tasks.Echo, "between"))
+        )
+      ], { concurrency: 2 })
+      assert.deepStrictEqual(
+        results[0].map(({ ended }) => ended),
+        Array.from({ length: 3_000 }, (_, index) => Ended.Succeeded({ value: String(index) }))
+      )
+      assert.strictEqual(connection()!.pending, 0)
+    }))
+
+  it.live("a gateway that is killed loses what it held at once; the next epoch takes its place", () =>
+    Effect.gen(function*() {
+      const { deployment, registry, runner } = yield* disturbed()
+      const { all, release } = yield* gates(runner, 6)
+      const hosts = new Set(all.map(({ started }) => started[0]!.pid))
+      const killedAt = performance.now()
+      process.kill(gatewayPid(submissionId(deployment, 1)), "SIGKILL")
+      for (const { fiber } of all) {
+        const ended = yield* Fiber.join(fiber)
+        // Not the attempts' doing, so it is not counted against them.
+        assert(ended._tag === "Lost" && ended.collateral)
+      }
+      assert.isBelow(performance.now() - killedAt, 3_000)
+      const { ended } = yield* run(runner, Tasks.Add, { a: 2, b: 3 })
+      assert.deepStrictEqual(ended, Ended.Succeeded({ value: "5" }))
+      const current = yield* registry.current(deployment, ray.address)
+      assert.strictEqual(Option.getOrThrow(current).epoch, 2)
+      yield* eventually(Effect.sync(() => Array.from(hosts).filter(isAlive)), (alive) => alive.length === 0)
+      yield* release
+    }))
+
+  it.live("workers of one deployment share a gateway, and each gets its own results", () =>
+    Effect.gen(function*() {
+      const { context, deployment, runner } = yield* disturbed()
+      const second = yield* Layer.build(
+        runnerLayer({ deployment }).pipe(Layer.provide(Layer.succeedContext(context)))
+      )
+      const both = [runner, Context.get(second, Runner.Runner)]
+      const results = yield* Effect.forEach(both, (one, index) =>
+        Effect.forEach(
+          Array.from({ length: 200 }, (_, call) => call),
+          (call) => run(one, Tasks.Add, { a: call, b: index * 1_000 }),
+          { concurrency: 20 }
+        ), { concurrency: 2 })
+      assert.deepStrictEqual(
+        results.map((own) => own.map(({ ended }) => ended)),
+        [0, 1_000].map((base) =>
+          Array.from({ length: 200 }, (_, call) => Ended.Succeeded({ value: String(call + base) }))
+        )
+      )
+      assert.isTrue(isAlive(gatewayPid(submissionId(deployment, 1))))
+    }))
+
+  it.live("when the last worker has gone its attempts end, and so do hosts and gateway", () =>
+    Effect.gen(function*() {
+      const folder = yield* tempFolder
+      const file = path.join(folder, "wait")
+      const left = yield* Effect.scoped(Effect.gen(function*() {
+        const { deployment, runner } = yield* disturbed()
+        const waiting = attempt(Tasks.Wait, { file })
+        yield* Effect.forkDetach(runner.run(waiting.attempt))
+        yield* eventually(Effect.sync(() => waiting.started.length), (length) => length === 1)
+        return { pid: waiting.started[0]!.pid, gateway: gatewayPid(submissionId(deployment, 1)), deployment }
+      }))
+      yield* eventually(lines(file), (written) => written.includes("interrupted"))
+      yield* eventually(Effect.sync(() => [left.pid, left.gateway].filter(isAlive)), (alive) => alive.length === 0)
+      yield* eventually(
+        Effect.sync(() => processesWith(`${left.deployment}-e`, "cmdline")),
+        (processes) => processes.length === 0
+      )
+    }))
+})

@@ -1,0 +1,51 @@
+/**
+ * The command `effect-ray`: `worker`, `dev` and `migrate`.
+ *
+ * The process ends with 0 when all went well (a worker that drained after SIGTERM too), 1 after a failure, and 2 when
+ * it was called wrongly or a setting is wrong.
+ */
+import * as Cause from "effect/Cause"
+import * as CliError from "effect/cli/CliError"
+import * as Command from "effect/cli/Command"
+import * as Exit from "effect/Exit"
+import * as Runtime from "effect/Runtime"
+import { dev } from "./internal/commands/dev.ts"
+import { migrate } from "./internal/commands/migrate.ts"
+import { worker } from "./internal/commands/worker.ts"
+
+/**
+ * The command with its subcommands.
+ *
+ * @category commands
+ */
+export const command = Command.make("effect-ray").pipe(
+  Command.withDescription(
+    "Durable tasks for Effect on Postgres and Ray. Completions: effect-ray --completions bash|zsh|fish"
+  ),
+  Command.withExamples([
+    { command: "effect-ray dev src/worker.ts", description: "Develop: a Postgres, a Ray and a worker of your own" },
+    { command: "effect-ray migrate", description: "Bring the schema in DATABASE_URL up to date" },
+    { command: "effect-ray worker src/worker.ts", description: "Serve the tasks of a worker module" }
+  ]),
+  Command.withSubcommands([worker, dev, migrate])
+)
+
+/**
+ * Runs the command with the process's arguments.
+ *
+ * @category running
+ */
+export const run = (options: { readonly version: string }) => Command.run(command, options)
+
+/**
+ * The process's exit code for how `run` ended; `interrupted` is the one for an interruption.
+ *
+ * @category running
+ */
+export const exitCode = (exit: Exit.Exit<unknown, unknown>, interrupted: number): number => {
+  if (Exit.isSuccess(exit)) return 0
+  if (Cause.hasInterruptsOnly(exit.cause)) return interrupted
+  const error = Cause.squash(exit.cause)
+  if (!CliError.isCliError(error)) return Runtime.getErrorExitCode(error)
+  return error._tag === "ShowHelp" && error.errors.length === 0 ? 0 : 2
+}

@@ -1,0 +1,398 @@
+/**
+ * The settings of effect-ray: one table, read from flags, from the environment (or any other `ConfigProvider`) and
+ * from defaults, in this order.
+ *
+ * They are validated at start. Everything that is wrong is reported at once, each with the setting's name, its value
+ * (hidden when it is a secret) and the fix. An empty text counts as not set.
+ *
+ * An application that enqueues provides `layerLimits`, so that `EFFECT_RAY_MAX_ATTEMPTS` and
+ * `EFFECT_RAY_MAX_PAYLOAD_BYTES` hold for it as they do for workers.
+ */
+import * as Limits from "@effect-ray/core/Limits"
+import * as Config from "effect/Config"
+import * as ConfigProvider from "effect/ConfigProvider"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import * as parsers from "./internal/parsers.ts"
+import { describe, type Problem, SettingsError } from "./SettingsError.ts"
+
+/**
+ * Where attempts run: on the Ray cluster at `RAY_ADDRESS`, on a Ray of this machine, as fibers of the worker, or as
+ * fibers one at a time.
+ *
+ * @category models
+ */
+export type Runner = "ray" | "local" | "in-process" | "sync"
+
+/**
+ * One setting.
+ *
+ * @category models
+ */
+export interface Setting<out A> {
+  /** The environment variable, which is also the setting's name. */
+  readonly env: string
+  /** The flag without its dashes; none for what must not stand in a list of processes. */
+  readonly flag: string | undefined
+  /** What the flag's value is, for help. */
+  readonly metavar: string
+  /** One sentence. */
+  readonly meaning: string
+  /** The default as a user would write it; none when there is no value unless one is set. */
+  readonly default: string | undefined
+  /** A text that is valid, for messages. */
+  readonly example: string
+  /** Whether its text is kept out of messages and logs. */
+  readonly secret: boolean
+  /** From text to value, or to what is wrong with the text. */
+  readonly parse: (text: string) => Result.Result<A, string>
+  /** The setting for Effect's `Config`, from the environment and the default. */
+  readonly config: Config.Config<A>
+}
+
+const makeSetting = <A>(options: {
+  readonly env: string
+  readonly flag?: string
+  readonly metavar: string
+  readonly meaning: string
+  readonly default?: string
+  readonly example: string
+  readonly secret?: boolean
+  readonly parse: parsers.Parse<A>
+  readonly absent?: A
+}): Setting<A> => {
+  const setting = {
+    env: options.env,
+    flag: options.flag,
+    metavar: options.metavar,
+    meaning: options.meaning,
+    default: options.default,
+    example: options.example,
+    secret: options.secret ?? false,
+    parse: options.parse
+  }
+  const config = Config.option(Config.String(options.env)).pipe(
+    Config.mapEffect((text) => {
+      const resolved = resolve(setting, "environment", text)
+      return Result.isSuccess(resolved)
+        ? Effect.succeed(resolved.success as A)
+        : Effect.fail(new Config.ConfigError(new ConfigProvider.SourceError({ message: describe(resolved.failure) })))
+    })
+  )
+  return { ...setting, config }
+}
+
+/** A setting without a default: its value is an `Option`. */
+const makeOptional = <A>(
+  options: Omit<Parameters<typeof makeSetting<A>>[0], "default">
+): Setting<Option.Option<A>> =>
+  makeSetting(
+    { ...options, parse: (text) => Result.map(options.parse(text), Option.some) } as Parameters<
+      typeof makeSetting<Option.Option<A>>
+    >[0]
+  )
+
+/**
+ * Every setting.
+ *
+ * @category settings
+ */
+export const table = {
+  databaseUrl: makeOptional({
+    env: "DATABASE_URL",
+    flag: "database-url",
+    metavar: "URL",
+    meaning: "The Postgres, 15 or newer, that holds the executions",
+    example: "postgres://user:password@localhost:5432/app",
+    secret: true,
+    parse: parsers.databaseUrl
+  }),
+  schema: makeSetting({
+    env: "EFFECT_RAY_SCHEMA",
+    flag: "schema",
+    metavar: "NAME",
+    meaning: "The schema of effect-ray's tables in that database",
+    default: "effect_ray",
+    example: "effect_ray",
+    parse: parsers.identifier
+  }),
+  deployment: makeOptional({
+    env: "EFFECT_RAY_DEPLOYMENT",
+    flag: "deployment",
+    metavar: "NAME",
+    meaning: "Workers of one deployment share one gateway on a cluster; the schema's name when not set",
+    example: "production",
+    parse: parsers.deployment
+  }),
+  runner: makeSetting<Runner>({
+    env: "EFFECT_RAY_RUNNER",
+    flag: "runner",
+    metavar: "ray|local|in-process|sync",
+    meaning:
+      "Where attempts run: the cluster at RAY_ADDRESS, a Ray on this machine, this process, this process one at a time",
+    default: "ray",
+    example: "in-process",
+    parse: parsers.oneOf(["ray", "local", "in-process", "sync"])
+  }),
+  rayAddress: makeOptional({
+    env: "RAY_ADDRESS",
+    flag: "ray-address",
+    metavar: "URL",
+    meaning: "The URL of the Ray cluster's dashboard",
+    example: "http://127.0.0.1:8265",
+    parse: parsers.rayAddress
+  }),
+  rayAuthToken: makeOptional({
+    env: "RAY_AUTH_TOKEN",
+    metavar: "TOKEN",
+    meaning:
+      "The Ray cluster's token; when not set it is read from the file of RAY_AUTH_TOKEN_PATH, then ~/.ray/auth_token",
+    example: "$(cat token)",
+    secret: true,
+    parse: parsers.token
+  }),
+  rayAuthTokenPath: makeOptional({
+    env: "RAY_AUTH_TOKEN_PATH",
+    flag: "ray-auth-token-path",
+    metavar: "FILE",
+    meaning: "The file with the Ray cluster's token",
+    example: "/run/secrets/ray-token",
+    parse: parsers.text
+  }),
+  gatewayPort: makeOptional({
+    env: "EFFECT_RAY_GATEWAY_PORT",
+    flag: "gateway-port",
+    metavar: "PORT",
+    meaning: "The port on which the gateway listens inside the cluster; any free one when not set",
+    example: "7000",
+    parse: parsers.wholeNumber({ min: 1, max: 65_535 })
+  }),
+  gatewayBind: makeOptional({
+    env: "EFFECT_RAY_GATEWAY_BIND",
+    flag: "gateway-bind",
+    metavar: "ADDRESS",
+    meaning: "The IP address on which the gateway listens; that of its Ray node when not set",
+    example: "10.0.0.7",
+    parse: parsers.ip
+  }),
+  gatewayAdvertise: makeOptional({
+    env: "EFFECT_RAY_GATEWAY_ADVERTISE",
+    flag: "gateway-advertise",
+    metavar: "HOST:PORT",
+    meaning: "How workers reach the gateway, where that is not the address it listens on",
+    example: "ray-gateway.internal:7000",
+    parse: parsers.hostAndPort
+  }),
+  concurrency: makeSetting({
+    env: "EFFECT_RAY_CONCURRENCY",
+    flag: "concurrency",
+    metavar: "COUNT",
+    meaning: "The most attempts that a worker has running at once",
+    default: "100",
+    example: "100",
+    parse: parsers.wholeNumber({ min: 1, max: 100_000 })
+  }),
+  maxAttempts: makeSetting({
+    env: "EFFECT_RAY_MAX_ATTEMPTS",
+    flag: "max-attempts",
+    metavar: "COUNT",
+    meaning: "Attempts of tasks that state none, recorded when an execution is enqueued",
+    default: "3",
+    example: "3",
+    parse: parsers.wholeNumber({ min: 1, max: Limits.maxAttemptsOfSchedule })
+  }),
+  retryBackoff: makeSetting({
+    env: "EFFECT_RAY_RETRY_BACKOFF",
+    flag: "retry-backoff",
+    metavar: "DURATION",
+    meaning:
+      "The delay before the second attempt of tasks that state no schedule; it doubles with each attempt, with jitter",
+    default: "1 second",
+    example: "1 second",
+    parse: parsers.duration({ min: 0, max: Limits.maxDefaultBackoff })
+  }),
+  lease: makeSetting({
+    env: "EFFECT_RAY_LEASE",
+    flag: "lease",
+    metavar: "DURATION",
+    meaning: "How long a worker that says nothing keeps its executions before others take them over",
+    default: "30 seconds",
+    example: "30 seconds",
+    parse: parsers.duration({ min: "1 second", max: "1 hour" })
+  }),
+  drain: makeSetting({
+    env: "EFFECT_RAY_DRAIN",
+    flag: "drain",
+    metavar: "DURATION",
+    meaning:
+      "How long running attempts may go on after SIGTERM or SIGINT; what is left then goes back to its queue, uncounted",
+    default: "30 seconds",
+    example: "30 seconds",
+    parse: parsers.duration({ min: 0, max: "1 day" })
+  }),
+  maxResultBytes: makeSetting({
+    env: "EFFECT_RAY_MAX_RESULT_BYTES",
+    flag: "max-result-bytes",
+    metavar: "SIZE",
+    meaning: "The largest encoded result that is stored; a larger one fails its execution",
+    default: "2 MiB",
+    example: "2 MiB",
+    parse: parsers.bytes({ min: 1024, max: 256 * 1024 * 1024 })
+  }),
+  maxPayloadBytes: makeSetting({
+    env: "EFFECT_RAY_MAX_PAYLOAD_BYTES",
+    flag: "max-payload-bytes",
+    metavar: "SIZE",
+    meaning: "The largest encoded payload that can be enqueued",
+    default: "2 MiB",
+    example: "2 MiB",
+    parse: parsers.bytes({ min: 1024, max: 256 * 1024 * 1024 })
+  }),
+  logFormat: makeSetting<"auto" | "json" | "pretty">({
+    env: "EFFECT_RAY_LOG_FORMAT",
+    flag: "log-format",
+    metavar: "auto|json|pretty",
+    meaning: "Log lines as JSON or for people; auto chooses by whether a terminal reads them",
+    default: "auto",
+    example: "json",
+    parse: parsers.oneOf(["auto", "json", "pretty"])
+  })
+}
+
+/** The name of a setting in `table`. @category models */
+export type Key = keyof typeof table
+
+/**
+ * The values of all settings.
+ *
+ * @category models
+ */
+export type Settings = { readonly [K in Key]: (typeof table)[K] extends Setting<infer A> ? A : never }
+
+/** The texts of flags that were given. @category models */
+export type Flags = { readonly [K in Key]?: string | undefined }
+
+/** The settings' names, in the table's order. @category settings */
+export const keys = Object.keys(table) as ReadonlyArray<Key>
+
+type Source = "flag" | "environment"
+
+type Described = Omit<Setting<unknown>, "config">
+
+const fixOf = (setting: Described): string =>
+  setting.flag === undefined
+    ? `Set ${setting.env}=${setting.example}.`
+    : `Set ${setting.env}=${quote(setting.example)}, or pass --${setting.flag} ${quote(setting.example)}.`
+
+const quote = (text: string): string => /^[\w.,:/@-]+$/.test(text) ? text : `'${text}'`
+
+/** Texts that came from users are shown, but a password that hides in a URL is not. */
+const show = (text: string): string => text.slice(0, 200).replace(/\/\/[^/@]*@/, "//…@")
+
+/** The value of a text, or of the default when there is none. */
+const resolve = (
+  setting: Described,
+  source: Source,
+  text: Option.Option<string>
+): Result.Result<unknown, Problem> => {
+  const given = Option.getOrElse(text, () => setting.default)
+  if (given === undefined) return Result.succeed(Option.none())
+  return Result.mapError(setting.parse(given), (problem) => ({
+    setting: setting.env,
+    source: Option.some(source === "flag" ? `--${setting.flag}` : setting.env),
+    value: setting.secret ? Option.none() : Option.some(show(given)),
+    problem,
+    fix: fixOf(setting)
+  }))
+}
+
+/**
+ * What to say when a setting is needed and not there.
+ *
+ * @category errors
+ */
+export const missing = (key: Key, orElse: string): Problem => ({
+  setting: table[key].env,
+  source: Option.none(),
+  value: Option.none(),
+  problem: `is not set (${lowerFirst(table[key].meaning)})`,
+  fix: `${fixOf(table[key])}${orElse === "" ? "" : ` ${orElse}`}`
+})
+
+const lowerFirst = (text: string): string => text.charAt(0).toLowerCase() + text.slice(1)
+
+const textOf = (setting: Described): Effect.Effect<Option.Option<string>, Problem> =>
+  Effect.mapError(Config.option(Config.String(setting.env)), (error) => ({
+    setting: setting.env,
+    source: Option.some(setting.env),
+    value: Option.none(),
+    problem: `cannot be read: ${error.message}`,
+    fix: fixOf(setting)
+  }))
+
+/**
+ * Reads and validates settings. `validate` adds what is wrong with their combination, or missing; it sees the values
+ * that are right.
+ *
+ * @category reading
+ */
+export const load = Effect.fn("Settings.load")(function*<K extends Key, R = never>(options: {
+  readonly keys: ReadonlyArray<K>
+  readonly flags?: Flags
+  /** Other defaults than the table's. */
+  readonly defaults?: Flags
+  readonly validate?: (settings: Partial<Settings>) => Effect.Effect<ReadonlyArray<Problem>, never, R>
+}): Effect.fn.Return<Pick<Settings, K>, SettingsError, R> {
+  const values: Record<string, unknown> = {}
+  const problems: Array<Problem> = []
+  for (const key of options.keys) {
+    const setting: Described = { ...table[key], default: options.defaults?.[key] ?? table[key].default }
+    const flag = options.flags?.[key]
+    const resolved = flag !== undefined
+      ? resolve(setting, "flag", Option.some(flag))
+      : yield* Effect.map(
+        Effect.result(textOf(setting)),
+        Result.flatMap((text) => resolve(setting, "environment", text))
+      )
+    if (Result.isSuccess(resolved)) values[key] = resolved.success
+    else problems.push(resolved.failure)
+  }
+  if (options.validate !== undefined) problems.push(...yield* options.validate(values as Partial<Settings>))
+  const [first, ...rest] = problems
+  if (first !== undefined) return yield* new SettingsError({ problems: [first, ...rest] })
+  return values as Pick<Settings, K>
+})
+
+/**
+ * The deployment's name, which is the schema's unless it has one of its own.
+ *
+ * @category reading
+ */
+export const deploymentOf = (settings: Pick<Settings, "schema" | "deployment">): string =>
+  Option.getOrElse(settings.deployment, () => settings.schema)
+
+const limitKeys = ["maxAttempts", "retryBackoff", "maxPayloadBytes", "maxResultBytes"] as const
+
+/**
+ * The limits that `core` reads, set from settings already read.
+ *
+ * @category layers
+ */
+export const limits = (settings: Pick<Settings, (typeof limitKeys)[number]>): Layer.Layer<never> =>
+  Layer.mergeAll(
+    Layer.succeed(Limits.MaxAttempts, settings.maxAttempts),
+    Layer.succeed(Limits.RetryBackoff, settings.retryBackoff),
+    Layer.succeed(Limits.MaxPayloadBytes, settings.maxPayloadBytes),
+    Layer.succeed(Limits.MaxResultBytes, settings.maxResultBytes)
+  )
+
+/**
+ * The limits that `core` reads, from the environment: for applications that enqueue.
+ *
+ * @category layers
+ */
+export const layerLimits: Layer.Layer<never, SettingsError> = Layer.unwrap(
+  Effect.map(load({ keys: limitKeys }), limits)
+)

@@ -1,0 +1,58 @@
+/**
+ * What is wrong with the settings: everything at once, each with its name, its value and the fix.
+ */
+import * as Option from "effect/Option"
+import * as Runtime from "effect/Runtime"
+import * as Schema from "effect/Schema"
+
+/**
+ * What is wrong with one setting.
+ *
+ * @category models
+ */
+export const Problem = Schema.Struct({
+  /** The setting's name, or that of a flag that is no setting. */
+  setting: Schema.String,
+  /** The flag or the variable that the user wrote; none when there is none. */
+  source: Schema.Option(Schema.String),
+  /** The text that the user wrote; none when it is missing or secret. */
+  value: Schema.Option(Schema.String),
+  /** The end of a sentence that begins with the setting. */
+  problem: Schema.String,
+  /** A sentence. */
+  fix: Schema.String
+})
+
+/** @category models */
+export type Problem = typeof Problem.Type
+
+/**
+ * Two sentences about a problem.
+ *
+ * @category formatting
+ */
+export const describe = (problem: Problem): string => {
+  const name = Option.match(problem.source, {
+    onNone: () => problem.setting,
+    onSome: (source) => source === problem.setting ? source : `${source} (${problem.setting})`
+  })
+  const value = Option.match(problem.value, {
+    onNone: () => Option.isSome(problem.source) ? " (its value is hidden)" : "",
+    onSome: (text) => ` ${JSON.stringify(text)}`
+  })
+  return `${name}${value} ${problem.problem}. ${problem.fix}`
+}
+
+/**
+ * The settings are wrong; nothing was started. The process ends with code 2.
+ *
+ * @category errors
+ */
+export class SettingsError extends Schema.TaggedError<SettingsError>("effect-ray/SettingsError")("SettingsError", {
+  problems: Schema.NonEmptyArray(Problem)
+}) {
+  override readonly [Runtime.errorExitCode] = 2
+  override get message() {
+    return this.problems.map(describe).join("\n")
+  }
+}

@@ -1,0 +1,77 @@
+/** The connection to Postgres, with errors for people. */
+import * as PgBroker from "@effect-ray/postgres/PgBroker"
+import * as PgGatewayRegistry from "@effect-ray/postgres/PgGatewayRegistry"
+import * as PgMigrations from "@effect-ray/postgres/PgMigrations"
+import * as PgClient from "@effect/sql-pg/PgClient"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import * as SqlClient from "effect/sql/SqlClient"
+import type * as SqlError from "effect/sql/SqlError"
+import type { Settings } from "../Settings.ts"
+
+/** Postgres cannot be reached, or does not let us in. */
+export class DatabaseUnreachable extends Schema.TaggedError<DatabaseUnreachable>("effect-ray/DatabaseUnreachable")(
+  "DatabaseUnreachable",
+  { where: Schema.String, detail: Schema.String }
+) {
+  override get message() {
+    return `Postgres at ${this.where} cannot be used: ${this.detail}. Check DATABASE_URL, and that the server runs.`
+  }
+}
+
+/** Host, port and database, for people: no user, no password. */
+export const where = (url: Redacted.Redacted<string>): string => {
+  const { host, pathname } = new URL(Redacted.value(url))
+  return host + pathname
+}
+
+/** A pool that has answered once. */
+export const layer = (
+  url: Redacted.Redacted<string>,
+  options: { readonly maxConnections?: number } = {}
+): Layer.Layer<SqlClient.SqlClient | PgClient.PgClient, DatabaseUnreachable> => {
+  const unreachable = (error: SqlError.SqlError) =>
+    new DatabaseUnreachable({ where: where(url), detail: reasonOf(error) })
+  const client = Layer.catch(
+    PgClient.layer({ url, connectTimeout: "10 seconds", applicationName: "effect-ray", ...options }),
+    (error) => Layer.effectDiscard(Effect.fail(unreachable(error)))
+  ) as Layer.Layer<SqlClient.SqlClient | PgClient.PgClient, DatabaseUnreachable>
+  const ping = Layer.effectDiscard(
+    Effect.mapError(Effect.flatMap(SqlClient.SqlClient, (sql) => sql`SELECT 1`), unreachable)
+  )
+  return Layer.provideMerge(ping, client)
+}
+
+/** The words of the innermost cause: the wrappers around it say only that something failed. */
+const reasonOf = (error: unknown): string => {
+  let reason = error
+  while (reason instanceof Error && reason.cause instanceof Error) reason = reason.cause
+  return reason instanceof Error && reason.message !== "" ? reason.message : String(reason)
+}
+
+type Options = Pick<Settings, "schema">
+
+/** The broker and the registry of gateways, over a schema that is up to date: one that is behind is refused. */
+export const layerStore = ({ schema }: Options) =>
+  Layer.unwrap(Effect.as(
+    PgMigrations.check({ schema }),
+    Layer.mergeAll(PgBroker.layer({ schema }), PgGatewayRegistry.layer({ schema }))
+  ))
+
+/** Applies what is pending and says what that was. */
+export const migrate = Effect.fnUntraced(function*({ schema }: Options) {
+  const migrations = yield* PgMigrations.migrate({ schema })
+  if (migrations.length === 0) yield* Effect.logInfo(`the schema ${schema} is up to date`)
+  for (const { name } of migrations) yield* Effect.logInfo(`the schema ${schema}: applied ${name}`)
+})
+
+/** What `migrate` would run, as a script. */
+export const pendingSql = ({ schema }: Options) =>
+  Effect.map(PgMigrations.pending({ schema }), (migrations) =>
+    migrations.length === 0
+      ? `-- The schema ${schema} is up to date.`
+      : migrations.map(({ name, statements }) =>
+        [`-- ${name}`, ...statements.map((statement) => `${statement.trim().replace(/;$/, "")};`)].join("\n\n")
+      ).join("\n\n"))

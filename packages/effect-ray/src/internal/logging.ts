@@ -1,0 +1,54 @@
+/** Log lines on standard error, where they are apart from what a command was asked to print. */
+import * as Cause from "effect/Cause"
+import * as Console from "effect/Console"
+import * as Config from "effect/Config"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as Option from "effect/Option"
+import * as Runtime from "effect/Runtime"
+import * as Stdio from "effect/Stdio"
+
+export type Format = "auto" | "json" | "pretty"
+
+const json = Logger.layer([Logger.withConsoleError(Logger.formatJson), Logger.tracerLogger])
+
+const pretty = (colors: boolean) =>
+  Layer.mergeAll(
+    Logger.layer([Logger.consolePrettyTty({ colors }), Logger.tracerLogger]),
+    Layer.succeed(Logger.LogToStderr, true)
+  )
+
+/** Pretty on a terminal and JSON elsewhere, unless one is asked for. */
+export const layer = (format: Format): Layer.Layer<never, never, Stdio.Stdio> =>
+  Layer.unwrap(Effect.gen(function*() {
+    const stdio = yield* Stdio.Stdio
+    const terminal = yield* stdio.stderrIsTerminal
+    // Many programs agree on this variable: https://no-color.org.
+    const noColor = yield* Effect.orElseSucceed(Config.option(Config.String("NO_COLOR")), Option.none)
+    return format === "json" || (format === "auto" && !terminal) ? json : pretty(terminal && Option.isNone(noColor))
+  }))
+
+/** Tells the runtime that it need not report this failure again. */
+const markReported = (error: unknown): void => {
+  if (typeof error === "object" && error !== null) Object.assign(error, { [Runtime.errorReported]: false })
+}
+
+/** What is worth saying of a failure: an expected one by its message alone, a defect with its stack. */
+const logFailure = (cause: Cause.Cause<unknown>): Effect.Effect<void> => {
+  if (Cause.hasInterruptsOnly(cause)) return Effect.void
+  const error = Cause.squash(cause)
+  markReported(error)
+  return error instanceof Error && !Cause.hasDies(cause) ? Effect.logFatal(error.message) : Effect.logFatal(cause)
+}
+
+/** Runs a command with its log, which tells its failure too. */
+export const logged = (format: Format) => <A, E, R>(command: Effect.Effect<A, E, R>) =>
+  command.pipe(Effect.tapCause(logFailure), Effect.provide(layer(format)))
+
+/** Prints what is wrong with the way the command was called, before there is a log. */
+export const printed = <A, E extends Error, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.tapError(
+    effect,
+    (error) => Effect.andThen(Console.error(error.message), Effect.sync(() => markReported(error)))
+  )

@@ -1,0 +1,78 @@
+/** The runners that settings can ask for. */
+import type { BrokerError } from "@effect-ray/core/BrokerError"
+import type { GatewayRegistry } from "@effect-ray/core/GatewayRegistry"
+import * as InProcessRunner from "@effect-ray/core/InProcessRunner"
+import type { Runner } from "@effect-ray/core/Runner"
+import * as LocalRay from "@effect-ray/ray/LocalRay"
+import * as RayCluster from "@effect-ray/ray/RayCluster"
+import type { RayError } from "@effect-ray/ray/RayError"
+import * as RayRunner from "@effect-ray/ray/RayRunner"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import type * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import * as Settings from "../Settings.ts"
+import type { WorkerModule } from "../WorkerModule.ts"
+
+/** The handlers' layer failed, for a reason of its own. */
+export class HandlersFailed extends Schema.TaggedError<HandlersFailed>("effect-ray/HandlersFailed")("HandlersFailed", {
+  detail: Schema.String
+}) {
+  override get message() {
+    return `The layer of the worker's handlers could not be built: ${this.detail}`
+  }
+}
+
+/** Attempts as fibers of this process, in parallel or one at a time. */
+export const inProcess = (
+  { worker }: WorkerModule,
+  mode: "in-process" | "sync"
+): Layer.Layer<Runner, HandlersFailed> =>
+  Layer.catch(
+    mode === "sync" ? InProcessRunner.layerSync(worker) : InProcessRunner.layer(worker),
+    (error) =>
+      Layer.unwrap(Effect.fail(
+        new HandlersFailed({ detail: error instanceof Error ? error.stack ?? error.message : String(error) })
+      ))
+  )
+
+/** What a runner on Ray needs to know. */
+export type RaySettings = Pick<
+  Settings.Settings,
+  "schema" | "deployment" | "lease" | "gatewayPort" | "gatewayBind" | "gatewayAdvertise"
+>
+
+type RayLayer<R> = Layer.Layer<Runner, RayError | BrokerError, R | GatewayRegistry>
+
+const onCluster = ({ path, worker }: WorkerModule, settings: RaySettings): RayLayer<RayCluster.RayCluster> =>
+  RayRunner.layer({
+    worker,
+    module: path,
+    deployment: Settings.deploymentOf(settings),
+    lease: settings.lease,
+    ...given("port", settings.gatewayPort),
+    ...given("bind", settings.gatewayBind),
+    ...given("advertise", settings.gatewayAdvertise)
+  })
+
+const given = <K extends string, A>(key: K, value: Option.Option<A>): { readonly [_ in K]?: A } =>
+  Option.isSome(value) ? { [key]: value.value } as { readonly [_ in K]: A } : {}
+
+/** Attempts on the Ray cluster at an address. */
+export const ray = (
+  module: WorkerModule,
+  settings: RaySettings,
+  cluster: { readonly address: string; readonly token: Option.Option<Redacted.Redacted<string>> }
+): RayLayer<never> =>
+  Layer.provide(
+    onCluster(module, settings),
+    RayCluster.layer({
+      address: cluster.address,
+      ...given("token", cluster.token)
+    })
+  )
+
+/** Attempts on the Ray of this machine. */
+export const local = (module: WorkerModule, settings: RaySettings): RayLayer<LocalRay.LocalRay> =>
+  Layer.provide(onCluster(module, settings), LocalRay.layerCluster)

@@ -1,0 +1,76 @@
+/** Runs a worker's tasks until interrupted: what `worker` and `dev` have in common. */
+import * as Runner from "@effect-ray/core/Runner"
+import * as Supervisor from "@effect-ray/core/Supervisor"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Runtime from "effect/Runtime"
+import * as Schema from "effect/Schema"
+import type * as Settings from "../Settings.ts"
+import { SettingsError } from "../SettingsError.ts"
+import type { WorkerModule } from "../WorkerModule.ts"
+import { Program } from "./program.ts"
+
+/** The worker has no task that its runner can run. */
+export class NothingToServe extends Schema.TaggedError<NothingToServe>("effect-ray/NothingToServe")("NothingToServe", {
+  runner: Schema.String,
+  tasks: Schema.Array(Schema.String)
+}) {
+  override readonly [Runtime.errorExitCode] = 2
+  override get message() {
+    return this.tasks.length === 0
+      ? "The worker has no tasks. Name them: Worker.make({ tasks: [Render], handlers: RenderLive })"
+      : `The ${this.runner} runner can run none of the worker's tasks: ${this.tasks.join(", ")}. Python tasks need Ray.`
+  }
+}
+
+export interface Options {
+  readonly module: WorkerModule
+  /** Empty: all queues of the worker's tasks. */
+  readonly queues: ReadonlyArray<string>
+  readonly settings: Pick<Settings.Settings, "concurrency" | "lease" | "drain">
+}
+
+/** Refuses a queue that none of the worker's tasks has: nothing would ever be claimed from it. */
+export const checkQueues = Effect.fnUntraced(function*(
+  { worker }: WorkerModule,
+  queues: ReadonlyArray<string>
+): Effect.fn.Return<void, SettingsError> {
+  const known = [...new Set(worker.tasks.map((task) => task.options.queue))]
+  const [first, ...rest] = queues.filter((queue) => !known.includes(queue)).map((queue) => ({
+    setting: "--queue",
+    source: Option.some("--queue"),
+    value: Option.some(queue),
+    problem: "is a queue that none of the worker's tasks has",
+    fix: `Its queues are: ${known.join(", ")}.`
+  }))
+  if (first !== undefined) return yield* new SettingsError({ problems: [first, ...rest] })
+})
+
+/** From here on, to be stopped is what the process is for: it ends with 0. */
+export const stoppable = Effect.map(Program, (program) => {
+  program.interrupted = 0
+})
+
+/** Serves until interrupted, then drains. */
+export const serve = Effect.fnUntraced(function*({ module, queues, settings }: Options) {
+  const runner = yield* Runner.Runner
+  const program = yield* Program
+  const tasks = module.worker.tasks
+  if (!tasks.some((task) => runner.supports(task))) {
+    return yield* new NothingToServe({
+      runner: runner.name,
+      tasks: tasks.map((task) => `${task._tag} (${task.runtime === "python" ? "Python" : "TypeScript"})`)
+    })
+  }
+  return yield* Supervisor.run({
+    worker: module.worker,
+    ...(queues.length === 0 ? {} : { queues }),
+    concurrency: settings.concurrency,
+    lease: settings.lease,
+    drain: settings.drain,
+    label: program.label
+  }).pipe(
+    Effect.onExit((exit) => Exit.hasInterrupts(exit) ? Effect.logInfo("worker stopped") : Effect.void)
+  )
+})

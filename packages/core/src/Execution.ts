@@ -46,16 +46,15 @@ export const make = <T extends Task.Any>(
           envelope
         })
     })
-  const unknown = fail(
-    new TaskError.Lost({ detail: "nothing is known of this id: never committed, or past retention" })
-  )
+  const unknown = () =>
+    fail(new TaskError.Lost({ detail: "nothing is known of this id: never committed, or past retention" }))
   return {
     id,
     deduplicated,
     await: Effect.flatMap(
       broker.awaitTerminal(id),
       Option.match({
-        onNone: () => Effect.fail(unknown),
+        onNone: () => Effect.fail(unknown()),
         onSome: (record) => Effect.flatten(exitOf(record))
       })
     ),

@@ -13,7 +13,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type { ExecutionId } from "./Broker.ts"
 import { sanitise, utf8Bytes } from "./internal/text.ts"
-import { fromTraceparent } from "./internal/trace.ts"
+import { continueTrace } from "./internal/trace.ts"
 import * as Limits from "./Limits.ts"
 import { Ended } from "./Outcome.ts"
 import type * as Task from "./Task.ts"
@@ -93,39 +93,40 @@ const makeRun = <R>(
   handler: (payload: any) => Effect.Effect<unknown, unknown, R>,
   context: Context.Context<R>
 ) => {
-  const payloadCodec = Schema.toCodecJson(task.payloadSchema)
   // The services that the Schemas need are in the layer's context: `Task.toLayer` asks for them by type.
-  type Decode = (input: unknown) => Effect.Effect<unknown, Schema.SchemaError>
-  type Encode = (input: unknown) => Effect.Effect<string, Schema.SchemaError>
-  const decodeText = Schema.decodeUnknownEffect(Schema.fromJsonString(payloadCodec)) as Decode
-  const decodeJson = Schema.decodeUnknownEffect(payloadCodec) as Decode
-  const encodeSuccess = Schema.encodeUnknownEffect(
-    Schema.fromJsonString(Schema.toCodecJson(task.successSchema))
-  ) as Encode
-  const encodeError = Schema.encodeUnknownEffect(Schema.fromJsonString(Schema.toCodecJson(task.errorSchema))) as Encode
+  type Codec = (input: unknown) => Effect.Effect<unknown, Schema.SchemaError>
+  const decodePayload = Schema.decodeUnknownEffect(Schema.toCodecJson(task.payloadSchema)) as Codec
+  const encodeSuccess = Schema.encodeUnknownEffect(Schema.toCodecJson(task.successSchema)) as Codec
+  const encodeError = Schema.encodeUnknownEffect(Schema.toCodecJson(task.errorSchema)) as Codec
 
-  const encodeEnd = Effect.fnUntraced(function*(exit: Exit.Exit<unknown, unknown>) {
+  const encodeEnd = (exit: Exit.Exit<unknown, unknown>): Effect.Effect<Ended> => {
     if (Exit.isSuccess(exit)) {
-      const encoded = yield* Effect.exit(encodeSuccess(exit.value))
-      if (Exit.isFailure(encoded)) return undecodable("result", Cause.pretty(encoded.cause))
-      const maxBytes = yield* Limits.MaxResultBytes
-      const bytes = utf8Bytes(encoded.value, maxBytes)
-      return bytes <= maxBytes
-        ? Ended.Succeeded({ value: encoded.value })
-        : Ended.Died({ reason: new TaskError.ResultTooLarge({ bytes, maxBytes }) })
+      return Effect.matchCauseEffect(encodeSuccess(exit.value), {
+        onFailure: (cause) => Effect.succeed(undecodable("result", Cause.pretty(cause))),
+        onSuccess: (json) => succeeded(JSON.stringify(json))
+      })
     }
     const declared = Cause.findErrorOption(exit.cause)
-    if (Option.isNone(declared)) return Ended.Died({ reason: defect(exit.cause) })
-    const encoded = yield* Effect.exit(encodeError(declared.value))
-    return Exit.isSuccess(encoded)
-      ? Ended.Failed({ error: encoded.value })
-      : Ended.Died({ reason: defect(exit.cause) })
-  })
+    if (Option.isNone(declared)) return Effect.succeed(Ended.Died({ reason: defect(exit.cause) }))
+    return Effect.matchCause(encodeError(declared.value), {
+      onFailure: () => Ended.Died({ reason: defect(exit.cause) }),
+      onSuccess: (json) => Ended.Failed({ error: JSON.stringify(json) })
+    })
+  }
 
-  return (input: Input): Effect.Effect<Ended> => {
-    const attempt = { executionId: input.executionId, task: task._tag, queue: input.queue, attempt: input.attempt }
-    const decoded = "text" in input.payload ? decodeText(input.payload.text) : decodeJson(input.payload.json)
-    const work = Effect.matchCauseEffect(decoded, {
+  // Merging copies both contexts, and attempts mostly begin from the same one.
+  let outerOfLast: Context.Context<never> | undefined
+  let merged: Context.Context<R>
+  const within = (outer: Context.Context<never>): Context.Context<R> => {
+    if (outer !== outerOfLast) {
+      merged = Context.merge(outer, context)
+      outerOfLast = outer
+    }
+    return merged
+  }
+
+  const work = (json: unknown): Effect.Effect<Ended, never, R | Attempt> =>
+    Effect.matchCauseEffect(decodePayload(json), {
       onFailure: (cause) => Effect.succeed(undecodable("payload", Cause.pretty(cause))),
       onSuccess: (payload) =>
         Effect.flatMap(
@@ -133,21 +134,30 @@ const makeRun = <R>(
           encodeEnd
         )
     })
-    const parent = Option.flatMap(input.traceparent, fromTraceparent)
-    const traced = Option.isSome(parent)
-      ? Effect.withSpan(work, `${task._tag}.run`, {
-        parent: parent.value,
-        kind: "consumer",
-        attributes: { "effect_ray.execution": input.executionId, "effect_ray.attempt": input.attempt },
-        captureStackTrace: false
-      })
-      : work
-    return Effect.provideContext(
-      traced as Effect.Effect<Ended, never, R | Attempt>,
-      Context.add(context, Attempt, attempt)
-    )
+
+  return (input: Input): Effect.Effect<Ended> => {
+    let json: unknown
+    try {
+      json = "text" in input.payload ? JSON.parse(input.payload.text) : input.payload.json
+    } catch (error) {
+      return Effect.succeed(undecodable("payload", String(error)))
+    }
+    const attempt = { executionId: input.executionId, task: task._tag, queue: input.queue, attempt: input.attempt }
+    const traced = continueTrace(work(json), `${task._tag}.run`, input.traceparent, {
+      "effect_ray.execution": input.executionId,
+      "effect_ray.attempt": input.attempt
+    })
+    return Effect.updateContext(traced, (outer: Context.Context<never>) => Context.add(within(outer), Attempt, attempt))
   }
 }
+
+const succeeded = (value: string): Effect.Effect<Ended> =>
+  Effect.map(Limits.MaxResultBytes, (maxBytes) => {
+    const bytes = utf8Bytes(value, maxBytes)
+    return bytes <= maxBytes
+      ? Ended.Succeeded({ value })
+      : Ended.Died({ reason: new TaskError.ResultTooLarge({ bytes, maxBytes }) })
+  })
 
 const undecodable = (what: "payload" | "result", detail: string) =>
   Ended.Died({ reason: new TaskError.Undecodable({ what, detail: sanitise(detail, Limits.maxDetailLength) }) })

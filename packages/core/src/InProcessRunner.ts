@@ -25,7 +25,7 @@ const make = Effect.fnUntraced(function*(worker: Worker, name: "in-process" | "s
   }
   const place = { host: name, node: "this process", pid }
   const run = (attempt: Attempt) =>
-    Effect.suspend(() => {
+    Effect.interruptible(Effect.suspend(() => {
       attempt.onStart(place)
       return handlers.get(attempt.task._tag)!.run({
         executionId: attempt.execution,
@@ -34,13 +34,13 @@ const make = Effect.fnUntraced(function*(worker: Worker, name: "in-process" | "s
         payload: { text: attempt.payload },
         traceparent: attempt.traceparent
       })
-    })
+    }))
   const oneAtATime = Semaphore.makeUnsafe(1)
   return Runner.of({
     name,
     supports: (task) => handlers.has(task._tag),
     maxConcurrency: name === "sync" ? 1 : Number.POSITIVE_INFINITY,
-    run: name === "sync" ? (attempt) => oneAtATime.withPermit(run(attempt)) : run,
+    run: name === "sync" ? (attempt) => Effect.interruptible(oneAtATime.withPermit(run(attempt))) : run,
     acknowledge: () => Effect.void
   })
 })

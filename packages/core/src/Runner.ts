@@ -64,8 +64,11 @@ export class Runner extends Context.Service<Runner, {
   /** The most attempts worth having in flight; infinite when the supervisor's concurrency is the only bound. */
   readonly maxConcurrency: number
   /**
-   * Runs the attempt to its end. Interrupting it stops the attempt: the runner confirms by ending with
-   * `Ended.Interrupted` (or by simply being interrupted, which counts as confirmed).
+   * Runs the attempt to its end. Interrupting it stops the attempt.
+   *
+   * The supervisor runs it uninterruptibly, so that the runner chooses: it makes interruptible what may be cut off
+   * (being interrupted there counts as confirmed), or answers an interruption with `Ended.Interrupted`, or with the end
+   * that came first.
    */
   readonly run: (attempt: Attempt) => Effect.Effect<Ended>
   /** The ends of these attempts are recorded: whatever kept them may forget them. */

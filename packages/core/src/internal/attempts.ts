@@ -22,7 +22,7 @@ import {
   type Shift,
   stopGrace
 } from "./shift.ts"
-import { fromTraceparent, toTraceparent } from "./trace.ts"
+import { fromTraceparent, isTraced, toTraceparent } from "./trace.ts"
 
 /** Takes what was claimed into the shift's hands and starts what has a slot. */
 export const accept = (shift: Shift, claims: ReadonlyArray<Broker.Claimed>): void => {
@@ -54,15 +54,18 @@ export const accept = (shift: Shift, claims: ReadonlyArray<Broker.Claimed>): voi
 
 /** Starts waiting executions while there are slots. */
 const startWaiting = (shift: Shift): void => {
-  if (shift.phase !== "working") return
+  // An attempt that ends at once comes back here from within `start`; the loop that started it goes on.
+  if (shift.phase !== "working" || shift.starting) return
+  shift.starting = true
   while (shift.backlog.length > 0 && shift.running < shift.concurrency && !shift.alone) {
     const suspect = isSuspect(shift.backlog[0]!)
     // A suspect waits until nobody else could go down with it.
-    if (suspect && shift.running > 0) return
+    if (suspect && shift.running > 0) break
     const entry = shift.backlog.shift()!
     shift.alone = suspect
     start(shift, entry)
   }
+  shift.starting = false
 }
 
 const isSuspect = (entry: Entry): boolean => entry.claimed.losses >= suspectLosses
@@ -70,7 +73,8 @@ const isSuspect = (entry: Entry): boolean => entry.claimed.losses >= suspectLoss
 const start = (shift: Shift, entry: Entry): void => {
   entry.phase = "running"
   shift.running++
-  const fiber = Effect.runForkWith(shift.context)(traced(shift, entry))
+  // The runner says what may be interrupted, so that an interruption can still be answered by how the attempt ended.
+  const fiber = Effect.runForkWith(shift.context)(traced(shift, entry), { uninterruptible: true })
   entry.fiber = fiber
   fiber.addObserver((exit) => onExit(shift, entry, exit))
 }
@@ -91,7 +95,8 @@ const traced = (shift: Shift, entry: Entry): Effect.Effect<Ended> => {
       entry.deadlineMillis ??= now(shift) + claimed.timeoutMillis
     }
   }
-  const parent = Option.flatMap(claimed.traceparent, fromTraceparent)
+  // Where nobody collects spans this one is left out: the runner's own goes on from the enqueue.
+  const parent = isTraced(shift.context) ? Option.flatMap(claimed.traceparent, fromTraceparent) : Option.none()
   if (Option.isNone(parent)) return shift.runner.run(attempt)
   const span = Effect.makeSpan("Supervisor.attempt", {
     parent: parent.value,
@@ -129,8 +134,12 @@ const onExit = (shift: Shift, entry: Entry, exit: Exit.Exit<Ended>): void => {
   shift.running--
   if (isSuspect(entry)) shift.alone = false
   noteEnd(shift)
-  if (entry.phase === "settling") shift.abandoned--
-  else if (shift.phase !== "lapsed") conclude(shift, entry, endedOf(exit))
+  if (entry.phase === "settling" || shift.phase === "lapsed") {
+    // Settled without it, or owned by others: nobody will ask for its end.
+    if (entry.phase === "settling") shift.abandoned--
+    const { fence, id } = entry.claimed
+    Effect.runForkWith(shift.context)(shift.runner.acknowledge([{ execution: id, fence }]))
+  } else conclude(shift, entry, endedOf(exit))
   startWaiting(shift)
   if (claimLimit(shift) > 0) shift.claimable.openUnsafe()
   shift.progressed.openUnsafe()

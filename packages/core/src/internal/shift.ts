@@ -78,6 +78,8 @@ export interface Shift {
   abandoned: number
   /** A suspect runs alone: nothing else starts until it has ended. */
   alone: boolean
+  /** Waiting executions are being started further up the stack. */
+  starting: boolean
   phase: "working" | "draining" | "lapsed"
   recentEnds: { windowStart: number; current: number; previous: number }
   /** Opened by whatever may make a claim worthwhile. */
@@ -107,6 +109,7 @@ export const make = (
   running: 0,
   abandoned: 0,
   alone: false,
+  starting: false,
   phase: "working",
   recentEnds: { windowStart: 0, current: 0, previous: 0 },
   claimable: Latch.makeUnsafe(false),

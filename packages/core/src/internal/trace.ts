@@ -1,4 +1,5 @@
 /** W3C trace context in and out of spans. Source of the format: https://www.w3.org/TR/trace-context/ */
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Tracer from "effect/Tracer"
@@ -25,3 +26,37 @@ export const fromTraceparent = (traceparent: string): Option.Option<Tracer.Exter
     sampled: (Number.parseInt(match[3]!, 16) & 1) === 1
   }))
 }
+
+/** Whether spans made in this context are collected by anybody. */
+export const isTraced = (context: Context.Context<never>): boolean =>
+  Context.getOrUndefined(context, Tracer.Tracer) !== undefined
+
+/**
+ * Runs work in a span whose parent is elsewhere; without one, as it is. Where no tracer is installed the span carries
+ * the trace and nothing else, for it is seen by nobody but the work itself.
+ */
+export const continueTrace = <A, E, R>(
+  work: Effect.Effect<A, E, R>,
+  name: string,
+  traceparent: Option.Option<string>,
+  attributes: Record<string, unknown>
+): Effect.Effect<A, E, R> => {
+  const parent = Option.flatMap(traceparent, fromTraceparent)
+  if (Option.isNone(parent)) return work
+  return Effect.contextWith((context: Context.Context<never>) =>
+    isTraced(context)
+      ? Effect.withSpan(work, name, { parent: parent.value, kind: "consumer", attributes, captureStackTrace: false })
+      : Effect.provideService(work, Tracer.ParentSpan, uncollected(name, parent.value))
+  ) as Effect.Effect<A, E, R>
+}
+
+const uncollected = (name: string, parent: Tracer.AnySpan): Tracer.Span =>
+  new Tracer.NativeSpan({
+    name,
+    parent: Option.some(parent),
+    annotations: Context.empty(),
+    links: [],
+    startTime: 0n,
+    kind: "consumer",
+    sampled: parent.sampled
+  })

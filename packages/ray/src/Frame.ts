@@ -1,9 +1,9 @@
 /**
  * The frames between supervisors, gateway and hosts: `docs/gateway-protocol.md` in code.
  *
- * A frame is a header of 44 bytes and a body. `Writer` gathers frames and hands them on in one piece, once a turn of the event loop;
- * `Decoder` finds them again in whatever pieces the socket delivers. Neither copies more than once, and neither
- * looks into a body: some tens of thousands pass here a second.
+ * A frame is a header of 44 bytes and a body. `Writer` gathers frames and hands them on in one piece, once a turn of
+ * the event loop; `Decoder` finds them again in whatever pieces the socket delivers. Neither copies more than once, and
+ * neither looks into a body: some tens of thousands pass here a second.
  */
 
 /** @category constants */

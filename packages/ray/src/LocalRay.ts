@@ -1,15 +1,16 @@
 /**
  * A Ray on this machine, for development, tests and demos.
  *
- * `layer` finds the head recorded in the state folder, if it is alive, or starts one: a child of this process, every
- * listener on loopback, ports of its own, a token of its own. A head that this process started ends with the scope. One
- * that was found stays with the process that started it; where that process is gone, its finder ends it.
+ * `layer` finds the head recorded in the state folder, if it is alive, or starts one: every listener on loopback, ports
+ * of its own, a token of its own. Any number of processes may use a head. It ends with the last of them, whether that
+ * one leaves in order (and waits for it) or is killed (a few seconds later).
  *
- * Several may run on one machine beside each other. Nothing here touches a Ray that it did not start.
+ * Several heads may run on one machine beside each other. Nothing here touches a Ray that it did not start.
  */
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
@@ -21,10 +22,13 @@ import { randomBytes } from "node:crypto"
 import * as fs from "node:fs"
 import * as os from "node:os"
 import * as path from "node:path"
+import { fileURLToPath } from "node:url"
 import { freePorts } from "./internal/freePorts.ts"
-import { whileLocked, writePrivately } from "./internal/stateFiles.ts"
-import { endGroup, isAlive, processId, same } from "./internal/processes.ts"
+import type { Keep } from "./internal/headKeeper.ts"
+import { addUser, hasUsers } from "./internal/headUsers.ts"
+import { isAlive, processId, signal } from "./internal/processes.ts"
 import { findRay } from "./internal/rayExecutable.ts"
+import { whileLocked, writePrivately } from "./internal/stateFiles.ts"
 import * as RayCluster from "./RayCluster.ts"
 import { LocalRayFailed, RayError } from "./RayError.ts"
 
@@ -34,11 +38,11 @@ export const stopTimeout = Duration.seconds(45)
 /** How long a head may take until it accepts jobs. @category constants */
 export const startTimeout = Duration.seconds(90)
 
+/** How long jobs may take to end before the head is ended with them. */
+const jobsTimeout = Duration.seconds(15)
+
 /** The object store is not used for payloads, so it need not be large. In bytes. */
 const objectStoreBytes = 256 * 1024 * 1024
-
-/** As long as a command line holds this, workers may be running; the rest of a head only keeps books. */
-const raylet = "/raylet/raylet "
 
 /** Unix sockets live below the temporary folder, and their paths may have 107 bytes. */
 const maxTempDirLength = 32
@@ -48,7 +52,7 @@ export class LocalRay extends Context.Service<LocalRay, {
   /** The dashboard's URL. */
   readonly address: string
   readonly token: Redacted.Redacted<string>
-  /** The head's own process, leader of its process group. */
+  /** The process that keeps the head, leader of its process group. */
   readonly pid: number
   /** Whether it was running before. */
   readonly found: boolean
@@ -75,9 +79,8 @@ const Head = Schema.Struct({
   address: Schema.String,
   token: Schema.String,
   tempDir: Schema.String,
-  /** The head, and the process that started it; `started` tells a process from a later one with the same number. */
-  head: Schema.Struct({ pid: Schema.Int, started: Schema.String }),
-  owner: Schema.Struct({ pid: Schema.Int, started: Schema.String })
+  /** Leads the head's process group; `started` tells a process from a later one with the same number. */
+  keeper: Schema.Struct({ pid: Schema.Int, started: Schema.String })
 })
 type Head = typeof Head.Type
 const HeadJson = Schema.fromJsonString(Head)
@@ -92,30 +95,40 @@ const failed = (detail: string, fix: string) => new RayError({ reason: new Local
 export const make = Effect.fn("LocalRay.make")(function*(
   options: Options = {}
 ): Effect.fn.Return<LocalRay["Service"], RayError, Scope.Scope> {
-  const folder = path.resolve(options.stateFolder ?? ".effect-ray")
-  fs.mkdirSync(folder, { recursive: true, mode: 0o700 })
-  return yield* whileLocked(path.join(folder, "ray.lock"), findOrStart(folder, options))
+  const stateFolder = path.resolve(options.stateFolder ?? ".effect-ray")
+  fs.mkdirSync(stateFolder, { recursive: true, mode: 0o700 })
+  const lock = path.join(stateFolder, "ray.lock")
+  const record = path.join(stateFolder, "ray.json")
+  yield* Effect.acquireRelease(
+    Effect.sync(() => addUser(stateFolder)),
+    (user) =>
+      whileLocked(
+        lock,
+        Effect.suspend(() => {
+          fs.rmSync(user, { force: true })
+          return hasUsers(stateFolder) ? Effect.void : stopRecorded(record)
+        })
+      )
+  )
+  return yield* whileLocked(lock, findOrStart(stateFolder, record, options))
 })
 
-const findOrStart = Effect.fnUntraced(function*(folder: string, options: Options) {
-  const record = path.join(folder, "ray.json")
+const findOrStart = Effect.fnUntraced(function*(stateFolder: string, record: string, options: Options) {
   const recorded = yield* readRecord(record)
   if (Option.isSome(recorded)) {
-    const head = recorded.value
-    if (yield* answers(head)) {
-      if (!isAlive(head.owner)) yield* Effect.addFinalizer(() => stop(head, record))
-      return { address: head.address, token: Redacted.make(head.token), pid: head.head.pid, found: true }
-    }
-    yield* stop(head, record)
+    if (yield* answers(recorded.value)) return serviceOf(recorded.value, true)
+    yield* stop(recorded.value, record)
   }
   const ray = options.ray ?? (yield* findRay)
-  const head = yield* Effect.acquireRelease(
-    // A port that was free a moment ago may be taken by now: the next try has others.
-    Effect.retry(start(ray, folder, options), { times: 2 }),
-    (head) => stop(head, record)
-  )
-  writePrivately(record, Schema.encodeSync(HeadJson)(head))
-  return { address: head.address, token: Redacted.make(head.token), pid: head.head.pid, found: false }
+  // A port that was free a moment ago may be taken by now: the next try has others.
+  return serviceOf(yield* Effect.retry(start(ray, stateFolder, record, options), { times: 2 }), false)
+})
+
+const serviceOf = (head: Head, found: boolean): LocalRay["Service"] => ({
+  address: head.address,
+  token: Redacted.make(head.token),
+  pid: head.keeper.pid,
+  found
 })
 
 /**
@@ -147,11 +160,15 @@ const ping = (head: { readonly address: string; readonly token: string }): Effec
   )
 
 const answers = (head: Head): Effect.Effect<boolean> =>
-  isAlive(head.head)
+  isAlive(head.keeper)
     ? ping(head).pipe(Effect.timeout("5 seconds"), Effect.as(true), Effect.catch(() => Effect.succeed(false)))
     : Effect.succeed(false)
 
-const start = Effect.fnUntraced(function*(ray: string, folder: string, options: Options) {
+const keeperFile = fileURLToPath(
+  new URL(`./internal/headKeeper${path.extname(fileURLToPath(import.meta.url))}`, import.meta.url)
+)
+
+const start = Effect.fnUntraced(function*(ray: string, stateFolder: string, record: string, options: Options) {
   const [
     gcs,
     dashboard,
@@ -167,9 +184,9 @@ const start = Effect.fnUntraced(function*(ray: string, folder: string, options: 
   ] = yield* freePorts(11)
   const token = randomBytes(32).toString("hex")
   const tempDir = fs.mkdtempSync(path.join(os.tmpdir().length > maxTempDirLength ? "/tmp" : os.tmpdir(), "er-"))
-  const log = path.join(folder, "ray.log")
+  const log = path.join(stateFolder, "ray.log")
   const output = fs.openSync(log, "w", 0o600)
-  const child = spawn(ray, [
+  const args = [
     "start",
     "--head",
     "--block",
@@ -194,9 +211,12 @@ const start = Effect.fnUntraced(function*(ray: string, folder: string, options: 
     `--object-store-memory=${objectStoreBytes}`,
     `--temp-dir=${tempDir}`,
     "--disable-usage-stats"
-  ], {
-    // A group of its own, so that an interrupt from the terminal reaches us first and nothing outlives us.
+  ]
+  const keep: Keep = { ray, args, stateFolder, record, tempDir, stopMillis: Duration.toMillis(stopTimeout) }
+  const keeper = spawn(process.execPath, [keeperFile, JSON.stringify(keep)], {
+    // A group of its own, so that an interrupt from the terminal reaches us first.
     detached: true,
+    cwd: stateFolder,
     stdio: ["ignore", output, output],
     env: {
       ...withoutRay(process.env),
@@ -213,29 +233,24 @@ const start = Effect.fnUntraced(function*(ray: string, folder: string, options: 
     }
   })
   fs.closeSync(output)
-  let exit: string | undefined
-  child.on("error", (error) => exit = error.message)
-  child.on("exit", (code, signal) => exit ??= `it exited with ${signal ?? code}`)
-  if (child.pid === undefined) {
-    return yield* failed(`${ray} cannot be run`, "Check EFFECT_RAY_PYTHON, or install Ray: pip install 'ray[default]'.")
-  }
+  keeper.unref()
   const head: Head = {
     address: `http://127.0.0.1:${dashboard}`,
     token,
     tempDir,
-    head: processId(child.pid),
-    owner: processId(process.pid)
+    keeper: processId(keeper.pid!)
   }
-  const ready = Effect.suspend(() =>
-    exit === undefined ? ping(head) : Effect.fail(failed(`${exit}: ${tail(log)}`, `Its log is ${log}.`))
-  ).pipe(
-    Effect.retry({ while: () => exit === undefined, schedule: Schedule.spaced("100 millis") }),
+  const ended = Effect.sync(() => failed(`it ended: ${tail(log)}`, `Its log is ${log}.`))
+  yield* Effect.suspend(() => isAlive(head.keeper) ? ping(head) : Effect.flatMap(ended, Effect.fail)).pipe(
+    Effect.retry({ while: () => isAlive(head.keeper), schedule: Schedule.spaced("100 millis") }),
+    Effect.catch(() => Effect.flatMap(ended, Effect.fail)),
     Effect.timeoutOrElse({
       duration: startTimeout,
       orElse: () => Effect.fail(failed("it did not answer in time", `Its log is ${log}.`))
-    })
+    }),
+    Effect.onExit((exit) => exit._tag === "Success" ? Effect.void : stop(head, record))
   )
-  yield* ready.pipe(Effect.onExit((result) => result._tag === "Success" ? Effect.void : stop(head, undefined)))
+  writePrivately(record, Schema.encodeSync(HeadJson)(head))
   return head
 })
 
@@ -245,21 +260,40 @@ const withoutRay = (env: NodeJS.ProcessEnv): NodeJS.ProcessEnv =>
 
 const tail = (file: string): string => fs.readFileSync(file, "utf8").trim().split("\n").slice(-6).join("\n")
 
-const stop = (head: Head, record: string | undefined): Effect.Effect<void> =>
+/** Asks the keeper to end the head and waits for it. What a keeper that was killed left behind is killed too. */
+const stop = (head: Head, record: string): Effect.Effect<void> =>
   Effect.gen(function*() {
-    yield* endGroup(head.head, raylet, stopTimeout)
-    yield* Effect.sync(() => {
-      if (record !== undefined) removeRecord(record, head)
-      fs.rmSync(head.tempDir, { recursive: true, force: true })
-    })
+    if (isAlive(head.keeper)) signal(head.keeper.pid, "SIGTERM")
+    yield* Effect.sync(() => isAlive(head.keeper)).pipe(
+      Effect.repeat({ while: (alive) => alive, schedule: Schedule.spaced("100 millis") }),
+      Effect.timeoutOption(Duration.sum(stopTimeout, Duration.seconds(5)))
+    )
+    // The number of a group stays taken as long as it has a member, so this meets nobody else.
+    signal(-head.keeper.pid, "SIGKILL")
+    fs.rmSync(record, { force: true })
+    fs.rmSync(head.tempDir, { recursive: true, force: true })
   }).pipe(Effect.uninterruptible)
 
-/** Another process may have recorded a head of its own meanwhile. */
-const removeRecord = (record: string, head: Head): void => {
-  try {
-    const current = Schema.decodeSync(HeadJson)(fs.readFileSync(record, "utf8"))
-    if (same(current.head, head.head)) fs.rmSync(record, { force: true })
-  } catch {
-    // No record, or one that nobody can read: nothing of ours.
-  }
-}
+const stopRecorded = (record: string): Effect.Effect<void> =>
+  Effect.flatMap(
+    readRecord(record),
+    (head) => Option.isSome(head) ? Effect.andThen(endJobs(head.value), stop(head.value, record)) : Effect.void
+  )
+
+/** A head ends in two seconds when no job runs on it, and in half a minute when one does. */
+const endJobs = (head: Head): Effect.Effect<void> =>
+  Effect.gen(function*() {
+    const cluster = yield* RayCluster.RayCluster
+    for (const job of yield* cluster.running) yield* cluster.stop(job.submissionId)
+    yield* Effect.repeat(cluster.running, {
+      until: (jobs) => jobs.length === 0,
+      schedule: Schedule.spaced("100 millis")
+    })
+  }).pipe(
+    Effect.provide(RayCluster.layer({ address: head.address, token: Redacted.make(head.token) }), { local: true }),
+    // In a fiber of its own: in a finalizer nothing can be interrupted, and a head that does not answer is ended all the same.
+    Effect.timeoutOption(jobsTimeout),
+    Effect.forkDetach,
+    Effect.flatMap(Fiber.await),
+    Effect.asVoid
+  )

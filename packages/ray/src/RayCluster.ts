@@ -93,6 +93,8 @@ export class RayCluster extends Context.Service<RayCluster, {
   /** Fails with `AlreadyExists` when the id was ever used, also by a job that ended. */
   readonly submit: (submission: Submission) => Effect.Effect<void, RayError>
   readonly status: (submissionId: string) => Effect.Effect<Option.Option<Job>, RayError>
+  /** Submitted jobs that are not over. */
+  readonly running: Effect.Effect<ReadonlyArray<Job>, RayError>
   /** SIGTERM, then SIGKILL after the job's own `RAY_JOB_STOP_WAIT_TIME_S`. A job that is over, or unknown, is left alone. */
   readonly stop: (submissionId: string) => Effect.Effect<void, RayError>
   /** What the job printed so far; none for an unknown job. */
@@ -228,6 +230,17 @@ const make = Effect.fnUntraced(function*(options: Options) {
     return Option.some<Job>({ submissionId, status: info.status, message: info.message ?? "" })
   })
 
+  const running = Effect.gen(function*() {
+    const answer = yield* send(HttpClientRequest.get(url("/api/jobs/")))
+    if (answer.status !== 200) return yield* unexpected("GET /api/jobs/", answer)
+    const jobs = yield* decode(Schema.Array(JobInfo), "GET /api/jobs/", answer)
+    return jobs.flatMap(({ message, status, submission_id }): ReadonlyArray<Job> =>
+      submission_id === null || isTerminal(status)
+        ? []
+        : [{ submissionId: submission_id, status, message: message ?? "" }]
+    )
+  })
+
   const stop = Effect.fn("RayCluster.stop")(function*(submissionId: string) {
     const answer = yield* send(HttpClientRequest.post(`${job(submissionId)}/stop`))
     if (answer.status !== 200 && answer.status !== 404) {
@@ -256,6 +269,7 @@ const make = Effect.fnUntraced(function*(options: Options) {
     pinPackage,
     submit,
     status,
+    running,
     stop,
     logs,
     delete: delete_

@@ -1,9 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import { spawn } from "node:child_process"
 import * as fs from "node:fs"
 import * as path from "node:path"
+import { fileURLToPath } from "node:url"
 import * as LocalRay from "../src/LocalRay.ts"
-import { eventually, ray, tempFolder } from "./support.ts"
+import { eventually, isAlive, ray, tempFolder } from "./support.ts"
 
 /** The processes of a group, its own workers included, which Ray puts into groups of their own. */
 const tree = (root: number): ReadonlySet<number> => {
@@ -41,6 +43,8 @@ const listeners = (pids: ReadonlySet<number>): ReadonlyArray<string> => {
   )
 }
 
+const userFile = fileURLToPath(new URL("./fixtures/headUser.ts", import.meta.url))
+
 /** 127.0.0.1, ::ffff:127.0.0.1 and ::1. */
 const loopback = ["0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"]
 
@@ -61,6 +65,25 @@ describe("LocalRay", () => {
       assert.isTrue(first.found && second.found)
       assert.strictEqual(second.address, ray.address)
       assert.strictEqual(fs.statSync(path.join(ray.stateFolder, "ray.json")).mode & 0o777, 0o600)
+    }))
+
+  it.live("ends when the last of its users is killed", () =>
+    Effect.gen(function*() {
+      if (ray.stateFolder === "") return
+      const stateFolder = yield* tempFolder
+      const user = spawn(process.execPath, ["--conditions=@effect-ray/source", userFile, stateFolder], {
+        stdio: ["ignore", "pipe", "inherit"]
+      })
+      let told = ""
+      user.stdout.setEncoding("utf8").on("data", (chunk: string) => told += chunk)
+      yield* Effect.addFinalizer(() => Effect.sync(() => user.kill("SIGKILL")))
+      yield* eventually(Effect.sync(() => told), (told) => told.endsWith("\n"))
+      const keeper = Number(told)
+      const head = tree(keeper)
+      assert.isAbove(head.size, 5)
+      user.kill("SIGKILL")
+      yield* eventually(Effect.sync(() => Array.from(head).filter(isAlive)), (alive) => alive.length === 0)
+      assert.isFalse(fs.existsSync(path.join(stateFolder, "ray.json")))
     }))
 
   it.live("says what is missing when there is no Ray", () =>
@@ -86,6 +109,6 @@ describe("LocalRay", () => {
       fs.writeFileSync(broken, "#!/bin/sh\necho no such luck\nexit 3\n", { mode: 0o755 })
       const error = yield* Effect.flip(LocalRay.make({ stateFolder, ray: broken }))
       assert.include(error.message, "no such luck")
-      assert.deepStrictEqual(fs.readdirSync(stateFolder).sort(), ["ray", "ray.log"])
+      assert.isFalse(fs.existsSync(path.join(stateFolder, "ray.json")))
     }))
 })

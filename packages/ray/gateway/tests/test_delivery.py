@@ -255,7 +255,8 @@ def test_a_host_may_report_an_attempt_as_lost_and_ask_to_be_replaced(served):
 def test_a_host_cannot_answer_for_a_call_that_it_does_not_have(fake):
     supervisor = fake.supervisor()
     first, second = supervisor.open(spec(1)), supervisor.open(spec(2, env={"A": "1"}))
-    mine, other = supervisor.run(first, BODY), supervisor.run(second, BODY)
+    mine = supervisor.run(first, BODY)
+    supervisor.run(second, BODY)
     host, stranger = fake.host(), fake.host()
     run, _ = host.run(), stranger.run()
     stranger.answer(run, b'"forged"')

@@ -14,7 +14,6 @@ interface Running {
   readonly order: number
   /** The header of its RUN, to answer with. */
   readonly header: Buffer
-  announced: boolean
   grace: NodeJS.Timeout | undefined
   /** The grace has passed: its lane ends for its sake. */
   culprit: boolean
@@ -55,7 +54,6 @@ export class Lanes {
         lane,
         order: ++lane.given,
         header: Buffer.from(frame.buffer.subarray(frame.at, frame.at + Frame.headerBytes)),
-        announced: false,
         grace: undefined,
         culprit: false
       }

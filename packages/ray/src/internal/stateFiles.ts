@@ -36,13 +36,18 @@ const isHeld = (file: string): boolean => {
   }
 }
 
-/** Runs the effect while no other process does. */
+/**
+ * Runs the effect while no other process does. Waiting for that is as interruptible as the caller is: the finalizer of a
+ * fiber that was interrupted waits too.
+ */
 export const whileLocked = <A, E, R>(file: string, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  Effect.acquireUseRelease(
-    Effect.sync(() => tryLock(file)).pipe(
-      Effect.repeat({ until: (locked) => locked, schedule: Schedule.spaced("100 millis") }),
-      Effect.interruptible
-    ),
-    () => effect,
-    () => Effect.sync(() => fs.rmSync(file, { force: true }))
+  Effect.uninterruptibleMask((restore) =>
+    Effect.acquireUseRelease(
+      restore(Effect.repeat(Effect.sync(() => tryLock(file)), {
+        until: (locked) => locked,
+        schedule: Schedule.spaced("100 millis")
+      })),
+      () => restore(effect),
+      () => Effect.sync(() => fs.rmSync(file, { force: true }))
+    )
   )

@@ -28,9 +28,19 @@ const dial = (orders) => {
     createHmac("sha256", Buffer.from(orders.token, "hex")).update(`${label}|${nonce}|${other}`).digest("hex")
   const { concurrency } = orders.placement
   const socket = connect(orders.gateway.port, orders.gateway.host, () =>
-    socket.write(pack(1, json({
-      role: "host", id: orders.hostId, protocols: [1], nonce, maxBodyBytes: 1 << 20, pid: process.pid, node: orders.node, slots: concurrency
-    }))))
+    socket.write(pack(
+      1,
+      json({
+        role: "host",
+        id: orders.hostId,
+        protocols: [1],
+        nonce,
+        maxBodyBytes: 1 << 20,
+        pid: process.pid,
+        node: orders.node,
+        slots: concurrency
+      })
+    )))
   let number = 0
   let buffer = Buffer.alloc(0)
   const running = new Map()
@@ -44,12 +54,18 @@ const dial = (orders) => {
     if (payload.does === "abort") process.abort()
     if (payload.does === "spin") {
       socket.write(pack(11, Buffer.alloc(0), 0, number, call))
-      setTimeout(() => { for (;;); }, 20)
+      setTimeout(() => {
+        for (;;);
+      }, 20)
       return
     }
     if (payload.does === "hang") return socket.write(pack(11, Buffer.alloc(0), 0, number, call))
     if (payload.does === "about") {
-      return answer(call, 0, json({ env: process.env, cwd: process.cwd(), parent: process.ppid, pid: process.pid, argv: process.execArgv }))
+      return answer(
+        call,
+        0,
+        json({ env: process.env, cwd: process.cwd(), parent: process.ppid, pid: process.pid, argv: process.execArgv })
+      )
     }
     answer(call, 0, json(payload))
   }

@@ -1,6 +1,7 @@
 """A Ray of one node that listens on loopback only, started and ended as our own child."""
 
 import os
+import pathlib
 import secrets
 import shutil
 import signal
@@ -10,6 +11,7 @@ import sys
 import tempfile
 import time
 
+ROOT = pathlib.Path(__file__).resolve().parents[5]
 START_SECONDS = 60
 STOP_SECONDS = 45
 
@@ -39,6 +41,8 @@ class RayHead:
         self.port, self.dashboard = gcs, dashboard
         self.env = {
             **os.environ,
+            # The Node.js of the repository, so that it need not be installed for every Ray anew.
+            "PATH": f"{ROOT / 'node_modules' / '.bin'}:{os.environ['PATH']}",
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": self.token,

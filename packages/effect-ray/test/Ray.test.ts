@@ -4,6 +4,7 @@ import { Task } from "effect-ray"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as fs from "node:fs"
+import * as Net from "node:net"
 import * as path from "node:path"
 import { fileURLToPath } from "node:url"
 import * as Database from "./database.ts"
@@ -12,13 +13,16 @@ import { eventually, fixture, start, temporaryFolder } from "./kit.ts"
 
 const venv = fileURLToPath(new URL("../../../.venv/bin", import.meta.url))
 
-const isAlive = (pid: number): boolean => {
-  try {
-    return process.kill(pid, 0)
-  } catch {
-    return false
-  }
-}
+/** Whether anything listens there. */
+const answers = (address: string) =>
+  Effect.callback<boolean>((resume) => {
+    const { hostname, port } = new URL(address)
+    const socket = Net.connect(Number(port), hostname, () => {
+      socket.destroy()
+      resume(Effect.succeed(true))
+    })
+    socket.on("error", () => resume(Effect.succeed(false)))
+  })
 
 const read = (id: string) => Effect.flatMap(Broker.Broker, (broker) => Effect.map(broker.read(id), Option.getOrThrow))
 
@@ -33,14 +37,15 @@ layer(Database.layer, { timeout: "3 minutes", excludeTestServices: true })("effe
 
       const double = yield* Task.enqueue(Double, { n: 21 })
       const reverse = yield* Task.enqueue(Reverse, { text: "stressed" })
-      const local = yield* start(["worker", worker, "--local", "--drain", "5 seconds"], { cwd, env })
+      const local = yield* start(["worker", worker, "--local", "--drain", "2 seconds"], { cwd, env })
       yield* local.says("started a local Ray")
       assert.strictEqual(yield* double.await, 42)
       assert.strictEqual(yield* reverse.await, "desserts")
       const [attempt] = yield* (yield* Broker.Broker).attempts(double.id)
       assert.notInclude(Option.getOrThrow(attempt!.runnerRef), `pid ${local.pid}`)
 
-      const { address, head, token } = JSON.parse(fs.readFileSync(path.join(cwd, ".effect-ray", "ray.json"), "utf8"))
+      const { address, token } = JSON.parse(fs.readFileSync(path.join(cwd, ".effect-ray", "ray.json"), "utf8"))
+      assert.isTrue(yield* answers(address))
       const tokenFile = path.join(cwd, "token")
       fs.writeFileSync(tokenFile, `${token}\n`)
       yield* Effect.scoped(Effect.gen(function*() {
@@ -68,7 +73,7 @@ layer(Database.layer, { timeout: "3 minutes", excludeTestServices: true })("effe
       assert.strictEqual(yield* hold.await, 1)
       const { attempts, losses, state } = yield* read(endless.id)
       assert.deepStrictEqual({ attempts, losses, state }, { attempts: 0, losses: 0, state: "queued" })
-      assert.isFalse(isAlive(head.pid))
+      assert.isFalse(yield* answers(address))
       assert.isFalse(fs.existsSync(path.join(cwd, ".effect-ray", "ray.json")))
     }))
 })

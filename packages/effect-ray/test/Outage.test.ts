@@ -11,7 +11,7 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
-import { mkdtempSync, rmSync } from "node:fs"
+import { chmodSync, mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { Hold } from "./fixtures/hold.ts"
@@ -20,7 +20,12 @@ import { eventually, fixture, start } from "./kit.ts"
 const executions = 600
 
 const folder = Effect.acquireRelease(
-  Effect.sync(() => mkdtempSync(join(tmpdir(), "effect-ray-outage-"))),
+  Effect.sync(() => {
+    const folder = mkdtempSync(join(tmpdir(), "effect-ray-outage-"))
+    // As root the server runs under an account of its own, which has to enter the folder.
+    chmodSync(folder, 0o755)
+    return folder
+  }),
   (folder) => Effect.sync(() => rmSync(folder, { recursive: true, force: true }))
 )
 

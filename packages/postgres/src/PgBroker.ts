@@ -9,14 +9,17 @@
  */
 import { Broker, type ExecutionId } from "@effect-ray/core/Broker"
 import * as PgClient from "@effect/sql-pg/PgClient"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
+import type { TransactionConnection } from "effect/sql/SqlClient"
 import { makeAwaiting } from "./internal/awaiting.ts"
 import { makeClaim } from "./internal/claim.ts"
 import { makeEnqueue } from "./internal/enqueue.ts"
+import { makeFloors } from "./internal/floors.ts"
 import { makeLaneBook } from "./internal/lanes.ts"
 import { makeListener } from "./internal/listener.ts"
 import { makeLocal } from "./internal/local.ts"
@@ -63,10 +66,12 @@ export const make: (
     const notifier = yield* makeNotifier(store, local, { notify })
     const listener = yield* makeListener(store, local, { notify, connection: { ...client.config, ...options.listen } })
     const noteLanes = makeLaneBook(store)
+    const floors = makeFloors()
+    local.onAgain = floors.clear
     const partitions = makePartitions(store)
     const { s, sql } = store
 
-    const cancel = (id: ExecutionId) =>
+    const ask = (id: ExecutionId) =>
       sql<Woken & { readonly answer: "Cancelled" | "Requested" | "TooLate" }>`
         SELECT * FROM ${s}.cancel(${id}, ${cancelledResult})
       `.pipe(
@@ -79,6 +84,19 @@ export const make: (
         ),
         Effect.map(([row]) => row!.answer)
       )
+
+    // At once, whatever becomes of the caller's transaction: in it, the row would stay locked until the end, and with
+    // it every settlement in its batch. Only what the transaction itself has enqueued is cancelled inside.
+    const cancel = (id: ExecutionId) =>
+      Effect.contextWith((context: Context.Context<never>) => {
+        if (Context.getOrUndefined(context, sql.transactionService) === undefined) return ask(id)
+        return ask(id).pipe(
+          Effect.updateContext((context: Context.Context<never>) =>
+            Context.omit(sql.transactionService)(context as Context.Context<TransactionConnection>)
+          ),
+          Effect.flatMap((answer) => answer === "TooLate" ? ask(id) : Effect.succeed(answer))
+        )
+      })
 
     return Broker.of({
       enqueue: yield* makeEnqueue(store, notifier, noteLanes),
@@ -94,7 +112,7 @@ export const make: (
         pollInterval: Duration.fromInputUnsafe(options.pollInterval ?? "1 second")
       }),
       cancel: (id) => isUuid(id) ? cancel(id) : Effect.succeed("TooLate" as const),
-      claim: makeClaim(store, local),
+      claim: makeClaim(store, floors),
       owned: makeOwned(store),
       settle: makeSettle(store, notifier, partitions),
       ...makeSupervise(store, notifier, noteLanes, partitions),

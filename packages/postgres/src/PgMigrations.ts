@@ -8,6 +8,7 @@
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type { SqlError } from "effect/sql/SqlError"
 import { defaultSchema, quote } from "./internal/schemaName.ts"
@@ -68,15 +69,18 @@ const all = (schema: string): ReadonlyArray<Migration> => [
 
 const failed = (error: SqlError) => new MigrationFailed({ detail: wordsOf(error) })
 
-const notApplied = Effect.fnUntraced(function*(sql: PgClient.PgClient, schema: string) {
+/** The ids of what was applied; none when there is no table of it yet. */
+const applied = Effect.fnUntraced(function*(sql: PgClient.PgClient, schema: string) {
   const found = yield* sql<{ readonly found: boolean }>`
     SELECT to_regclass(${`${quote(schema)}.migrations`}) IS NOT NULL AS found
   `
-  if (!found[0]!.found) return all(schema)
-  const applied = yield* sql<{ readonly id: number }>`SELECT id FROM ${sql.literal(quote(schema))}.migrations`
-  const ids = new Set(applied.map((row) => row.id))
-  return all(schema).filter((migration) => !ids.has(migration.id))
+  if (!found[0]!.found) return Option.none<ReadonlySet<number>>()
+  const rows = yield* sql<{ readonly id: number }>`SELECT id FROM ${sql.literal(quote(schema))}.migrations`
+  return Option.some<ReadonlySet<number>>(new Set(rows.map((row) => row.id)))
 })
+
+const without = (schema: string, ids: Option.Option<ReadonlySet<number>>): ReadonlyArray<Migration> =>
+  all(schema).filter(({ id }) => Option.isNone(ids) || !ids.value.has(id))
 
 /**
  * What `migrate` would run. Changes nothing.
@@ -88,7 +92,8 @@ export const pending: (
 ) => Effect.Effect<ReadonlyArray<Migration>, MigrationFailed, PgClient.PgClient> = Effect.fn("PgMigrations.pending")(
   function*(options: Options = {}) {
     const client = yield* PgClient.PgClient
-    return yield* notApplied(client.withoutTransforms(), options.schema ?? defaultSchema)
+    const schema = options.schema ?? defaultSchema
+    return without(schema, yield* applied(client.withoutTransforms(), schema))
   },
   Effect.catchTag("SqlError", (error) => Effect.fail(failed(error)))
 )
@@ -108,11 +113,12 @@ export const migrate: (
     const s = sql.literal(quote(schema))
     return yield* sql.withTransaction(Effect.gen(function*() {
       yield* sql`SELECT pg_advisory_xact_lock(hashtextextended(${`effect-ray migrate ${schema}`}, 0))`
-      const migrations = yield* notApplied(sql, schema)
+      const ids = yield* applied(sql, schema)
+      const migrations = without(schema, ids)
       // Asked first: IF NOT EXISTS wants the right to create even where there is nothing to create.
       const found = yield* sql`SELECT 1 FROM pg_namespace WHERE nspname = ${schema}`
       if (found.length === 0) yield* sql`CREATE SCHEMA ${s}`
-      if (migrations.length === all(schema).length) {
+      if (Option.isNone(ids)) {
         yield* sql`
           CREATE TABLE ${s}.migrations (id integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL)
         `

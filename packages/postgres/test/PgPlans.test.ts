@@ -107,6 +107,14 @@ for (const version of TestPostgres.versions) {
         }
         assert.isAtMost(most, 1_500)
         assert.isAbove(most, 0)
+
+        // And what is empty is not read again and again.
+        yield* worker.claim()
+        yield* Effect.sleep("1100 millis")
+        yield* worker.claim()
+        let least = Infinity
+        for (let claims = 0; claims < 5; claims++) least = Math.min(least, (yield* reads(worker.claim())).entries)
+        assert.strictEqual(least, 0)
       }))
   })
 }

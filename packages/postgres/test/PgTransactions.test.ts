@@ -169,6 +169,24 @@ for (const version of TestPostgres.versions) {
           assert.deepStrictEqual(yield* Fiber.join(waiter), [{ id: second.id, deduplicated: false }])
         }))
 
+      it.effect("may be cancelled in the same one, and other executions are cancelled at once", () =>
+        Effect.gen(function*() {
+          const broker = yield* Broker
+          const { sql } = yield* database
+          const lane = makeLane()
+          const [other, own] = [execution(lane), execution(lane)]
+          yield* broker.enqueue([other])
+          const rolledBack = yield* Effect.exit(sql.withTransaction(Effect.gen(function*() {
+            yield* broker.enqueue([own])
+            assert.strictEqual(yield* broker.cancel(own.id), "Cancelled")
+            assert.strictEqual(yield* broker.cancel(other.id), "Cancelled")
+            return yield* Effect.fail("no")
+          })))
+          assert.strictEqual(rolledBack._tag, "Failure")
+          assert.isTrue(Option.isNone(yield* broker.read(own.id)))
+          assert.strictEqual(Option.getOrThrow(yield* broker.read(other.id)).state, "cancelled")
+        }))
+
       it.effect("notes lanes for people once it has committed", () =>
         Effect.gen(function*() {
           const broker = yield* Broker

@@ -4,27 +4,11 @@ import type { BrokerError } from "@effect-ray/core/BrokerError"
 import { suspectLosses } from "@effect-ray/core/Outcome"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import type { Floors } from "./floors.ts"
 import { laneId } from "./lanes.ts"
-import type { Local } from "./local.ts"
 import { unavailable } from "./sqlFailure.ts"
-import { arrays, isUuid, nil, type Store } from "./store.ts"
+import { arrays, isUuid, type Store } from "./store.ts"
 
-/** The bands of a lane are the priorities. */
-const bands = Array.from({ length: 10 }, (_, band) => band)
-
-/** How often a claim looks at everything, floors or not: commits that came late, and what others handed back. */
-const rescanInterval = 2_000
-
-/** A floor stays this far behind the clock, in seconds, so that commits need not come in the order of their times. */
-const slack = 1
-
-/** Where a lane's band begins: what lies before was claimed. */
-interface Floor {
-  readonly seconds: number
-  readonly id: string
-}
-
-/** A row in a supervisor's hands, as the claim answers it. */
 export interface ClaimedRow {
   readonly ord: number
   readonly id: string
@@ -62,39 +46,37 @@ export const toClaimed = (row: Omit<ClaimedRow, "ord" | "lane" | "band" | "run_s
   waitedMillis: Math.max(0, row.waited_millis)
 })
 
-export const makeClaim = (store: Store, local: Local) => {
+export const makeClaim = (store: Store, floors: Floors) => {
   const { s, sql } = store
-  const floors = new Map<bigint, Array<Floor | undefined>>()
-  let scanned = 0
-
-  local.onAgain = () => floors.clear()
 
   /** One look, from the floors up. */
-  const look = (supervisor: SupervisorId, lanes: ReadonlyArray<bigint>, limit: number) => {
-    const pairs = lanes.flatMap((lane) => bands.map((band) => ({ lane, band, floor: floors.get(lane)?.[band] })))
-    return sql<ClaimedRow>`
+  const look = Effect.fnUntraced(function*(
+    supervisor: SupervisorId,
+    lanes: ReadonlyArray<bigint>,
+    limit: number,
+    fromBottom: boolean
+  ) {
+    const pairs = floors.pairs(lanes)
+    const era = floors.era()
+    const began = performance.now()
+    const [header, ...taken] = yield* sql<ClaimedRow>`
       SELECT * FROM ${s}.claim(
         ${supervisor},
         ${arrays.int8(pairs.map(({ lane }) => lane))},
         ${arrays.int2(pairs.map(({ band }) => band))},
-        ${arrays.float8(pairs.map(({ floor }) => floor?.seconds ?? -Infinity))},
-        ${arrays.uuid(pairs.map(({ floor }) => floor?.id ?? nil))},
+        ${arrays.float8(pairs.map(({ floor }) => floor.seconds))},
+        ${arrays.uuid(pairs.map(({ floor }) => floor.id))},
         ${limit}, ${suspectLosses}
       )
       ORDER BY ord
     `
-  }
-
-  /** Rows come oldest first within lane and band, so the last of each pair raises its floor. */
-  const raise = (rows: ReadonlyArray<ClaimedRow>): void => {
-    for (const row of rows) {
-      const newest = row.run_seconds + row.waited_millis / 1000 - slack
-      const floor = row.run_seconds < newest ? { seconds: row.run_seconds, id: row.id } : { seconds: newest, id: nil }
-      const ofLane = floors.get(row.lane) ?? []
-      ofLane[row.band] = floor
-      floors.set(row.lane, ofLane)
-    }
-  }
+    // Without a header the supervisor is not alive, which tells nothing of the lanes.
+    if (header === undefined) return taken
+    // A suspect goes alone, so one row may be fewer than there are.
+    const all = taken.length < limit && (taken[0]?.losses ?? 0) < suspectLosses
+    floors.raise({ era, lanes, taken, all, fromBottom, began, clock: header.run_seconds })
+    return taken
+  })
 
   return (options: {
     readonly supervisor: SupervisorId
@@ -105,20 +87,11 @@ export const makeClaim = (store: Store, local: Local) => {
       const limit = Math.floor(options.limit)
       if (limit <= 0 || options.lanes.length === 0 || !isUuid(options.supervisor)) return []
       const lanes = [...new Set(options.lanes.map(laneId))]
-      const now = performance.now()
-      if (now - scanned > rescanInterval) {
-        scanned = now
-        floors.clear()
+      const fromBottom = floors.begin(false)
+      let taken = yield* look(options.supervisor, lanes, limit, fromBottom)
+      if (taken.length === 0 && !fromBottom && floors.begin(true)) {
+        taken = yield* look(options.supervisor, lanes, limit, true)
       }
-      const floored = floors.size > 0
-      let rows = yield* look(options.supervisor, lanes, limit)
-      if (rows.length === 0 && floored) {
-        // Nothing above the floors: before saying that there is nothing, look below.
-        scanned = now
-        floors.clear()
-        rows = yield* look(options.supervisor, lanes, limit)
-      }
-      raise(rows)
-      return rows.map(toClaimed)
+      return taken.map(toClaimed)
     }).pipe(Effect.mapError(unavailable("claim")))
 }

@@ -31,6 +31,10 @@ export const claim = (s: string): ReadonlyArray<string> => [
     IF NOT FOUND THEN
       RETURN;
     END IF;
+    -- The first row, numbered 0, says that the supervisor lives, and what time it is.
+    ord := 0;
+    run_seconds := date_part('epoch', claimed);
+    RETURN NEXT;
     RETURN QUERY
     WITH due AS MATERIALIZED (
       SELECT d.lane, d.band, d.floor_at, d.floor_id, count(*) AS n

@@ -32,11 +32,13 @@ export const settle = (s: string): ReadonlyArray<string> => [
     more bigint[];
     more_over uuid[];
   BEGIN
+    -- Rows are found by their ids alone. \`IS NOT DISTINCT FROM\` keeps the index of owners out of the plan: under load
+    -- it is full of dead entries, one for every row this supervisor ever held, and each id would read them all.
     -- A success beats everything, so it needs no look at the row first. This is the path of nearly all.
     WITH gone AS (
       DELETE FROM ${s}.executions e
       USING unnest(ids, fences, kinds, results, refs) WITH ORDINALITY AS i(id, fence, kind, result, ref, ord)
-      WHERE i.kind = 'succeeded' AND e.id = i.id AND e.fence = i.fence AND e.owner = me
+      WHERE i.kind = 'succeeded' AND e.id = i.id AND e.fence = i.fence AND e.owner IS NOT DISTINCT FROM me
       RETURNING e.*, i.result, i.ref, i.ord
     ), filed AS (${
     file(s, {
@@ -62,7 +64,7 @@ export const settle = (s: string): ReadonlyArray<string> => [
 
     -- The rest is decided by the state of its row. Locked first, in the order of ids, so that the next statement sees
     -- what a cancel left there.
-    PERFORM 1 FROM ${s}.executions e WHERE e.id = ANY (ids) AND e.owner = me ORDER BY e.id FOR UPDATE;
+    PERFORM 1 FROM ${s}.executions e WHERE e.id = ANY (ids) AND e.owner IS NOT DISTINCT FROM me ORDER BY e.id FOR UPDATE;
 
     WITH decided AS MATERIALIZED (
       SELECT DISTINCT ON (e.id)
@@ -78,7 +80,7 @@ export const settle = (s: string): ReadonlyArray<string> => [
       FROM unnest(ids, fences, kinds, results, delays_millis, flags, refs) WITH ORDINALITY
         AS i(id, fence, kind, result, delay, flag, ref, ord)
       JOIN ${s}.executions e ON e.id = i.id AND e.fence = i.fence
-      WHERE e.owner = me AND i.kind <> 'succeeded'
+      WHERE e.owner IS NOT DISTINCT FROM me AND i.kind <> 'succeeded'
       ORDER BY e.id, i.ord
     ), gone AS (
       DELETE FROM ${s}.executions e USING decided d WHERE e.id = d.id AND d.next <> 'queued'

@@ -1,0 +1,114 @@
+/**
+ * Where claims begin to look.
+ *
+ * What was claimed stays in the index, dead, until a vacuum can remove it: for a minute after a burst, and for as long
+ * as an old snapshot is open. So a process remembers, for each lane and band, up to where it has seen everything taken,
+ * and begins there. Now and then it looks from the beginning: at what was committed late, and what came back.
+ */
+import { nil } from "./store.ts"
+
+/** What lies before was taken. */
+export interface Floor {
+  /** A moment of the store's clock, in seconds. */
+  readonly seconds: number
+  readonly id: string
+}
+
+export interface Pair {
+  readonly lane: bigint
+  readonly band: number
+  readonly floor: Floor
+}
+
+/** What a claim tells of a row that it took. */
+export interface Taken {
+  readonly id: string
+  readonly lane: bigint
+  readonly band: number
+  readonly run_seconds: number
+}
+
+/** The bands of a lane are the priorities. */
+const bands = Array.from({ length: 10 }, (_, band) => band)
+
+const bottom: Floor = { seconds: -Infinity, id: nil }
+
+/** A floor stays this far behind the clock, in seconds: commits need not come in the order of their times. */
+const slack = 1
+
+/** The longest time without a look from the beginning, in milliseconds. */
+const maxInterval = 2_000
+
+/** Looks from the beginning may take one part in this many of the time. */
+const share = 20
+
+export type Floors = ReturnType<typeof makeFloors>
+
+export const makeFloors = () => {
+  const floors = new Map<bigint, Array<Floor | undefined>>()
+  let era = 0
+  let looked = -Infinity
+  let cost = 0
+
+  const set = (lane: bigint, band: number, floor: Floor): void => {
+    const ofLane = floors.get(lane) ?? []
+    const old = ofLane[band]
+    if (old !== undefined && old.seconds > floor.seconds) return
+    ofLane[band] = floor
+    floors.set(lane, ofLane)
+  }
+
+  const clear = (): void => {
+    era++
+    floors.clear()
+  }
+
+  return {
+    /** Something older may be due again: look from the beginning. */
+    clear,
+
+    /** Begins anew when it is time; `empty`: a look found nothing, so it is time as soon as that is affordable. */
+    begin: (empty: boolean): boolean => {
+      const since = performance.now() - looked
+      if (floors.size > 0 && (since <= cost * share || (!empty && since <= maxInterval))) return false
+      clear()
+      return true
+    },
+
+    pairs: (lanes: ReadonlyArray<bigint>): ReadonlyArray<Pair> =>
+      lanes.flatMap((lane) => bands.map((band) => ({ lane, band, floor: floors.get(lane)?.[band] ?? bottom }))),
+
+    /** Tells apart what was asked before `clear` and after. */
+    era: (): number => era,
+
+    /**
+     * Raises the floors after a look. Rows come oldest first within lane and band. `all`: they are all there was, so
+     * nothing older than a moment ago is left in any lane.
+     */
+    raise: (look: {
+      readonly era: number
+      readonly lanes: ReadonlyArray<bigint>
+      readonly taken: ReadonlyArray<Taken>
+      readonly all: boolean
+      readonly fromBottom: boolean
+      /** By the process's clock, in milliseconds. */
+      readonly began: number
+      /** By the store's clock, in seconds. */
+      readonly clock: number
+    }): void => {
+      if (look.fromBottom) {
+        looked = performance.now()
+        cost = looked - look.began
+      }
+      if (look.era !== era) return
+      const newest = look.clock - slack
+      for (const { band, id, lane, run_seconds } of look.taken) {
+        set(lane, band, run_seconds < newest ? { seconds: run_seconds, id } : { seconds: newest, id: nil })
+      }
+      if (!look.all) return
+      for (const lane of look.lanes) {
+        for (const band of bands) set(lane, band, { seconds: newest, id: nil })
+      }
+    }
+  }
+}

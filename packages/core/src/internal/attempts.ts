@@ -24,7 +24,7 @@ import {
 } from "./shift.ts"
 import { fromTraceparent, isTraced, toTraceparent } from "./trace.ts"
 
-/** Takes what was claimed into the shift's hands and starts what has a slot. */
+/** Takes what was claimed into the shift's hands. */
 export const accept = (shift: Shift, claims: ReadonlyArray<Broker.Claimed>): void => {
   for (const claimed of claims) {
     const task = shift.tasks.get(claimed.task)
@@ -49,11 +49,15 @@ export const accept = (shift: Shift, claims: ReadonlyArray<Broker.Claimed>): voi
     shift.entries.set(claimed.id, entry)
     shift.backlog.push(entry)
   }
-  startWaiting(shift)
+}
+
+/** As `startWaiting`, once the fibers that are running have had their turn. */
+export const startSoon = (shift: Shift): void => {
+  Effect.runForkWith(shift.context)(Effect.andThen(Effect.yieldNow, Effect.sync(() => startWaiting(shift))))
 }
 
 /** Starts waiting executions while there are slots. */
-const startWaiting = (shift: Shift): void => {
+export const startWaiting = (shift: Shift): void => {
   // An attempt that ends at once comes back here from within `start`; the loop that started it goes on.
   if (shift.phase !== "working" || shift.starting) return
   shift.starting = true

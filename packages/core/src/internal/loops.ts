@@ -7,7 +7,7 @@ import * as Queue from "effect/Queue"
 import * as Schedule from "effect/Schedule"
 import type * as Broker from "../Broker.ts"
 import type { BrokerError } from "../BrokerError.ts"
-import { accept, endSpan, stop } from "./attempts.ts"
+import { accept, endSpan, startSoon, startWaiting, stop } from "./attempts.ts"
 import { claimLimit, now, type Shift } from "./shift.ts"
 
 /** The longest time between two ticks. The idle budget of a worker is one query in this time. */
@@ -45,18 +45,24 @@ export const persistently = <A, R>(
 
 /** Claims whenever there is room and something may be due. */
 export const claimLoop = (shift: Shift): Effect.Effect<never> =>
-  Effect.forever(Effect.suspend(() => {
-    shift.claimable.closeUnsafe()
-    const limit = claimLimit(shift)
-    if (limit === 0) return untilClaimable(shift)
-    return Effect.flatMap(claim(shift, limit), (claimed) => {
-      accept(shift, claimed)
-      if (claimed.length > 0) return Effect.void
-      // The lanes are empty now. When is the next one due? A tick knows.
-      shift.tickable.openUnsafe()
-      return untilClaimable(shift)
-    })
-  }))
+  Effect.forever(
+    Effect.suspend(() => {
+      shift.claimable.closeUnsafe()
+      const limit = claimLimit(shift)
+      if (limit === 0) return untilClaimable(shift)
+      return Effect.flatMap(claim(shift, limit), (claimed) => {
+        accept(shift, claimed)
+        // A full claim has more behind it. The next one is sent first, so that the broker works while handlers do.
+        if (claimed.length === limit) startSoon(shift)
+        else startWaiting(shift)
+        if (claimed.length > 0) return Effect.void
+        // The lanes are empty now. When is the next one due? A tick knows.
+        shift.tickable.openUnsafe()
+        return untilClaimable(shift)
+      })
+    }),
+    { disableYield: true }
+  )
 
 const claim = (shift: Shift, limit: number): Effect.Effect<ReadonlyArray<Broker.Claimed>> => {
   const claimed = persistently(

@@ -23,8 +23,8 @@ export const stopGrace = Duration.seconds(10)
 /** The most executions one claim takes. */
 export const maxClaim = 500
 
-/** The most attempts claimed ahead of a free slot. */
-export const maxPrefetch = 500
+/** The most attempts claimed ahead of a free slot: one claim's worth to work on, and one on its way. */
+export const maxPrefetch = 2 * maxClaim
 
 /** Prefetch is allowed to hold what ended within this window, so long attempts never sit behind each other. */
 export const prefetchWindowMillis = 100

@@ -43,6 +43,9 @@ class Admission(Protocol):
 class Connection(asyncio.Protocol):
     """A client of the gateway, from its first byte to its last."""
 
+    #: While a read is handled: the connections that have something to send because of it.
+    _touched: Optional[List["Connection"]] = None
+
     def __init__(self, gateway: Admission) -> None:
         self._gateway = gateway
         self._loop = asyncio.get_running_loop()
@@ -77,10 +80,16 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._seen = time.monotonic()
+        # What these frames cause goes out before anything else is read: a turn of the loop is a good part of a call.
+        touched = Connection._touched = []
         try:
             self._splitter.feed(data, self._first if self.peer is None else self._receive)
         except frames.ProtocolError as error:
             self.refuse(str(error))
+        finally:
+            Connection._touched = None
+        for connection in touched:
+            connection._flush()
 
     def _receive(self, type_: int, flags: int, route: int, call: int, data: bytes) -> None:
         if type_ >= frames.CREDIT and type_ <= frames.PONG:
@@ -132,11 +141,14 @@ class Connection(asyncio.Protocol):
         self.peer = self._gateway.admit(self, self._hello)
 
     def send(self, data: bytes) -> None:
-        """Queues bytes; all that is queued in one turn of the loop goes out in one write."""
+        """Queues bytes; all that one read, or one turn of the loop, causes goes out in one write."""
         self._out.append(data)
         if not self._flushing:
             self._flushing = True
-            self._loop.call_soon(self._flush)
+            if Connection._touched is not None:
+                Connection._touched.append(self)
+            else:
+                self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._flushing = False

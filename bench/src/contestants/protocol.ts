@@ -1,0 +1,78 @@
+/**
+ * What a contestant is: a queue whose worker runs in a process of its own, driven over the process channel.
+ *
+ * A process each keeps the two from sharing a heap, a compiler and an event loop.
+ */
+
+/** What the bench asks of a contestant's process. */
+export type Command =
+  /** Start a worker on what is queued, answer when all of it has ended and the queue is empty, stop the worker. */
+  | { readonly _tag: "Drain"; readonly executions: number }
+  /** Start a worker and leave it running; every handler that starts is told. */
+  | { readonly _tag: "Serve" }
+  | { readonly _tag: "Stop" }
+
+/** What a contestant's process says. Times are of the machine's monotonic clock, in nanoseconds. */
+export type Message =
+  | { readonly _tag: "Ready" }
+  | { readonly _tag: "Done"; readonly millis: number }
+  | { readonly _tag: "Handled"; readonly at: string }
+  | { readonly _tag: "Broken"; readonly detail: string }
+
+/** The worker of one queue system. */
+export interface Contestant {
+  /** Starts a worker; `handled` is called at the start of every handler. */
+  readonly start: (handled: () => void) => Promise<void>
+  readonly stop: () => Promise<void>
+  /** Whether nothing is queued or running: every end is recorded. */
+  readonly isEmpty: () => Promise<boolean>
+}
+
+const say = (message: Message): void => {
+  process.send?.(message)
+}
+
+/** Runs a contestant in this process until the bench lets go of it. */
+export const serve = async (make: (databaseUrl: string) => Promise<Contestant>): Promise<void> => {
+  process.on("disconnect", () => process.exit(0))
+  const broken = (error: unknown) =>
+    say({ _tag: "Broken", detail: error instanceof Error ? error.stack ?? error.message : String(error) })
+  try {
+    const contestant = await make(process.argv[2]!)
+    process.on("message", (command: Command) => {
+      obey(contestant, command).then((millis) => say({ _tag: "Done", millis }), broken)
+    })
+    say({ _tag: "Ready" })
+  } catch (error) {
+    broken(error)
+  }
+}
+
+const obey = async (contestant: Contestant, command: Command): Promise<number> => {
+  const begin = performance.now()
+  switch (command._tag) {
+    case "Drain":
+      return drain(contestant, command.executions)
+    case "Serve":
+      await contestant.start(() => say({ _tag: "Handled", at: String(process.hrtime.bigint()) }))
+      return performance.now() - begin
+    case "Stop":
+      await contestant.stop()
+      return performance.now() - begin
+  }
+}
+
+/** The time from the worker's start until the last end is recorded. */
+const drain = async (contestant: Contestant, executions: number): Promise<number> => {
+  const begin = performance.now()
+  let left = executions
+  await new Promise<void>((resolve, reject) => {
+    contestant.start(() => {
+      if (--left === 0) resolve()
+    }).catch(reject)
+  })
+  while (!(await contestant.isEmpty()));
+  const millis = performance.now() - begin
+  await contestant.stop()
+  return millis
+}

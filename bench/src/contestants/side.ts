@@ -1,0 +1,10 @@
+import type * as Effect from "effect/Effect"
+
+/** A queue system as an application sees it. Its worker is the module, run in a process of its own. */
+export interface Side {
+  readonly name: string
+  /** Relative to this folder. */
+  readonly module: string
+  readonly enqueueOne: Effect.Effect<unknown, Error>
+  readonly enqueueMany: (executions: number) => Effect.Effect<unknown, Error>
+}

@@ -1,0 +1,46 @@
+/**
+ * `drain`: one worker in one process works off a backlog of no-op executions, in executions per second.
+ *
+ * From the worker's start until the last end is recorded. Our records are kept in history; the peer deletes its jobs.
+ */
+import { PgClient } from "@effect/sql-pg"
+import * as Effect from "effect/Effect"
+import type { Child } from "../contestants/child.ts"
+import type { Side } from "../contestants/side.ts"
+import * as Row from "../Row.ts"
+
+/** The backlog of a round. */
+const executions = 50_000
+
+/** The backlog of the first round, which warms both up and is not counted. */
+const warmUp = 25_000
+
+/** An odd number, for the median. */
+const rounds = 5
+
+const round = Effect.fnUntraced(function*(side: Side, child: Child, executions: number) {
+  const sql = yield* PgClient.PgClient
+  yield* side.enqueueMany(executions)
+  // Neither pays for what the rounds before have left behind.
+  yield* sql`VACUUM`.unprepared
+  yield* sql`CHECKPOINT`.unprepared
+  const millis = yield* child.ask({ _tag: "Drain", executions })
+  return executions / millis * 1000
+})
+
+export const run = Effect.fnUntraced(function*(
+  ours: { readonly side: Side; readonly child: Child },
+  peer: { readonly side: Side; readonly child: Child }
+) {
+  const rates = { ours: Array<number>(), peer: Array<number>() }
+  for (let n = 0; n <= rounds; n++) {
+    const backlog = n === 0 ? warmUp : executions
+    const ourRate = yield* round(ours.side, ours.child, backlog)
+    const peerRate = yield* round(peer.side, peer.child, backlog)
+    if (n === 0) continue
+    yield* Row.progress("drain", n, rounds, ourRate, peerRate)
+    rates.ours.push(ourRate)
+    rates.peer.push(peerRate)
+  }
+  return Row.make({ name: "drain", ...rates, peerName: peer.side.name, higherIsBetter: true, unit: "executions/s" })
+})

@@ -39,6 +39,7 @@ const make = Effect.fnUntraced(function*(worker: Worker, name: "in-process" | "s
   return Runner.of({
     name,
     supports: (task) => handlers.has(task._tag),
+    isolatesSuspects: false,
     maxConcurrency: name === "sync" ? 1 : Number.POSITIVE_INFINITY,
     run: name === "sync" ? (attempt) => Effect.interruptible(oneAtATime.withPermit(run(attempt))) : run,
     acknowledge: () => Effect.void

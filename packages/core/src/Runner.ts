@@ -61,6 +61,8 @@ export class Runner extends Context.Service<Runner, {
   readonly name: string
   /** Whether this runner can run the task. Supervisors claim only what their runner can run. */
   readonly supports: (task: Task.Any) => boolean
+  /** Whether a suspect (`Attempt.suspect`) gets a process of its own. Where it does not, the supervisor runs it alone. */
+  readonly isolatesSuspects: boolean
   /** The most attempts worth having in flight; infinite when the supervisor's concurrency is the only bound. */
   readonly maxConcurrency: number
   /**

@@ -49,8 +49,14 @@ export interface Options {
  * @category running
  */
 export const run = (options: Options): Effect.Effect<never, BrokerError, Broker.Broker | Runner> =>
-  Effect.forever(Effect.scoped(Effect.gen(function*() {
-    const shift = yield* begin(options)
+  Effect.suspend(() => {
+    let shifts = 0
+    return Effect.forever(work(options, () => shifts++ === 0))
+  })
+
+const work = (options: Options, isFirst: () => boolean) =>
+  Effect.scoped(Effect.gen(function*() {
+    const shift = yield* begin(options, isFirst())
     yield* Effect.forkScoped(loops.settleLoop(shift))
     yield* Effect.forkScoped(loops.tickLoop(shift))
     yield* Effect.forkScoped(attempts.watchDeadlines(shift))
@@ -60,9 +66,9 @@ export const run = (options: Options): Effect.Effect<never, BrokerError, Broker.
     yield* Effect.addFinalizer(() => end(shift, options))
     yield* Deferred.await(shift.lapsed)
     attempts.abandonAll(shift)
-  })))
+  }))
 
-const begin = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<
+const begin = Effect.fnUntraced(function*(options: Options, isFirst: boolean): Effect.fn.Return<
   Shift.Shift,
   BrokerError,
   Broker.Broker | Runner | Scope
@@ -84,7 +90,13 @@ const begin = Effect.fnUntraced(function*(options: Options): Effect.fn.Return<
     concurrency: Math.min(options.concurrency, runner.maxConcurrency),
     lease: Duration.fromInputUnsafe(options.lease ?? defaultLease)
   })
-  yield* broker.register({ supervisor: id, label: options.label ?? id, lanes: shift.lanes, lease: shift.lease })
+  const register = broker.register({
+    supervisor: id,
+    label: options.label ?? id,
+    lanes: shift.lanes,
+    lease: shift.lease
+  })
+  yield* (isFirst ? register : loops.persistently("register", register))
   for (const task of served) {
     if (!runner.supports(task)) {
       yield* Effect.logWarning(`${task._tag} is not served: the ${runner.name} runner cannot run ${task.runtime} tasks`)

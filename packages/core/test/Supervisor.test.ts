@@ -4,6 +4,7 @@ import { TestClock } from "effect/testing"
 import {
   Broker,
   BrokerError,
+  Envelope,
   InProcessRunner,
   MemoryBroker,
   Outcome,
@@ -30,6 +31,14 @@ class Die extends Task.make("Die", { retry: { attempts: 1 } }) {}
 class Sleep
   extends Task.make("Sleep", { payload: { millis: Schema.Int }, timeout: "1 minute", retry: { attempts: 1 } })
 {}
+class Careless extends Task.make("Careless", {
+  error: Broken,
+  retry: {
+    while: () => {
+      throw new Error("the policy is broken")
+    }
+  }
+}) {}
 class Stubborn extends Task.make("Stubborn", { timeout: "1 second", retry: { attempts: 1 } }) {}
 
 interface Seen {
@@ -48,11 +57,12 @@ const makeSeen = Effect.all({
 
 const workerOf = (seen: Seen) =>
   Worker.make({
-    tasks: [Double, Fail, Die, Sleep, Stubborn],
+    tasks: [Double, Fail, Die, Careless, Sleep, Stubborn],
     handlers: Layer.mergeAll(
       Double.toLayer(({ n }) => Effect.succeed(2 * n)),
       Fail.toLayer(({ final }) => Effect.fail(new Broken({ what: final ? "final" : "again" }))),
       Die.toLayer(() => Effect.die(new TypeError("boom\u0000"))),
+      Careless.toLayer(() => Effect.fail(new Broken({ what: "careless" }))),
       Sleep.toLayer(({ millis }) =>
         Effect.gen(function*() {
           const running = yield* Ref.updateAndGet(seen.running, (n) => n + 1)
@@ -322,6 +332,7 @@ describe("Supervisor", () => {
       const nowhere = Runner.Runner.of({
         name: "nowhere",
         supports: () => true,
+        isolatesSuspects: true,
         maxConcurrency: 10,
         run: () =>
           Effect.as(
@@ -345,6 +356,45 @@ describe("Supervisor", () => {
       yield* TestClock.adjust("30 seconds")
       yield* Fiber.join(stopping)
     }).pipe(Effect.provide(MemoryBroker.layer)))
+
+  it.effect("lets others pass a suspect that waits to run alone, then runs it alone", () =>
+    Effect.gen(function*() {
+      const seen = yield* makeSeen
+      const worker = workerOf(seen)
+      const broker = yield* Broker.Broker
+      const suspect = yield* Task.enqueue(Sleep, { millis: 5_000 })
+      const lanes = [{ queue: "default", task: "Sleep" }]
+      const result = Envelope.taskError(new TaskError.Lost({ detail: "its host died" }))
+      for (const supervisor of ["first", "second"]) {
+        yield* broker.register({ supervisor, label: supervisor, lanes, lease: Duration.minutes(5) })
+        const [{ fence, id }] = (yield* broker.claim({ supervisor, lanes, limit: 1 })) as [Broker.Claimed]
+        const outcome = Outcome.Outcome.Lost({ result, counted: true, final: false })
+        yield* broker.settle(supervisor, [{ id, fence, outcome, runnerRef: Option.none() }])
+      }
+      const long = yield* Task.enqueue(Sleep, { millis: 20_000 }, { priority: 9 })
+      const supervisor = yield* Supervisor.run({ worker, concurrency: 10 }).pipe(
+        Effect.provide(InProcessRunner.layer(worker)),
+        Effect.forkChild
+      )
+      yield* untilState(long.id, "running")
+      yield* untilState(suspect.id, "running")
+      const other = yield* Task.enqueue(Double, { n: 1 })
+      yield* untilState(other.id, "succeeded")
+      assert.strictEqual(yield* stateOf(long.id), "running")
+      yield* untilState(suspect.id, "succeeded")
+      assert.strictEqual(yield* stateOf(long.id), "succeeded")
+      assert.strictEqual(yield* Ref.get(seen.most), 1)
+      yield* Fiber.interrupt(supervisor)
+    }).pipe(Effect.provide(MemoryBroker.layer)))
+
+  it.effect("settles an attempt whose retry policy throws", () =>
+    serve(() =>
+      Effect.gen(function*() {
+        const execution = yield* Task.enqueue(Careless)
+        yield* untilState(execution.id, "failed")
+        assert.deepStrictEqual(yield* Effect.exit(execution.await), Exit.fail(new Broken({ what: "careless" })))
+      })
+    ))
 
   it.effect("finds what a claim took whose answer was lost", () =>
     Effect.gen(function*() {

@@ -223,6 +223,7 @@ const make = Effect.fnUntraced(function*(options: Options, controls?: (controls:
   return Runner.Runner.of({
     name: "ray",
     supports: (task) => tasks.has(task._tag),
+    isolatesSuspects: true,
     maxConcurrency: Number.POSITIVE_INFINITY,
     run,
     acknowledge

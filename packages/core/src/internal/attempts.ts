@@ -16,7 +16,10 @@ import {
   deadlineResolution,
   type Entry,
   fruitlessPause,
+  isHeldBySuspect,
+  isImpatient,
   maxPrefetchAgeMillis,
+  mustBeAlone,
   noteEnd,
   now,
   type Shift,
@@ -61,18 +64,23 @@ export const startWaiting = (shift: Shift): void => {
   // An attempt that ends at once comes back here from within `start`; the loop that started it goes on.
   if (shift.phase !== "working" || shift.starting) return
   shift.starting = true
-  while (shift.backlog.length > 0 && shift.running < shift.concurrency && !shift.alone) {
-    const suspect = isSuspect(shift.backlog[0]!)
-    // A suspect waits until nobody else could go down with it.
-    if (suspect && shift.running > 0) break
-    const entry = shift.backlog.shift()!
-    shift.alone = suspect
+  while (shift.running < shift.concurrency && !shift.alone) {
+    const entry = next(shift)
+    if (entry === undefined) break
+    shift.alone = mustBeAlone(shift, entry)
     start(shift, entry)
   }
   shift.starting = false
 }
 
-const isSuspect = (entry: Entry): boolean => entry.claimed.losses >= suspectLosses
+/** Takes the next execution to start from those that wait, in order; others pass a suspect while they may. */
+const next = (shift: Shift): Entry | undefined => {
+  for (const [index, entry] of shift.backlog.entries()) {
+    if (!mustBeAlone(shift, entry) || shift.running === 0) return shift.backlog.splice(index, 1)[0]
+    if (isImpatient(shift, entry)) return undefined
+  }
+  return undefined
+}
 
 const start = (shift: Shift, entry: Entry): void => {
   entry.phase = "running"
@@ -93,7 +101,7 @@ const traced = (shift: Shift, entry: Entry): Effect.Effect<Ended> => {
     attempt: claimed.attempt,
     payload: claimed.payload,
     traceparent: claimed.traceparent,
-    suspect: isSuspect(entry),
+    suspect: entry.claimed.losses >= suspectLosses,
     onStart: (place) => {
       entry.place = place
       entry.deadlineMillis ??= now(shift) + claimed.timeoutMillis
@@ -136,7 +144,7 @@ export const endSpan = (shift: Shift, entry: Entry, recorded: string): void => {
 
 const onExit = (shift: Shift, entry: Entry, exit: Exit.Exit<Ended>): void => {
   shift.running--
-  if (isSuspect(entry)) shift.alone = false
+  if (mustBeAlone(shift, entry)) shift.alone = false
   noteEnd(shift)
   if (entry.phase === "settling" || shift.phase === "lapsed") {
     // Settled without it, or owned by others: nobody will ask for its end.
@@ -230,10 +238,12 @@ export const watchDeadlines = (shift: Shift): Effect.Effect<never> =>
 
 const checkDeadlines = (shift: Shift): void => {
   const time = now(shift)
+  const held = shift.running >= shift.concurrency || isHeldBySuspect(shift)
   for (const entry of shift.entries.values()) {
     if (entry.phase === "running") checkRunning(shift, entry, time)
-    else if (entry.phase === "waiting" && time - entry.claimedAtMillis > maxPrefetchAgeMillis && !shift.alone) {
-      if (shift.running >= shift.concurrency) release(shift, entry, "shutdown")
+    else if (held && entry.phase === "waiting" && time - entry.claimedAtMillis > maxPrefetchAgeMillis) {
+      // Another worker may have a slot for it. A suspect has waited for its turn and keeps it.
+      if (!mustBeAlone(shift, entry)) release(shift, entry, "shutdown")
     }
   }
 }
@@ -243,8 +253,17 @@ const checkRunning = (shift: Shift, entry: Entry, time: number): void => {
     if (time < entry.stopDeadlineMillis) return
     // It would not stop: the row must not wait for it, but its slot stays taken.
     shift.abandoned++
+    tellAbandoned(shift, entry)
     conclude(shift, entry, Ended.Interrupted({ confirmed: false }))
   } else if (entry.deadlineMillis !== undefined && time >= entry.deadlineMillis) {
     stop(shift, entry, "timeout")
   }
+}
+
+const tellAbandoned = (shift: Shift, entry: Entry): void => {
+  const about = { task: entry.claimed.task, execution: entry.claimed.id, abandoned: shift.abandoned }
+  const log = shift.abandoned >= shift.concurrency
+    ? Effect.logError("every slot is held by an attempt that will not stop: restart this worker")
+    : Effect.logWarning("an attempt will not stop; its slot stays taken until it does")
+  Effect.runForkWith(shift.context)(Effect.annotateLogs(log, about))
 }

@@ -36,7 +36,15 @@ export const decide = (shift: Shift, entry: Entry, ended: Ended): Outcome | Effe
       error: Option.match(error, { onNone: () => "undecodable", onSome: String })
     }))
     return outcome
-  })
+  }).pipe(
+    // The policy is the app's code. If it breaks, the row must not wait for it for ever.
+    Effect.catchCause((cause) =>
+      Effect.as(
+        Effect.logError("the retry policy failed, so this attempt was the last", cause),
+        conclude(Option.none())
+      )
+    )
+  )
 }
 
 /** The error the retry policy sees; undefined when the end is not a failure that counts. */

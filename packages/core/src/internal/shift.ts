@@ -13,7 +13,7 @@ import type * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import type { Span } from "effect/Tracer"
 import type * as Broker from "../Broker.ts"
-import type { Ended, Stopped } from "../Outcome.ts"
+import { type Ended, type Stopped, suspectLosses } from "../Outcome.ts"
 import type { Place, Runner } from "../Runner.ts"
 import type * as Task from "../Task.ts"
 
@@ -34,6 +34,9 @@ export const maxPrefetchAgeMillis = 1_000
 
 /** Ended attempts that may wait for their settlement before claiming pauses. */
 export const maxUnsettled = 5_000
+
+/** How long others may pass a suspect that waits to run alone. Then nothing starts until it has. */
+export const maxSuspectPatience = Duration.seconds(30)
 
 /** How long an attempt that was lost before it started waits until it goes back to its queue. */
 export const fruitlessPause = Duration.seconds(1)
@@ -146,9 +149,21 @@ const window = (shift: Shift): number => {
   return shift.concurrency + Math.min(maxPrefetch, recent)
 }
 
+/** A suspect runs alone, so that its next loss is its own, unless the runner sees to that. */
+export const mustBeAlone = (shift: Shift, entry: Entry): boolean =>
+  entry.claimed.losses >= suspectLosses && !shift.runner.isolatesSuspects
+
+/** Whether a suspect has been passed for long enough. */
+export const isImpatient = (shift: Shift, entry: Entry): boolean =>
+  now(shift) - entry.claimedAtMillis >= Duration.toMillis(maxSuspectPatience)
+
+/** Whether nothing starts because a suspect runs, or has waited long enough to do so. */
+export const isHeldBySuspect = (shift: Shift): boolean =>
+  shift.alone || shift.backlog.some((entry) => mustBeAlone(shift, entry) && isImpatient(shift, entry))
+
 /** How many executions to claim now; zero when it is better to wait. */
 export const claimLimit = (shift: Shift): number => {
-  if (shift.phase !== "working" || shift.alone || shift.settlements.length >= maxUnsettled) return 0
+  if (shift.phase !== "working" || isHeldBySuspect(shift) || shift.settlements.length >= maxUnsettled) return 0
   const most = window(shift)
   const free = most - shift.running - shift.backlog.length
   // Under load a claim waits until it is worth its round trip; slots are fed from the backlog meanwhile.

@@ -22,7 +22,12 @@ export interface Execution<out A, out E, out R = never> {
   readonly await: Effect.Effect<A, E | TaskError.TaskError | BrokerError, R>
   /** The end, if it has come. */
   readonly poll: Effect.Effect<Option.Option<Exit.Exit<A, E | TaskError.TaskError>>, BrokerError, R>
-  /** `Cancelled`: it was queued. `Requested`: it is running, `await` tells the end. `TooLate`: it is over, or unknown. */
+  /**
+   * `Cancelled`: it was queued. `Requested`: it is running, `await` tells the end. `TooLate`: it is over, or unknown.
+   *
+   * Inside a transaction it takes effect at once, over a second connection, and survives a rollback; only what the
+   * transaction itself has enqueued is cancelled within it.
+   */
   readonly cancel: Effect.Effect<"Cancelled" | "Requested" | "TooLate", BrokerError>
 }
 

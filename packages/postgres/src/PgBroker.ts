@@ -5,6 +5,9 @@
  * with it and rolls back with it. Inside a transaction of another client it fails with `OtherTransaction` instead of
  * writing outside. Everything lies in one schema (`effect_ray` unless configured), which `PgMigrations` makes.
  *
+ * A `cancel` inside a transaction does not wait for its commit: it takes a second connection of the pool and stands even
+ * when the transaction rolls back, except for what the transaction itself has enqueued.
+ *
  * Postgres going away is a failure with reason `Unavailable`, never a defect; all goes on by itself when it is back.
  */
 import { Broker, type ExecutionId } from "@effect-ray/core/Broker"

@@ -187,6 +187,34 @@ for (const version of TestPostgres.versions) {
           assert.strictEqual(Option.getOrThrow(yield* broker.read(other.id)).state, "cancelled")
         }))
 
+      it.effect("is waited for by `owned`, when it is a claim under way", () =>
+        Effect.gen(function*() {
+          const broker = yield* Broker
+          const { sql } = yield* database
+          const lane = makeLane()
+          const { id } = (yield* broker.enqueue([execution(lane)]))[0]!
+          const worker = yield* hire(broker, [lane])
+          const open = yield* Deferred.make<void>()
+          const claimed = yield* Deferred.make<void>()
+          const claim = yield* Effect.forkChild(sql.withTransaction(Effect.gen(function*() {
+            yield* worker.claim()
+            yield* Deferred.succeed(claimed, undefined)
+            yield* Deferred.await(open)
+          })))
+          yield* Deferred.await(claimed)
+          const owned = yield* Effect.forkChild(broker.owned(worker.supervisor), { startImmediately: true })
+          yield* eventually(
+            "it waits",
+            Effect.map(
+              sql`SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE ${"%owned(%"}`,
+              (rows) => rows.length > 0
+            )
+          )
+          yield* Deferred.succeed(open, undefined)
+          yield* Fiber.join(claim)
+          assert.deepStrictEqual((yield* Fiber.join(owned)).map((row) => row.id), [id])
+        }))
+
       it.effect("notes lanes for people once it has committed", () =>
         Effect.gen(function*() {
           const broker = yield* Broker

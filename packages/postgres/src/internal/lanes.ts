@@ -15,7 +15,7 @@ const ids = new Map<string, bigint>()
 /** The most ids remembered: queue names may come from users. */
 const maxRemembered = 10_000
 
-/** 64 bits of a hash. Two lanes in a billion share one with a chance of 1 in 37 billion. */
+/** 64 bits of a hash. The chance that any two share one is 1 in 37 million for a million lanes, 1 in 37 for a billion. */
 export const laneId = ({ queue, task }: Lane): bigint => {
   const name = `${queue.length}:${queue}${task}`
   let id = ids.get(name)

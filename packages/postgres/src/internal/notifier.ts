@@ -146,7 +146,7 @@ export const makeNotifier = Effect.fnUntraced(function*(
     enqueued: (news: News, told: boolean): void => {
       if (isOld(news)) local.again()
       local.enqueued(news)
-      if (told || news.size === 0) return
+      if (!options.notify || told || news.size === 0) return
       again ||= isOld(news)
       for (const [queue, delay] of news) queues.set(queue, Math.min(delay, queues.get(queue) ?? delay))
       schedule()
@@ -154,6 +154,7 @@ export const makeNotifier = Effect.fnUntraced(function*(
 
     cancelling: (ids: ReadonlyArray<ExecutionId>): void => {
       local.cancelling(ids)
+      if (!options.notify) return
       for (const id of ids) cancelling.add(id)
       schedule()
     },
@@ -164,13 +165,14 @@ export const makeNotifier = Effect.fnUntraced(function*(
       woken.woken_processes?.forEach((process, index) => {
         const id = woken.woken_ids![index]!
         if (process === store.process) own.push(id)
-        else if (ended.get(process)?.add(id) === undefined) ended.set(process, new Set([id]))
+        else if (options.notify && ended.get(process)?.add(id) === undefined) ended.set(process, new Set([id]))
       })
       if (own.length > 0) local.ended(own)
       if (woken.queues != null && woken.queues.length > 0) {
-        again = true
         local.again()
         local.enqueued(new Map(woken.queues.map((queue) => [queue, 0])))
+        if (!options.notify) return
+        again = true
         for (const queue of woken.queues) queues.set(queue, 0)
       }
       if (ended.size > 0 || queues.size > 0) schedule()

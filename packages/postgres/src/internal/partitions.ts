@@ -1,10 +1,14 @@
 /** The partitions of history, made days ahead. */
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
+import { isLockTimeout } from "./sqlFailure.ts"
 import type { Store } from "./store.ts"
 
 /** How many days ahead there is a partition. */
 const daysAhead = 7
+
+/** How often making one is tried again at once, when a lock on the history was not to be had within its patience. */
+const maxRetries = 3
 
 /** How often a process looks whether there is, in milliseconds. */
 const interval = 6 * 60 * 60 * 1000
@@ -15,7 +19,9 @@ export const makePartitions = (store: Store) => {
   const { s, sql } = store
   let looked = -Infinity
 
-  const ensure: Effect.Effect<void, SqlError> = Effect.asVoid(sql`SELECT ${s}.ensure_partitions(${daysAhead})`)
+  const ensure: Effect.Effect<void, SqlError> = Effect.asVoid(
+    Effect.retry(sql`SELECT ${s}.ensure_partitions(${daysAhead})`, { while: isLockTimeout, times: maxRetries })
+  )
 
   return {
     ensure,

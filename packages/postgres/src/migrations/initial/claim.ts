@@ -26,6 +26,9 @@ export const claim = (s: string): ReadonlyArray<string> => [
   DECLARE
     claimed timestamptz := ${s}.clock();
   BEGIN
+    -- A claim that a crash undoes is a row back in its queue, and the settlement after it makes both durable. So
+    -- nobody waits for the disk here.
+    PERFORM set_config('synchronous_commit', 'off', true);
     -- Held until this transaction ends: the reaper passes over a supervisor whose claim is under way.
     PERFORM 1 FROM ${s}.supervisors v WHERE v.id = me AND v.expires_at > claimed FOR KEY SHARE;
     IF NOT FOUND THEN
@@ -87,6 +90,29 @@ export const claim = (s: string): ReadonlyArray<string> => [
     RETURNING c.ord::integer, e.id, e.fence, e.lane, e.band, e.task, e.queue, e.payload, e.format, e.attempts + 1, e.losses,
       e.max_attempts, e.timeout_millis, e.at_most_once, e.traceparent,
       date_part('epoch', claimed - e.run_at) * 1000, date_part('epoch', e.run_at);
+  END
+  $$
+  `,
+
+  // What a supervisor holds. A claim of its own that was cut off may still be under way: the lock waits until it has
+  // ended, and the second statement sees what it took.
+  `
+  CREATE FUNCTION ${s}.owned(me uuid) RETURNS TABLE (
+    id uuid, fence bigint, task text, queue text, payload text, format integer, attempt integer, losses integer,
+    max_attempts integer, timeout_millis double precision, at_most_once boolean, traceparent text,
+    waited_millis double precision
+  )
+  LANGUAGE plpgsql
+  ${pinned}
+  AS $$
+  #variable_conflict use_column
+  BEGIN
+    PERFORM 1 FROM ${s}.supervisors v WHERE v.id = me FOR UPDATE;
+    RETURN QUERY
+    SELECT e.id, e.fence, e.task, e.queue, e.payload, e.format, e.attempts + 1, e.losses, e.max_attempts,
+      e.timeout_millis, e.at_most_once, e.traceparent, date_part('epoch', e.claimed_at - e.run_at) * 1000
+    FROM ${s}.executions e
+    WHERE e.owner = me AND e.state IN ('running', 'cancelling');
   END
   $$
   `

@@ -88,6 +88,14 @@ export const enqueue = (s: string): ReadonlyArray<string> => [
       ORDER BY i.task, i.key
       ON CONFLICT (scope, key) DO NOTHING;
 
+      -- Those that have expired name another execution now. Locked in the same order.
+      PERFORM 1
+      FROM unnest(tasks, idempotency_keys) AS i(task, key)
+      JOIN ${s}.keys k ON k.scope = i.task AND k.key = i.key
+      WHERE k.expires_at <= enqueued
+      ORDER BY k.scope, k.key
+      FOR UPDATE OF k;
+
       UPDATE ${s}.keys k
       SET execution_id = i.id, payload_digest = i.digest, expires_at = enqueued + i.keep * interval '1 millisecond'
       FROM unnest(tasks, idempotency_keys, ids, digests, keep_millis) AS i(task, key, id, digest, keep)

@@ -1,3 +1,6 @@
+/** How long making a partition waits for a lock, so that nobody waits long behind it. Its caller tries again. */
+const lockPatience = "2s"
+
 /**
  * What is over, by retention class and by the day it was filed.
  *
@@ -65,6 +68,7 @@ export const history = (s: string): ReadonlyArray<string> => [
   `
   CREATE FUNCTION ${s}.ensure_partitions(days_ahead integer) RETURNS integer
   LANGUAGE plpgsql
+  SET lock_timeout = '${lockPatience}'
   AS $$
   DECLARE
     class record;

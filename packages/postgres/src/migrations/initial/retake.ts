@@ -1,5 +1,12 @@
 import { file, pinned, woken } from "./shared.ts"
 
+/** How many executions one statement of a tick expires, and how many such statements a tick has. */
+const expiryBatch = 1_000
+const maxExpiryBatches = 20
+
+/** How many tokens of grouped writes a tick forgets: more than are written between two ticks. */
+const maxForgotten = 50_000
+
 /**
  * `retake` takes executions back from supervisors that are gone, `unregister` ends a lease in peace, and `tick` is the
  * upkeep of a worker in one round trip.
@@ -128,19 +135,20 @@ export const retake = (s: string): ReadonlyArray<string> => [
       FROM ${s}.retake(lapsed, true, max_losses, lost_result, quarantined_result, unconfirmed_result) r;
     END IF;
 
-    -- What was not started in time.
-    WITH gone AS (
-      DELETE FROM ${s}.executions e
-      WHERE e.id IN (
-        SELECT x.id
-        FROM ${s}.executions x
-        WHERE x.state = 'queued' AND x.fence = 0 AND x.start_by IS NOT NULL AND x.start_by <= ${s}.now()
-        ORDER BY x.start_by
-        LIMIT 1000
-        FOR UPDATE SKIP LOCKED
-      )
-      RETURNING e.*
-    ), filed AS (${
+    -- What was not started in time: a full batch may not be all.
+    FOR round IN 1..${maxExpiryBatches} LOOP
+      WITH gone AS (
+        DELETE FROM ${s}.executions e
+        WHERE e.id IN (
+          SELECT x.id
+          FROM ${s}.executions x
+          WHERE x.state = 'queued' AND x.fence = 0 AND x.start_by IS NOT NULL AND x.start_by <= ${s}.now()
+          ORDER BY x.start_by
+          LIMIT ${expiryBatch}
+          FOR UPDATE SKIP LOCKED
+        )
+        RETURNING e.*
+      ), filed AS (${
     file(s, {
       from: "gone e",
       state: "'expired'",
@@ -155,11 +163,13 @@ export const retake = (s: string): ReadonlyArray<string> => [
       runnerRef: "NULL"
     })
   }
-    )
-    SELECT array_agg(g.id) INTO over FROM gone g;
-    SELECT w.woken_processes, w.woken_ids INTO more_processes, more_ids FROM ${s}.take_waiters(over) w;
-    woken_processes := woken_processes || more_processes;
-    woken_ids := woken_ids || more_ids;
+      )
+      SELECT array_agg(g.id) INTO over FROM gone g;
+      SELECT w.woken_processes, w.woken_ids INTO more_processes, more_ids FROM ${s}.take_waiters(over) w;
+      woken_processes := woken_processes || more_processes;
+      woken_ids := woken_ids || more_ids;
+      EXIT WHEN coalesce(cardinality(over), 0) < ${expiryBatch};
+    END LOOP;
 
     SELECT array_agg(e.id) INTO cancelling FROM ${s}.executions e WHERE e.owner = me AND e.state = 'cancelling';
 
@@ -177,7 +187,7 @@ export const retake = (s: string): ReadonlyArray<string> => [
 
     DELETE FROM ${s}.batches b WHERE b.id IN (
       SELECT o.id FROM ${s}.batches o WHERE o.written_at < ended - interval '1 hour'
-      ORDER BY o.written_at LIMIT 5000 FOR UPDATE SKIP LOCKED
+      ORDER BY o.written_at LIMIT ${maxForgotten} FOR UPDATE SKIP LOCKED
     );
     DELETE FROM ${s}.keys k WHERE (k.scope, k.key) IN (
       SELECT o.scope, o.key FROM ${s}.keys o WHERE o.expires_at IS NOT NULL AND o.expires_at <= ended

@@ -34,6 +34,13 @@ export const settle = (s: string): ReadonlyArray<string> => [
   BEGIN
     -- Rows are found by their ids alone. \`IS NOT DISTINCT FROM\` keeps the index of owners out of the plan: under load
     -- it is full of dead entries, one for every row this supervisor ever held, and each id would read them all.
+    -- Everybody locks in the order of ids, so that nobody can wait in a circle. Successes alone are deleted in the order
+    -- given, which is that one. A mixed batch is locked as a whole first; so the second statement also sees what a
+    -- cancel left there.
+    IF 'succeeded' <> ANY (kinds) THEN
+      PERFORM 1 FROM ${s}.executions e WHERE e.id = ANY (ids) AND e.owner IS NOT DISTINCT FROM me ORDER BY e.id FOR UPDATE;
+    END IF;
+
     -- A success beats everything, so it needs no look at the row first. This is the path of nearly all.
     WITH gone AS (
       DELETE FROM ${s}.executions e
@@ -62,10 +69,7 @@ export const settle = (s: string): ReadonlyArray<string> => [
       RETURN;
     END IF;
 
-    -- The rest is decided by the state of its row. Locked first, in the order of ids, so that the next statement sees
-    -- what a cancel left there.
-    PERFORM 1 FROM ${s}.executions e WHERE e.id = ANY (ids) AND e.owner IS NOT DISTINCT FROM me ORDER BY e.id FOR UPDATE;
-
+    -- The rest is decided by the state of its row.
     WITH decided AS MATERIALIZED (
       SELECT DISTINCT ON (e.id)
         e.*, i.kind AS proposed, i.result, i.delay, i.flag, i.ref, i.ord,

@@ -4,7 +4,7 @@
  * A skipped test counts as failed: what is not brought by `make test` must fail there. So does a runner that crashes,
  * a file that cannot be loaded, and a project without a single test.
  */
-import { mkdtempSync, readFileSync, rmSync } from "node:fs"
+import { mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { projects } from "../vitest.workspace.ts"
@@ -66,8 +66,11 @@ const vitest = async (folder: string): Promise<Count> => {
 
 const pytest = async (folder: string): Promise<Count> => {
   const file = join(folder, "pytest.xml")
+  // Ray cannot be started by a Python whose path has a space in it, and a checkout's may.
+  const venv = join(folder, "venv")
+  symlinkSync(join(root, ".venv"), venv)
   const { code } = await run(
-    join(root, ".venv/bin/python"),
+    join(venv, "bin/python"),
     ["-m", "pytest", "-q", "-p", "no:cacheprovider", `--junitxml=${file}`, "packages/ray/gateway/tests"],
     { env: { PYTHONDONTWRITEBYTECODE: "1" }, report: file }
   )

@@ -84,6 +84,8 @@ export interface Pool {
   readonly body: string
   /** The gateway's number for it, once it is open. */
   number: number | undefined
+  /** Why the gateway refused it, if it did. */
+  refusal: string | undefined
   /** Calls that wait for the number. */
   readonly waiting: Array<Call>
 }
@@ -219,9 +221,12 @@ export class GatewayConnection {
     this.sentAcks = []
     // Whatever was on its way is sent again, in its old order; the gateway knows what it has already.
     this.queue = []
+    // The gateway tells of every host that is up again.
+    this.places.clear()
     this.assembler = new Frame.Assembler(this.options.maxBodyBytes + envelopeBytes)
     for (const pool of this.pools.values()) {
       pool.number = undefined
+      pool.refusal = undefined
       pool.waiting.length = 0
       this.write(Frame.Type.POOL, pool.body)
     }
@@ -290,7 +295,13 @@ export class GatewayConnection {
   /** Opens a pool, or joins an equal one. The body lacks its `ref`. */
   open(body: object): Pool {
     const ref = ++this.lastRef
-    const pool: Pool = { ref, body: JSON.stringify({ ref, ...body }), number: undefined, waiting: [] }
+    const pool: Pool = {
+      ref,
+      body: JSON.stringify({ ref, ...body }),
+      number: undefined,
+      refusal: undefined,
+      waiting: []
+    }
     this.pools.set(ref, pool)
     if (this.socket !== undefined) this.write(Frame.Type.POOL, pool.body)
     return pool
@@ -303,8 +314,17 @@ export class GatewayConnection {
     const call: Call = { pool, execution, fence, body, alone, owner, number, sent: false, graceMillis: undefined }
     this.calls.set(call.number, call)
     if (call.pool.number === undefined) call.pool.waiting.push(call)
+    // Not before the caller has the call in hand.
+    else if (call.pool.refusal !== undefined) queueMicrotask(() => this.sendOrRefuse(call))
     else this.send(call)
     return call
+  }
+
+  /** A gateway that can make nothing of a pool has refused its calls with it. */
+  private sendOrRefuse(call: Call): void {
+    const { refusal } = call.pool
+    if (refusal === undefined) return this.send(call)
+    if (this.calls.delete(call.number)) call.owner.onLost({ kind: "unschedulable", detail: refusal, collateral: false })
   }
 
   /** Asks for a call to be stopped. Its end arrives as any other; false when it had not been sent and is gone already. */
@@ -415,7 +435,8 @@ export class GatewayConnection {
         const pool = this.pools.get(state.ref)
         if (pool === undefined) return
         pool.number = state.pool
-        for (const call of pool.waiting.splice(0)) this.send(call)
+        pool.refusal = state.pool === 0 ? state.detail : undefined
+        for (const call of pool.waiting.splice(0)) this.sendOrRefuse(call)
         return this.options.onPoolState(state)
       }
       case Frame.Type.HOST_UP: {

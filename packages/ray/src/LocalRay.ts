@@ -212,16 +212,24 @@ const start = Effect.fnUntraced(function*(ray: string, stateFolder: string, reco
     `--temp-dir=${tempDir}`,
     "--disable-usage-stats"
   ]
-  const keep: Keep = { ray, args, stateFolder, record, tempDir, stopMillis: Duration.toMillis(stopTimeout) }
+  const { bin, command, first } = withoutSpaces(ray, tempDir)
+  const keep: Keep = {
+    ray: command,
+    args: [...first, ...args],
+    stateFolder,
+    record,
+    tempDir,
+    stopMillis: Duration.toMillis(stopTimeout)
+  }
   const keeper = spawn(process.execPath, [keeperFile, JSON.stringify(keep)], {
     // A group of its own, so that an interrupt from the terminal reaches us first.
     detached: true,
     cwd: stateFolder,
     stdio: ["ignore", output, output],
     env: {
-      ...withoutRay(process.env),
+      ...allowed(process.env),
       // Jobs find their `python` by the PATH: the one that Ray is installed in.
-      PATH: [path.dirname(ray), process.env["PATH"] ?? ""].join(path.delimiter),
+      PATH: [bin, process.env["PATH"] ?? ""].join(path.delimiter),
       RAY_AUTH_MODE: "token",
       RAY_AUTH_TOKEN: token,
       RAY_USAGE_STATS_ENABLED: "0",
@@ -254,9 +262,28 @@ const start = Effect.fnUntraced(function*(ray: string, stateFolder: string, reco
   return head
 })
 
-/** A Ray that this process may itself live in must not reach into the new one. */
-const withoutRay = (env: NodeJS.ProcessEnv): NodeJS.ProcessEnv =>
-  Object.fromEntries(Object.entries(env).filter(([name]) => !name.startsWith("RAY_")))
+/**
+ * What the head, and with it the gateway and every Python host, sees of this process' environment: what programs need to
+ * run and to install packages, and no secret of the app. A Ray that this process may itself live in must not reach into
+ * the new one either.
+ */
+const allowed = (env: NodeJS.ProcessEnv): NodeJS.ProcessEnv =>
+  Object.fromEntries(Object.entries(env).filter(([name]) => allowedName.test(name)))
+
+const allowedName =
+  /^(PATH|HOME|USER|LOGNAME|SHELL|LANG|LANGUAGE|LC_.*|TZ|TMPDIR|TERM|SSL_CERT_.*|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|PIP_.*|XDG_CACHE_HOME|(HTTPS?|ALL|NO)_PROXY|(https?|all|no)_proxy|LD_LIBRARY_PATH|CUDA_.*|NVIDIA_.*)$/
+
+/**
+ * Ray puts the path of its Python into shell commands without quoting it. A path with a space is reached through a link in
+ * the temporary folder.
+ */
+const withoutSpaces = (ray: string, tempDir: string) => {
+  if (!/\s/.test(ray)) return { bin: path.dirname(ray), command: ray, first: [] }
+  const link = path.join(tempDir, "venv")
+  fs.symlinkSync(path.dirname(path.dirname(ray)), link)
+  const bin = path.join(link, "bin")
+  return { bin, command: path.join(bin, "python"), first: ["-m", "ray.scripts.scripts"] }
+}
 
 const tail = (file: string): string => fs.readFileSync(file, "utf8").trim().split("\n").slice(-6).join("\n")
 

@@ -140,7 +140,7 @@ const make = Effect.fnUntraced(function*(options: Options) {
       reason: new InvalidAddress({
         address: options.address,
         detail: "there is no token, and whoever reaches an open cluster can run code on it",
-        fix: "Set RAY_AUTH_TOKEN (and RAY_AUTH_MODE=token on the cluster), or allow an open cluster explicitly."
+        fix: "Set RAY_AUTH_TOKEN (and RAY_AUTH_MODE=token on the cluster), or build the layer with allowOpen."
       })
     })
   }

@@ -30,8 +30,8 @@ import type { RayError } from "./RayError.ts"
 /** How long an interrupted attempt may take to end by itself. @category constants */
 export const defaultGrace = Duration.seconds(5)
 
-/** The gateway ends a host that has not answered 10 s after the grace; a little later nobody is waited for. */
-const confirmTimeout = Duration.seconds(12)
+/** The gateway ends a host that has not answered 2 s after the grace; a little later nobody is waited for. */
+const confirmTimeout = Duration.seconds(3)
 
 /** A package is pinned for ten minutes at a time, and a pool may grow at any time. */
 const pinInterval = Duration.minutes(4)

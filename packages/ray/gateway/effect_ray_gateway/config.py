@@ -77,7 +77,18 @@ def _address(name: str, value: str) -> Address:
     return host.strip("[]"), _port(name, port)
 
 
+#: The same list as on the TypeScript side (`RayAddress.isPrivate`), so that both agree on every address.
+PRIVATE_NETWORKS = [
+    ipaddress.ip_network(text)
+    for text in (
+        "127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10",
+        "::1/128", "fc00::/7", "fe80::/10",
+    )
+]
+
+
 def require_private(host: str) -> None:
     """Frames are not encrypted yet, so the gateway listens on private addresses only. Fails with `ValueError`."""
-    if not ipaddress.ip_address(host).is_private or host in ("0.0.0.0", "::"):
+    address = ipaddress.ip_address(host)
+    if not any(address in network for network in PRIVATE_NETWORKS if network.version == address.version):
         raise ValueError(f"{host} is not a private address; set EFFECT_RAY_GATEWAY_BIND to one")

@@ -59,8 +59,12 @@ class HostActor:
 
 def run_python(orders: Dict[str, Any], sources: Dict[str, str]) -> Dict[str, str]:
     """The host in this very process, which is Ray's worker, so that handlers may use Ray."""
-    for name in [name for name in os.environ if name.startswith("RAY_AUTH_TOKEN")]:
-        del os.environ[name]
+    # What this process was started with is Ray's and the machine's; the handlers' is what a Node host has. Ray's own
+    # settings stay, but for its token: this process is a worker of Ray's.
+    kept = child_env(os.environ)
+    for name in list(os.environ):
+        if name not in kept and (not name.startswith("RAY_") or name.startswith("RAY_AUTH_TOKEN")):
+            del os.environ[name]
     os.environ.update(orders.pop("env"))
     sys.meta_path.insert(0, Sources(sources))
     return importlib.import_module("effect_ray_gateway.python_host").run(orders)

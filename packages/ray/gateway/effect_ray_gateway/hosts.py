@@ -25,7 +25,7 @@ EXIT_REPORT_SECONDS = 0.5
 #: How long a host that is told to leave may take before it is killed.
 LEAVE_SECONDS = 5
 #: Beyond its grace, how long a host may take to answer a CANCEL before it is killed.
-CANCEL_MARGIN_SECONDS = 10
+CANCEL_MARGIN_SECONDS = 2
 
 
 class Host:

@@ -23,7 +23,7 @@ WAITING_SECONDS = 2
 #: After this, a pool with several hosts gives one up for a pool that has none.
 YIELD_SECONDS = 5
 MAX_HOSTS = 10_000
-MAX_LIMIT_BYTES = 128 * 1024 * 1024
+MAX_LIMIT_BYTES = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -344,8 +344,10 @@ def key_of(spec: Dict[str, Any]) -> str:
     placement = spec.get("placement")
     if spec.get("runtime") not in ("node", "python"):
         raise ValueError(f"runtime is {spec.get('runtime')!r}, not node or python")
-    if not isinstance(spec.get("package"), str) or not isinstance(placement, dict):
-        raise ValueError("a pool needs a package and a placement")
+    if not isinstance(placement, dict):
+        raise ValueError("a pool needs a placement")
+    if not isinstance(spec.get("package"), str) and not (spec.get("runtime") == "python" and spec.get("package") is None):
+        raise ValueError("a pool needs a package; only Python, whose modules may be installed, can do without")
     if not all(isinstance(spec.get(name) or {}, dict) for name in ("env", "limits")):
         raise ValueError("env and limits are objects")
     for name in ("cpus", "gpus", "memory"):

@@ -7,6 +7,7 @@ import * as Redacted from "effect/Redacted"
 import * as Gateway from "../Gateway.ts"
 import * as Connection from "../GatewayConnection.ts"
 import type * as RayCluster from "../RayCluster.ts"
+import * as RayAddress from "../RayAddress.ts"
 import { GatewayFailed, RayError } from "../RayError.ts"
 import type { Session } from "./flight.ts"
 
@@ -28,6 +29,9 @@ export const connect = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Session, RayError | BrokerError, RayCluster.RayCluster | GatewayRegistry> {
   for (let dead = after;;) {
     const { address, entry } = yield* Gateway.join(gateway, dead)
+    // It may advertise any address; frames are not encrypted yet.
+    const host = address.host.includes(":") ? `[${address.host}]` : address.host
+    yield* RayAddress.resolve(`http://${host}:${address.port}`)
     const givesUpAt = performance.now() + Duration.toMillis(dialTimeout)
     for (;;) {
       const dialled = yield* Effect.result(

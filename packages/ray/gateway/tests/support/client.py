@@ -112,9 +112,13 @@ class Client:
                 pass
 
     def settle(self):
-        """Everything that the gateway had sent by now has been read: a PING goes there, its PONG comes back."""
-        self.send("PING")
-        self.next("PONG")
+        """Everything that the gateway had to send and to start by now is done: a PONG comes back, twice.
+
+        What one read causes in later turns of the gateway's loop is done before it reads again.
+        """
+        for _ in range(2):
+            self.send("PING")
+            self.next("PONG")
 
     def closed(self, seconds=PATIENCE):
         """Reads until the gateway closes."""

@@ -55,7 +55,7 @@ class RayHead:
         }
         self.log = open(os.path.join(self.folder, "head.log"), "w+")
         command = [
-            os.path.join(os.path.dirname(sys.executable), "ray"), "start", "--head", "--block", f"--port={gcs}",
+            sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={gcs}",
             "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}",
             f"--ray-client-server-port={client}", f"--object-manager-port={manager}", f"--node-manager-port={nodes}",
             f"--dashboard-agent-listen-port={agent}", f"--dashboard-agent-grpc-port={grpc}", f"--metrics-export-port={metrics}",

@@ -8,7 +8,6 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as onRay from "./onRay.ts"
 import * as queues from "./queues.ts"
-import * as ray from "./ray.ts"
 
 class UnknownRow extends Schema.TaggedError<UnknownRow>()("UnknownRow", { name: Schema.String }) {
   override get message() {

@@ -24,7 +24,7 @@ await serve(async (databaseUrl) => {
   ))
   let fiber: Fiber.Fiber<never, unknown> | undefined
   return {
-    start: async (onHandled) => {
+    start: async (_goal, onHandled) => {
       handled = onHandled
       fiber = runtime.runFork(Supervisor.run({ worker, concurrency }))
     },

@@ -1,14 +1,27 @@
-/** What runs in the hosts on Ray. The bare actor that it is measured beside answers the same. */
+/** The worker of the Ray rows: handlers that give back their payload. */
 import { Task, Worker } from "effect-ray"
-import { Effect, Schema } from "effect"
-
-const Value = Schema.Struct({ id: Schema.Int })
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
 
 export class Echo extends Task.make("Echo", {
-  payload: Value,
-  success: Value,
-  queue: "ray",
-  placement: { concurrency: 500, maxHosts: 1 }
+  payload: Schema.String,
+  success: Schema.String,
+  // As many slots as calls are in flight, in two hosts.
+  placement: { concurrency: 250, maxHosts: 2 }
 }) {}
 
-export default Worker.make({ tasks: [Echo], handlers: Echo.toLayer((value) => Effect.succeed(value)) })
+/** On the host's main thread: the placement for handlers that only wait. */
+export class EchoMain extends Task.make("EchoMain", {
+  payload: Schema.String,
+  success: Schema.String,
+  placement: { concurrency: 250, maxHosts: 1, cpus: 0, thread: "main" }
+}) {}
+
+export default Worker.make({
+  tasks: [Echo, EchoMain],
+  handlers: Layer.mergeAll(
+    Echo.toLayer((text) => Effect.succeed(text)),
+    EchoMain.toLayer((text) => Effect.succeed(text))
+  )
+})

@@ -1,7 +1,7 @@
 /**
  * `drain`: one worker in one process works off a backlog of no-op executions, in executions per second.
  *
- * From the worker's start until the last end is recorded. Our records are kept in history; the peer deletes its jobs.
+ * From the first handler's start until the last end is recorded. Our records are kept in history; the peer deletes its jobs.
  */
 import { PgClient } from "@effect/sql-pg"
 import * as Effect from "effect/Effect"

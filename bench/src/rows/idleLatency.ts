@@ -3,6 +3,7 @@
  *
  * One at a time, with a pause in between: nothing is queued, and every side has gone back to waiting.
  */
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import type { Child } from "../contestants/child.ts"
@@ -11,6 +12,9 @@ import * as Row from "../Row.ts"
 
 const samples = 100
 
+/** Samples without a pause before the first round: a worker that has been up for a while is compiled. */
+const warmUp = 2_000
+
 /** An odd number, for the median. */
 const rounds = 5
 
@@ -18,16 +22,15 @@ const rounds = 5
 const pause = "25 millis"
 
 const latency = Effect.fnUntraced(function*(side: Side, child: Child) {
-  yield* Effect.sleep(pause)
   const enqueuedAt = process.hrtime.bigint()
   yield* side.enqueueOne
   const handledAt = yield* Queue.take(child.handled)
   return Number(handledAt - enqueuedAt) / 1e6
 })
 
-const round = Effect.fnUntraced(function*(side: Side, child: Child, samples: number) {
+const round = Effect.fnUntraced(function*(side: Side, child: Child, samples: number, pause: Duration.Input) {
   yield* child.ask({ _tag: "Serve" })
-  const latencies = yield* Effect.replicateEffect(latency(side, child), samples)
+  const latencies = yield* Effect.replicateEffect(Effect.delay(latency(side, child), pause), samples)
   yield* child.ask({ _tag: "Stop" })
   return Row.median(latencies)
 })
@@ -37,11 +40,11 @@ export const run = Effect.fnUntraced(function*(
   peer: { readonly side: Side; readonly child: Child }
 ) {
   const medians = { ours: Array<number>(), peer: Array<number>() }
-  // The first round warms both up.
-  for (let n = 0; n <= rounds; n++) {
-    const ourMedian = yield* round(ours.side, ours.child, samples)
-    const peerMedian = yield* round(peer.side, peer.child, samples)
-    if (n === 0) continue
+  yield* round(ours.side, ours.child, warmUp, 0)
+  yield* round(peer.side, peer.child, warmUp, 0)
+  for (let n = 1; n <= rounds; n++) {
+    const ourMedian = yield* round(ours.side, ours.child, samples, pause)
+    const peerMedian = yield* round(peer.side, peer.child, samples, pause)
     yield* Row.progress("idle-latency", n, rounds, ourMedian, peerMedian)
     medians.ours.push(ourMedian)
     medians.peer.push(peerMedian)

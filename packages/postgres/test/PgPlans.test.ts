@@ -98,15 +98,16 @@ for (const version of TestPostgres.versions) {
         yield* broker.enqueue(Array.from({ length: 6_000 }, () => execution(lane)))
         // Floors stay a second behind the clock.
         yield* Effect.sleep("1100 millis")
-        let most = 0
+        const read: Array<number> = []
         for (let claims = 0; claims < 12; claims++) {
           const { answer, entries } = yield* reads(Effect.tap(worker.claim(500), (claimed) => worker.succeed(claimed)))
           assert.strictEqual(answer.length, 500)
-          // Every other second a claim looks at everything.
-          if (entries <= 3_000) most = Math.max(most, entries)
+          read.push(entries)
         }
-        assert.isAtMost(most, 1_500)
-        assert.isAbove(most, 0)
+        // Every other second a claim looks at everything; nearly all read what they take, twice, and little more.
+        const usual = read.sort((a, b) => a - b)[Math.floor(read.length / 2)]!
+        assert.isAtMost(usual, 1_500)
+        assert.isAbove(usual, 0)
 
         // And what is empty is not read again and again.
         yield* worker.claim()

@@ -45,8 +45,9 @@ export interface Options extends Omit<Gateway.Options, "deployment"> {
   readonly deployment?: string
   /** A worker out of reach for so long is given up by the gateway, and its attempts end. Default 30 seconds. */
   readonly lease?: Duration.Duration
+  /** How long an interrupted attempt may take to end by itself before its thread is ended. Default 5 seconds. */
   readonly grace?: Duration.Duration
-  /** For people and tests: what becomes of the pools. */
+  /** Told of every change of a pool of hosts, for people and tests. Default: the log tells. */
   readonly onPoolState?: (state: PoolState) => void
 }
 
@@ -173,7 +174,10 @@ const make = Effect.fnUntraced(function*(options: Options, controls?: (controls:
     const told = { state: state.state, slots: state.slots, detail: state.detail }
     runFork(
       state.state === "failed" || state.state === "unschedulable"
-        ? Effect.andThen(Effect.logWarning("a pool of hosts has no host", told), Effect.ignore(packages.upload))
+        ? Effect.andThen(
+          Effect.logWarning("a pool of hosts has no host", told),
+          Effect.ignore(packages.upload, { log: "Warn" })
+        )
         : Effect.logDebug("a pool of hosts", told)
     )
   }
@@ -215,7 +219,11 @@ const make = Effect.fnUntraced(function*(options: Options, controls?: (controls:
     Effect.suspend(() => session === undefined ? Effect.void : leave(session.connection))
   )
   yield* Effect.forkScoped(keep(first, gone))
-  yield* packages.upload.pipe(Effect.ignore, Effect.repeat(Schedule.spaced(pinInterval)), Effect.forkScoped)
+  yield* packages.upload.pipe(
+    Effect.ignore({ log: "Warn" }),
+    Effect.repeat(Schedule.spaced(pinInterval)),
+    Effect.forkScoped
+  )
   yield* Effect.logInfo("connected to the gateway", { cluster: cluster.address, epoch: first.epoch })
   controls?.({ connection: () => session?.connection })
 

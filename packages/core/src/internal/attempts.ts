@@ -19,6 +19,7 @@ import {
   isHeldBySuspect,
   isImpatient,
   maxPrefetchAgeMillis,
+  maxStarts,
   mustBeAlone,
   noteEnd,
   now,
@@ -64,7 +65,12 @@ export const startWaiting = (shift: Shift): void => {
   // An attempt that ends at once comes back here from within `start`; the loop that started it goes on.
   if (shift.phase !== "working" || shift.starting) return
   shift.starting = true
-  while (shift.running < shift.concurrency && !shift.alone) {
+  for (let started = 0; shift.running < shift.concurrency && !shift.alone; started++) {
+    if (started === maxStarts) {
+      // Attempts that end at once would hold up the loops, and with them the next claim and the settlements.
+      startSoon(shift)
+      break
+    }
     const entry = next(shift)
     if (entry === undefined) break
     shift.alone = mustBeAlone(shift, entry)

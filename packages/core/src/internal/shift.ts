@@ -26,6 +26,9 @@ export const maxClaim = 500
 /** The most attempts claimed ahead of a free slot: one claim's worth to work on, and one on its way. */
 export const maxPrefetch = 2 * maxClaim
 
+/** The most attempts that are started in one go. */
+export const maxStarts = 100
+
 /** Prefetch is allowed to hold what ended within this window, so long attempts never sit behind each other. */
 export const prefetchWindowMillis = 100
 

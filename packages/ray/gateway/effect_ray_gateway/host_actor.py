@@ -27,6 +27,8 @@ ALLOWED_ENV = re.compile(
     r"|CUDA_VISIBLE_DEVICES|NVIDIA_\w+|SSL_CERT_FILE|SSL_CERT_DIR|NODE_EXTRA_CA_CERTS"
     r"|(HTTP|HTTPS|NO|ALL)_PROXY|(http|https|no|all)_proxy"
 )
+#: What a Python host keeps beside it: Ray's settings, the threads that Ray allows for the CPUs asked for, and CUDA's.
+RAYS_OWN_ENV = re.compile(r"RAY_|OMP_NUM_THREADS$|PYTHONPATH$|CUDA_")
 #: Started before Node: asks the kernel to kill the process when the actor's thread ends, which survives the exec.
 _PRELUDE = (
     "import ctypes,os,sys\n"
@@ -63,7 +65,7 @@ def run_python(orders: Dict[str, Any], sources: Dict[str, str]) -> Dict[str, str
     # settings stay, but for its token: this process is a worker of Ray's.
     kept = child_env(os.environ)
     for name in list(os.environ):
-        if name not in kept and (not name.startswith("RAY_") or name.startswith("RAY_AUTH_TOKEN")):
+        if name not in kept and (not RAYS_OWN_ENV.match(name) or name.startswith("RAY_AUTH_TOKEN")):
             del os.environ[name]
     os.environ.update(orders.pop("env"))
     sys.meta_path.insert(0, Sources(sources))

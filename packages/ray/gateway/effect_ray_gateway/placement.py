@@ -142,7 +142,7 @@ class RayCluster:
 
     def _options(self, name: str, spec: Dict[str, Any]) -> Dict[str, Any]:
         placement = spec["placement"]
-        runtime_env: Dict[str, Any] = {"working_dir": spec["package"]} if spec["package"] is not None else {}
+        runtime_env: Dict[str, Any] = {"working_dir": spec["package"]}
         pip: List[str] = list(placement.get("pip") or [])
         if spec["runtime"] == "node" and self._needs_node_package:
             pip.append(NODE_PACKAGE)

@@ -344,10 +344,9 @@ def key_of(spec: Dict[str, Any]) -> str:
     placement = spec.get("placement")
     if spec.get("runtime") not in ("node", "python"):
         raise ValueError(f"runtime is {spec.get('runtime')!r}, not node or python")
-    if not isinstance(placement, dict):
-        raise ValueError("a pool needs a placement")
-    if not isinstance(spec.get("package"), str) and not (spec.get("runtime") == "python" and spec.get("package") is None):
-        raise ValueError("a pool needs a package; only Python, whose modules may be installed, can do without")
+    # Without a package a host would be given the job's own, in which the gateway's secret lies.
+    if not isinstance(spec.get("package"), str) or not isinstance(placement, dict):
+        raise ValueError("a pool needs a package and a placement")
     if not all(isinstance(spec.get(name) or {}, dict) for name in ("env", "limits")):
         raise ValueError("env and limits are objects")
     for name in ("cpus", "gpus", "memory"):

@@ -37,7 +37,7 @@ def test_no_host_is_started_before_there_is_work(fake):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"runtime": "ruby"}, {"package": 7}, {"package": None, "runtime": "node"}, {"placement": None}, {"env": ["A"]}, {"limits": {"graceMillis": "x"}}]
+    [{"runtime": "ruby"}, {"package": None}, {"placement": None}, {"env": ["A"]}, {"limits": {"graceMillis": "x"}}]
     + [{"placement": placement} for placement in ({"cpus": -1}, {"cpus": True}, {"maxHosts": 0}, {"pip": "torch"}, {"resources": ["A"]})],
 )
 def test_a_pool_that_makes_no_sense_is_failed(fake, wrong):

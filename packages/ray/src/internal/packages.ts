@@ -9,11 +9,13 @@ import type { RayError } from "../RayError.ts"
 import type { Runtime } from "./poolBody.ts"
 
 export interface Packages {
-  /** None for a runtime that the worker gives nothing to. */
-  readonly uri: (runtime: Runtime) => string | null
+  readonly uri: (runtime: Runtime) => string
   /** Pins what is there and uploads what is not. */
   readonly upload: Effect.Effect<void, RayError>
 }
+
+/** For Python tasks whose modules are installed on the nodes: every pool has a package of its own. */
+const nothing = Bundle.pack({ README: { content: new TextEncoder().encode("The worker names no folder.\n") } })
 
 export const makePackages = Effect.fnUntraced(function*(
   worker: Worker,
@@ -22,14 +24,19 @@ export const makePackages = Effect.fnUntraced(function*(
   const cluster = yield* RayCluster.RayCluster
   const zips = new Map<Runtime, Uint8Array>()
   if (worker.tasks.some((task) => task.runtime === "effect")) zips.set("node", yield* Bundle.node(module))
-  if (worker.python !== undefined) {
-    zips.set("python", yield* Bundle.python(path.resolve(path.dirname(module), worker.python)))
+  if (worker.tasks.some((task) => task.runtime === "python")) {
+    zips.set(
+      "python",
+      worker.python === undefined
+        ? yield* nothing
+        : yield* Bundle.python(path.resolve(path.dirname(module), worker.python))
+    )
   }
   const uris = new Map<Runtime, string>()
   for (const [runtime, zip] of zips) uris.set(runtime, yield* cluster.uploadPackage(zip))
   const oneAtATime = yield* Semaphore.make(1)
   return {
-    uri: (runtime) => uris.get(runtime) ?? null,
+    uri: (runtime) => uris.get(runtime)!,
     upload: oneAtATime.withPermit(Effect.forEach(zips.values(), cluster.uploadPackage, { discard: true }))
   }
 })

@@ -5,7 +5,7 @@ export type Runtime = "node" | "python"
 
 export interface PoolOptions {
   readonly runtime: Runtime
-  readonly package: string | null
+  readonly package: string
   readonly placement: Task.Placement
   /** Names of the variables that hosts may see. */
   readonly env: ReadonlyArray<string>

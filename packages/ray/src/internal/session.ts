@@ -31,7 +31,13 @@ export const connect = Effect.fnUntraced(function*(
     const { address, entry } = yield* Gateway.join(gateway, dead)
     // It may advertise any address; frames are not encrypted yet.
     const host = address.host.includes(":") ? `[${address.host}]` : address.host
-    yield* RayAddress.resolve(`http://${host}:${address.port}`)
+    yield* RayAddress.resolve(`http://${host}:${address.port}`).pipe(
+      Effect.mapError(({ message }) => {
+        const detail =
+          `it advertises ${host}:${address.port}, which cannot be dialled (${message}); advertise a private address`
+        return new RayError({ reason: new GatewayFailed({ submissionId: entry.submissionId, detail }) })
+      })
+    )
     const givesUpAt = performance.now() + Duration.toMillis(dialTimeout)
     for (;;) {
       const dialled = yield* Effect.result(

@@ -92,7 +92,7 @@ describe("the docs", () => {
       assert.deepInclude(rows, [
         "",
         `\`${env}\``,
-        flag === undefined ? "" : `\`--${flag} ${cell(metavar)}\``,
+        flag === undefined ? "" : `\`${`--${flag} ${cell(metavar)}`.trim()}\``,
         cell(value),
         cell(meaning),
         ""

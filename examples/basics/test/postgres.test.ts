@@ -1,20 +1,17 @@
 import { assert, layer } from "@effect/vitest"
-import { Effect, Layer, Option, References } from "effect"
-import { Broker, InProcessRunner, Supervisor } from "effect-ray"
+import { Effect, Layer, Option } from "effect"
+import { Broker, InProcessRunner } from "effect-ray"
 import { SqlClient } from "effect/sql"
 import { createOrders, placeOrder } from "../src/app.ts"
 import worker from "../src/worker.ts"
 import { DatabaseLive } from "./database.ts"
-import * as sample from "./everySample.ts"
+import { samples } from "./everySample.ts"
+import { quiet, supervised } from "./supervised.ts"
 
-const supervised = Layer.effectDiscard(
-  Effect.forkScoped(Supervisor.run({ worker, concurrency: 20, drain: "1 second" }))
-)
-
-const OnPostgres = supervised.pipe(
+const OnPostgres = supervised(20).pipe(
   Layer.provide(InProcessRunner.layer(worker)),
   Layer.provideMerge(DatabaseLive),
-  Layer.provide(Layer.succeed(References.MinimumLogLevel, "Warn"))
+  Layer.provide(quiet)
 )
 
 const orders = Effect.acquireRelease(
@@ -23,14 +20,7 @@ const orders = Effect.acquireRelease(
 )
 
 layer(OnPostgres, { excludeTestServices: true })("the sample tasks, on Postgres", (it) => {
-  it.effect("add and multiply", () => sample.addsAndMultiplies)
-  it.effect("answer many at once", () => sample.answersManyAtOnce)
-  it.effect("echo any JSON", () => sample.echoesAnyJson)
-  it.effect("count primes", () => sample.countsPrimes)
-  it.effect("sleep", () => sample.sleeps)
-  it.effect("are retried until they succeed", () => sample.retriesUntilItSucceeds)
-  it.effect("fail with their declared error", () => sample.failsWithItsDeclaredError)
-  it.effect("are cancelled while they run", () => sample.cancelsWhatRuns)
+  for (const [name, sample] of Object.entries(samples)) it.effect(name, () => sample)
 
   it.effect("commit with the app's own row", () =>
     Effect.gen(function*() {

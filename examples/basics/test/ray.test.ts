@@ -1,6 +1,6 @@
 import { layer } from "@effect/vitest"
-import { Effect, Layer, References } from "effect"
-import { GatewayRegistry, Supervisor } from "effect-ray"
+import { Effect, Layer } from "effect"
+import { GatewayRegistry } from "effect-ray"
 import { LocalRay, RayCluster, RayRunner } from "effect-ray/ray"
 import * as Fs from "node:fs/promises"
 import * as Os from "node:os"
@@ -8,7 +8,8 @@ import * as Path from "node:path"
 import { fileURLToPath } from "node:url"
 import worker from "../src/worker.ts"
 import { DatabaseLive } from "./database.ts"
-import * as sample from "./everySample.ts"
+import { samples } from "./everySample.ts"
+import { quiet, supervised } from "./supervised.ts"
 
 /** The cluster at `RAY_ADDRESS`, or a head of this file's own. */
 const ClusterLive = Layer.unwrap(Effect.gen(function*() {
@@ -23,10 +24,6 @@ const ClusterLive = Layer.unwrap(Effect.gen(function*() {
 
 const deployment = `basics-${process.pid}`
 
-const supervised = Layer.effectDiscard(
-  Effect.forkScoped(Supervisor.run({ worker, concurrency: 50, drain: "1 second" }))
-)
-
 /** Nobody needs the gateway after these tests, and Ray would wait for it. */
 const stopGateway = Layer.effectDiscard(Effect.gen(function*() {
   const registry = yield* GatewayRegistry.GatewayRegistry
@@ -40,7 +37,7 @@ const stopGateway = Layer.effectDiscard(Effect.gen(function*() {
   )
 }))
 
-const OnRay = supervised.pipe(
+const OnRay = supervised(50).pipe(
   Layer.provide(RayRunner.layer({
     worker,
     deployment,
@@ -49,16 +46,9 @@ const OnRay = supervised.pipe(
   Layer.provide(stopGateway),
   Layer.provide([ClusterLive, GatewayRegistry.layerMemory]),
   Layer.provideMerge(DatabaseLive),
-  Layer.provide(Layer.succeed(References.MinimumLogLevel, "Warn"))
+  Layer.provide(quiet)
 )
 
 layer(OnRay, { excludeTestServices: true, timeout: "3 minutes" })("the sample tasks, on Postgres and Ray", (it) => {
-  it.effect("add and multiply", () => sample.addsAndMultiplies)
-  it.effect("answer many at once", () => sample.answersManyAtOnce)
-  it.effect("echo any JSON", () => sample.echoesAnyJson)
-  it.effect("count primes", () => sample.countsPrimes)
-  it.effect("sleep", () => sample.sleeps)
-  it.effect("are retried until they succeed", () => sample.retriesUntilItSucceeds)
-  it.effect("fail with their declared error", () => sample.failsWithItsDeclaredError)
-  it.effect("are cancelled while they run", () => sample.cancelsWhatRuns)
+  for (const [name, sample] of Object.entries(samples)) it.effect(name, () => sample)
 })

@@ -36,7 +36,7 @@ export interface Setting<out A> {
   readonly env: string
   /** The flag without its dashes; none for what must not stand in a list of processes. */
   readonly flag: string | undefined
-  /** What the flag's value is, for help. */
+  /** What the flag's value is, for help; empty for a flag that is a switch and takes none. */
   readonly metavar: string
   /** One sentence. */
   readonly meaning: string
@@ -48,6 +48,8 @@ export interface Setting<out A> {
   readonly secret: boolean
   /** From text to value, or to what is wrong with the text. */
   readonly parse: (text: string) => Result.Result<A, string>
+  /** The same for the flag's text, which every user of the machine can read in the list of processes. */
+  readonly parseFlag: (text: string) => Result.Result<A, string>
   /** The setting for Effect's `Config`, from the environment and the default. */
   readonly config: Config.Config<A>
 }
@@ -61,6 +63,7 @@ const makeSetting = <A>(options: {
   readonly example: string
   readonly secret?: boolean
   readonly parse: parsers.Parse<A>
+  readonly parseFlag?: parsers.Parse<A>
   readonly absent?: A
 }): Setting<A> => {
   const setting = {
@@ -71,7 +74,8 @@ const makeSetting = <A>(options: {
     default: options.default,
     example: options.example,
     secret: options.secret ?? false,
-    parse: options.parse
+    parse: options.parse,
+    parseFlag: options.parseFlag ?? options.parse
   }
   const config = Config.option(Config.String(options.env)).pipe(
     Config.mapEffect((text) => {
@@ -89,9 +93,11 @@ const makeOptional = <A>(
   options: Omit<Parameters<typeof makeSetting<A>>[0], "default">
 ): Setting<Option.Option<A>> =>
   makeSetting(
-    { ...options, parse: (text) => Result.map(options.parse(text), Option.some) } as Parameters<
-      typeof makeSetting<Option.Option<A>>
-    >[0]
+    {
+      ...options,
+      parse: (text) => Result.map(options.parse(text), Option.some),
+      parseFlag: (text) => Result.map((options.parseFlag ?? options.parse)(text), Option.some)
+    } as Parameters<typeof makeSetting<Option.Option<A>>>[0]
   )
 
 /**
@@ -104,10 +110,11 @@ export const table = {
     env: "DATABASE_URL",
     flag: "database-url",
     metavar: "URL",
-    meaning: "The Postgres, 15 or newer, that holds the executions",
-    example: "postgres://user:password@localhost:5432/app",
+    meaning: "The Postgres, 15 or newer, that holds the executions; the flag takes no URL with a password",
+    example: "postgres://user@localhost:5432/app",
     secret: true,
-    parse: parsers.databaseUrl
+    parse: parsers.databaseUrl,
+    parseFlag: parsers.databaseUrlWithoutPassword
   }),
   schema: makeSetting({
     env: "EFFECT_RAY_SCHEMA",
@@ -160,6 +167,15 @@ export const table = {
     meaning: "The file with the Ray cluster's token",
     example: "/run/secrets/ray-token",
     parse: parsers.text
+  }),
+  allowOpenCluster: makeSetting<boolean>({
+    env: "EFFECT_RAY_ALLOW_OPEN_CLUSTER",
+    flag: "allow-open-cluster",
+    metavar: "",
+    meaning: "Use a cluster without a token that is not on loopback, although whoever reaches it can run code on it",
+    default: "false",
+    example: "true",
+    parse: parsers.boolean
   }),
   gatewayPort: makeOptional({
     env: "EFFECT_RAY_GATEWAY_PORT",
@@ -284,7 +300,9 @@ type Described = Omit<Setting<unknown>, "config">
 const fixOf = (setting: Described): string =>
   setting.flag === undefined
     ? `Set ${setting.env}=${setting.example}.`
-    : `Set ${setting.env}=${quote(setting.example)}, or pass --${setting.flag} ${quote(setting.example)}.`
+    : `Set ${setting.env}=${quote(setting.example)}, or pass --${setting.flag}${
+      setting.metavar === "" ? "" : ` ${quote(setting.example)}`
+    }.`
 
 const quote = (text: string): string => /^[\w.,:/@-]+$/.test(text) ? text : `'${text}'`
 
@@ -299,7 +317,8 @@ const resolve = (
 ): Result.Result<unknown, Problem> => {
   const given = Option.getOrElse(text, () => setting.default)
   if (given === undefined) return Result.succeed(Option.none())
-  return Result.mapError(setting.parse(given), (problem) => ({
+  const parse = source === "flag" ? setting.parseFlag : setting.parse
+  return Result.mapError(parse(given), (problem) => ({
     setting: setting.env,
     source: Option.some(source === "flag" ? `--${setting.flag}` : setting.env),
     value: setting.secret ? Option.none() : Option.some(show(given)),

@@ -117,6 +117,24 @@ describe("the command effect-ray", () => {
       assert.match(stderr, /^--ray-auth-token-path \(RAY_AUTH_TOKEN_PATH\) "\/nowhere\/token" cannot be read/m)
     }))
 
+  it.live("refuses an open cluster on the network, unless it is allowed", () =>
+    Effect.gen(function*() {
+      const args = ["worker", worker, "--ray-address", "http://10.255.255.1:8265", "--allow-open-cluster"]
+      const help = yield* call(["worker", "--help"])
+      assert.match(help.stdout, /--allow-open-cluster .*\[EFFECT_RAY_ALLOW_OPEN_CLUSTER; default: false\]/)
+      const allowed = yield* call(args, { DATABASE_URL: somewhere })
+      assert.include(allowed.stderr, "ECONNREFUSED")
+      const wrong = yield* call(args.slice(0, -1), {
+        DATABASE_URL: somewhere,
+        EFFECT_RAY_ALLOW_OPEN_CLUSTER: "perhaps"
+      })
+      assert.strictEqual(wrong.code, 2)
+      assert.match(
+        wrong.stderr,
+        /^EFFECT_RAY_ALLOW_OPEN_CLUSTER "perhaps" is none of true, false.*--allow-open-cluster\.$/m
+      )
+    }))
+
   it.live("looks at no setting that a command does not need", () =>
     Effect.gen(function*() {
       const { code, stderr } = yield* call(["migrate"], { DATABASE_URL: somewhere, RAY_ADDRESS: "auto" })

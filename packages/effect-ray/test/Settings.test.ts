@@ -36,7 +36,7 @@ const cases: { readonly [K in Settings.Key]: Case } = {
   databaseUrl: {
     absent: null,
     valid: [
-      ["postgres://u:p@localhost:5432/app", "postgres://u:p@localhost:5432/app"],
+      ["postgres://u@localhost:5432/app", "postgres://u@localhost:5432/app"],
       [" postgresql://localhost/app?sslmode=require ", "postgresql://localhost/app?sslmode=require"]
     ],
     invalid: [
@@ -76,6 +76,11 @@ const cases: { readonly [K in Settings.Key]: Case } = {
   },
   rayAuthToken: { absent: null, valid: [["0123abcd", "0123abcd"]], invalid: [["sesame sesame", "has spaces"]] },
   rayAuthTokenPath: { absent: null, valid: [["/run/secrets/ray", "/run/secrets/ray"]], invalid: [] },
+  allowOpenCluster: {
+    absent: false,
+    valid: [["true", true], ["false", false]],
+    invalid: [["yes", "is none of true, false"]]
+  },
   gatewayPort: { absent: null, valid: [["7000", 7000]], invalid: [["70000", "from 1 to 65535"], ["0", "from 1"]] },
   gatewayBind: {
     absent: null,
@@ -133,7 +138,7 @@ describe("Settings", () => {
       rows,
       Settings.keys.map((key) => {
         const { default: value, env, flag, meaning, metavar } = Settings.table[key]
-        const shown = flag === undefined ? "" : `\`--${flag} ${metavar.replaceAll("|", "\\|")}\` `
+        const shown = flag === undefined ? "" : `\`${`--${flag} ${metavar.replaceAll("|", "\\|")}`.trim()}\` `
         return `| \`${env}\` | ${shown}| ${value === undefined ? "" : `${value} `}| ${meaning} |`
       })
     )
@@ -182,6 +187,19 @@ describe("Settings", () => {
       if (setting.flag !== undefined) assert.strictEqual(setting.parse(setting.example)._tag, "Success")
     })
   }
+
+  it.effect("take the database's password from the environment, and not from a flag", () =>
+    Effect.gen(function*() {
+      for (const url of ["postgres://u:sesame@h/d", "postgres://u@h/d?password=sesame"]) {
+        assert.strictEqual(plain((yield* load({ DATABASE_URL: url })).databaseUrl), url)
+        const { message } = yield* refused({}, { databaseUrl: url })
+        assert.match(
+          message,
+          /^--database-url \(DATABASE_URL\) \(its value is hidden\) holds a password, .*variable DATABASE_URL\./
+        )
+        assert.notInclude(message, "sesame")
+      }
+    }))
 
   it.effect("reports everything that is wrong at once", () =>
     Effect.gen(function*() {

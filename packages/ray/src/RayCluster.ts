@@ -140,7 +140,9 @@ const make = Effect.fnUntraced(function*(options: Options) {
       reason: new InvalidAddress({
         address: options.address,
         detail: "there is no token, and whoever reaches an open cluster can run code on it",
-        fix: "Set RAY_AUTH_TOKEN (and RAY_AUTH_MODE=token on the cluster), or build the layer with allowOpen."
+        fix:
+          "Set RAY_AUTH_TOKEN (and RAY_AUTH_MODE=token on the cluster). Where nobody else can reach the cluster, set "
+          + "EFFECT_RAY_ALLOW_OPEN_CLUSTER=true (or --allow-open-cluster; for RayCluster.layer, allowOpen)."
       })
     })
   }

@@ -7,7 +7,7 @@ type FlagsOf<K extends Settings.Key> = { readonly [_ in K]: Flag.Flag<Option.Opt
 
 /**
  * A flag for each of the settings that has one. All are plain texts: `Settings.load` validates them, so that everything
- * that is wrong is reported together. `defaults` are the command's own.
+ * that is wrong is reported together; a switch is the text `true`, or `false` when negated. `defaults` are the command's own.
  */
 export const of = <const K extends Settings.Key>(
   keys: ReadonlyArray<K>,
@@ -18,7 +18,10 @@ export const of = <const K extends Settings.Key>(
     const value = defaults[key] ?? setting.default
     if (flag === undefined) return []
     const described = `${meaning} [${env}${value === undefined ? "" : `; default: ${value}`}]`
-    return [[key, Flag.String(flag).pipe(Flag.withMetavar(metavar), Flag.withDescription(described), Flag.optional)]]
+    const texts = metavar === ""
+      ? Flag.map(Flag.Boolean(flag), String)
+      : Flag.withMetavar(Flag.String(flag), metavar)
+    return [[key, texts.pipe(Flag.withDescription(described), Flag.optional)]]
   })) as FlagsOf<K>
 
 /** The texts of the flags that were given. */

@@ -52,6 +52,9 @@ export const oneOf =
     return found === undefined ? Result.fail(`is none of ${choices.join(", ")}`) : Result.succeed(found)
   }
 
+export const boolean: Parse<boolean> = (text) =>
+  Result.map(oneOf(["true", "false"])(text), (choice) => choice === "true")
+
 /** An identifier that needs no quotes, so that people can type it in psql. */
 export const identifier: Parse<string> = (text) =>
   /^[a-z_][a-z0-9_]{0,39}$/.test(text) && !text.startsWith("pg_")
@@ -79,6 +82,18 @@ export const databaseUrl: Parse<Redacted.Redacted<string>> = (text) => {
   if (url.pathname.length < 2) return Result.fail("names no database")
   return Result.succeed(Redacted.make(text.trim(), { label: "DATABASE_URL" }))
 }
+
+/** A flag's text is for all to see: a password may stand in the environment only. */
+export const databaseUrlWithoutPassword: Parse<Redacted.Redacted<string>> = (text) =>
+  Result.flatMap(databaseUrl(text), (redacted) => {
+    const { password, searchParams } = new URL(Redacted.value(redacted))
+    return password === "" && !searchParams.has("password")
+      ? Result.succeed(redacted)
+      : Result.fail(
+        "holds a password, which every user of the machine can read in the list of processes: "
+          + "a URL with a password is given by the environment variable DATABASE_URL"
+      )
+  })
 
 /** The URL of a Ray dashboard. */
 export const rayAddress: Parse<string> = (text) =>

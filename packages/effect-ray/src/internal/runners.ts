@@ -59,19 +59,21 @@ const onCluster = ({ path, worker }: WorkerModule, settings: RaySettings): RayLa
 const given = <K extends string, A>(key: K, value: Option.Option<A>): { readonly [_ in K]?: A } =>
   Option.isSome(value) ? { [key]: value.value } as { readonly [_ in K]: A } : {}
 
+interface Cluster {
+  readonly address: string
+  readonly token: Option.Option<Redacted.Redacted<string>>
+}
+
+/** The Ray cluster at an address; an open one only where the settings allow it. */
+export const cluster = (settings: Pick<Settings.Settings, "allowOpenCluster">, { address, token }: Cluster) =>
+  RayCluster.layer({ address, allowOpen: settings.allowOpenCluster, ...given("token", token) })
+
 /** Attempts on the Ray cluster at an address. */
 export const ray = (
   module: WorkerModule,
-  settings: RaySettings,
-  cluster: { readonly address: string; readonly token: Option.Option<Redacted.Redacted<string>> }
-): RayLayer<never> =>
-  Layer.provide(
-    onCluster(module, settings),
-    RayCluster.layer({
-      address: cluster.address,
-      ...given("token", cluster.token)
-    })
-  )
+  settings: RaySettings & Pick<Settings.Settings, "allowOpenCluster">,
+  at: Cluster
+): RayLayer<never> => Layer.provide(onCluster(module, settings), cluster(settings, at))
 
 /** Attempts on the Ray of this machine. */
 export const local = (module: WorkerModule, settings: RaySettings): RayLayer<LocalRay.LocalRay> =>

@@ -24,6 +24,28 @@ export class NothingToServe extends Schema.TaggedError<NothingToServe>("effect-r
   }
 }
 
+/** The settings that `worker` and `dev` both read. */
+export const keys = [
+  "databaseUrl",
+  "schema",
+  "deployment",
+  "rayAddress",
+  "rayAuthToken",
+  "rayAuthTokenPath",
+  "allowOpenCluster",
+  "gatewayPort",
+  "gatewayBind",
+  "gatewayAdvertise",
+  "concurrency",
+  "retryBackoff",
+  "maxAttempts",
+  "lease",
+  "drain",
+  "maxResultBytes",
+  "maxPayloadBytes",
+  "logFormat"
+] as const satisfies ReadonlyArray<Settings.Key>
+
 export interface Options {
   readonly module: WorkerModule
   /** Empty: all queues of the worker's tasks. */

@@ -149,9 +149,11 @@ def test_a_plain_function_that_looks_can_be_cancelled(served):
     assert served.result(call).kind == 3
 
 
-def test_a_coroutine_that_ends_with_a_value_keeps_it(served):
-    call = served.run(served.pool, run_body("stubborn", {}))
-    served.started(call)
+def test_a_coroutine_that_ends_with_a_value_keeps_it(served, tmp_path):
+    begun = tmp_path / "begun"
+    call = served.run(served.pool, run_body("stubborn", {"begun": str(begun)}))
+    # Cancelled before its first step it would never have run.
+    until(begun.exists, "the coroutine runs")
     served.cancel(call)
     result = served.result(call)
     assert (result.kind, result.json) == (0, "kept on")

@@ -24,25 +24,7 @@ import * as runners from "../runners.ts"
 import * as serving from "../serve.ts"
 import * as stateFolder from "../stateFolder.ts"
 
-const keys = [
-  "databaseUrl",
-  "schema",
-  "deployment",
-  "rayAddress",
-  "rayAuthToken",
-  "rayAuthTokenPath",
-  "gatewayPort",
-  "gatewayBind",
-  "gatewayAdvertise",
-  "concurrency",
-  "retryBackoff",
-  "maxAttempts",
-  "lease",
-  "drain",
-  "maxResultBytes",
-  "maxPayloadBytes",
-  "logFormat"
-] as const
+const keys = serving.keys
 
 /** Nobody at a terminal wants to wait for long. */
 const defaults = { drain: "5 seconds" }

@@ -19,26 +19,7 @@ import * as runners from "../runners.ts"
 import * as serving from "../serve.ts"
 import * as stateFolder from "../stateFolder.ts"
 
-const keys = [
-  "databaseUrl",
-  "schema",
-  "deployment",
-  "runner",
-  "rayAddress",
-  "rayAuthToken",
-  "rayAuthTokenPath",
-  "gatewayPort",
-  "gatewayBind",
-  "gatewayAdvertise",
-  "concurrency",
-  "retryBackoff",
-  "maxAttempts",
-  "lease",
-  "drain",
-  "maxResultBytes",
-  "maxPayloadBytes",
-  "logFormat"
-] as const
+const keys = [...serving.keys, "runner"] as const
 
 const config = {
   module: Argument.String("MODULE").pipe(

@@ -26,9 +26,6 @@ export const claim = (s: string): ReadonlyArray<string> => [
   DECLARE
     claimed timestamptz := ${s}.clock();
   BEGIN
-    -- A claim that a crash undoes is a row back in its queue, and the settlement after it makes both durable. So
-    -- nobody waits for the disk here.
-    PERFORM set_config('synchronous_commit', 'off', true);
     -- Held until this transaction ends: the reaper passes over a supervisor whose claim is under way.
     PERFORM 1 FROM ${s}.supervisors v WHERE v.id = me AND v.expires_at > claimed FOR KEY SHARE;
     IF NOT FOUND THEN

@@ -10,7 +10,7 @@ import zipfile
 from .fake import spec
 
 PYTHON = """
-import asyncio, dataclasses, os, threading, time
+import asyncio, dataclasses, os, pathlib, threading, time
 import effect_ray
 
 def add(a, b):
@@ -72,7 +72,8 @@ async def about_later():
 async def forever():
     await asyncio.Event().wait()
 
-async def stubborn():
+async def stubborn(begun):
+    pathlib.Path(begun).touch()
     while True:
         try:
             await asyncio.Event().wait()

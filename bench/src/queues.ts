@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Child from "./contestants/child.ts"
 import * as effectRay from "./contestants/effectRay.ts"
 import * as graphile from "./contestants/graphile.ts"
-import type { Side } from "./contestants/side.ts"
+import type { Contestant, Side } from "./contestants/side.ts"
 import * as Row from "./Row.ts"
 import * as drain from "./rows/drain.ts"
 import * as idleLatency from "./rows/idleLatency.ts"
@@ -18,9 +18,7 @@ export const names = Object.keys(rows) as ReadonlyArray<keyof typeof rows>
 /** Measures the named rows. */
 export const run = Effect.fnUntraced(function*(wanted: ReadonlyArray<string>) {
   const { url } = yield* EmbeddedPostgres.make()
-  const withChild = Effect.fnUntraced(function*(side: Side) {
-    return { side, child: yield* Child.start(side.module, url) }
-  })
+  const withChild = (side: Side) => Effect.map(Child.start(side.module, url), (child): Contestant => ({ side, child }))
   const ours = yield* withChild(yield* effectRay.make(url))
   const peer = yield* withChild(yield* graphile.make(url))
   for (const name of names) {

@@ -1,10 +1,10 @@
 /**
- * What a contestant is: a queue whose worker runs in a process of its own, driven over the process channel.
+ * How the bench drives the worker of a queue system, which runs in a process of its own, over the process channel.
  *
  * A process each keeps the two from sharing a heap, a compiler and an event loop.
  */
 
-/** What the bench asks of a contestant's process. */
+/** What the bench asks of a worker's process. */
 export type Command =
   /** Start a worker on what is queued, answer when all of it has ended and the queue is empty, stop the worker. */
   | { readonly _tag: "Drain"; readonly executions: number }
@@ -12,15 +12,15 @@ export type Command =
   | { readonly _tag: "Serve" }
   | { readonly _tag: "Stop" }
 
-/** What a contestant's process says. Times are of the machine's monotonic clock, in nanoseconds. */
+/** What a worker's process says. Times are of the machine's monotonic clock, in nanoseconds. */
 export type Message =
   | { readonly _tag: "Ready" }
   | { readonly _tag: "Done"; readonly millis: number }
   | { readonly _tag: "Handled"; readonly at: string }
   | { readonly _tag: "Broken"; readonly detail: string }
 
-/** The worker of one queue system. */
-export interface Contestant {
+/** How the worker of one queue system is started and stopped in its process. */
+export interface WorkerControl {
   /**
    * Starts a worker, set for throughput or for latency where these differ; `handled` is called at the start of every
    * handler.
@@ -35,15 +35,15 @@ const say = (message: Message): void => {
   process.send?.(message)
 }
 
-/** Runs a contestant in this process until the bench lets go of it. */
-export const serve = async (make: (databaseUrl: string) => Promise<Contestant>): Promise<void> => {
+/** Runs a worker in this process until the bench lets go of it. */
+export const serve = async (make: (databaseUrl: string) => Promise<WorkerControl>): Promise<void> => {
   process.on("disconnect", () => process.exit(0))
   const broken = (error: unknown) =>
     say({ _tag: "Broken", detail: error instanceof Error ? error.stack ?? error.message : String(error) })
   try {
-    const contestant = await make(process.argv[2]!)
+    const worker = await make(process.argv[2]!)
     process.on("message", (command: Command) => {
-      obey(contestant, command).then((millis) => say({ _tag: "Done", millis }), broken)
+      obey(worker, command).then((millis) => say({ _tag: "Done", millis }), broken)
     })
     say({ _tag: "Ready" })
   } catch (error) {
@@ -51,32 +51,32 @@ export const serve = async (make: (databaseUrl: string) => Promise<Contestant>):
   }
 }
 
-const obey = async (contestant: Contestant, command: Command): Promise<number> => {
+const obey = async (worker: WorkerControl, command: Command): Promise<number> => {
   const begin = performance.now()
   switch (command._tag) {
     case "Drain":
-      return drain(contestant, command.executions)
+      return drain(worker, command.executions)
     case "Serve":
-      await contestant.start("latency", () => say({ _tag: "Handled", at: String(process.hrtime.bigint()) }))
+      await worker.start("latency", () => say({ _tag: "Handled", at: String(process.hrtime.bigint()) }))
       return performance.now() - begin
     case "Stop":
-      await contestant.stop()
+      await worker.stop()
       return performance.now() - begin
   }
 }
 
 /** The time from the first handler's start, so that no worker pays for setting itself up, until the last end is recorded. */
-const drain = async (contestant: Contestant, executions: number): Promise<number> => {
+const drain = async (worker: WorkerControl, executions: number): Promise<number> => {
   let begin = 0
   let left = executions
   await new Promise<void>((resolve, reject) => {
-    contestant.start("throughput", () => {
+    worker.start("throughput", () => {
       if (left === executions) begin = performance.now()
       if (--left === 0) resolve()
     }).catch(reject)
   })
-  while (!(await contestant.isEmpty()));
+  while (!(await worker.isEmpty()));
   const millis = performance.now() - begin
-  await contestant.stop()
+  await worker.stop()
   return millis
 }

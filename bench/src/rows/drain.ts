@@ -5,8 +5,7 @@
  */
 import { PgClient } from "@effect/sql-pg"
 import * as Effect from "effect/Effect"
-import type { Child } from "../contestants/child.ts"
-import type { Side } from "../contestants/side.ts"
+import type { Contestant } from "../contestants/side.ts"
 import * as Row from "../Row.ts"
 
 /** The backlog of a round. */
@@ -18,7 +17,7 @@ const warmUp = 25_000
 /** An odd number, for the median. */
 const rounds = 5
 
-const round = Effect.fnUntraced(function*(side: Side, child: Child, executions: number) {
+const round = Effect.fnUntraced(function*({ child, side }: Contestant, executions: number) {
   const sql = yield* PgClient.PgClient
   yield* side.enqueueMany(executions)
   // Neither pays for what the rounds before have left behind.
@@ -28,15 +27,12 @@ const round = Effect.fnUntraced(function*(side: Side, child: Child, executions: 
   return executions / millis * 1000
 })
 
-export const run = Effect.fnUntraced(function*(
-  ours: { readonly side: Side; readonly child: Child },
-  peer: { readonly side: Side; readonly child: Child }
-) {
+export const run = Effect.fnUntraced(function*(ours: Contestant, peer: Contestant) {
   const rates = { ours: Array<number>(), peer: Array<number>() }
   for (let n = 0; n <= rounds; n++) {
     const backlog = n === 0 ? warmUp : executions
-    const ourRate = yield* round(ours.side, ours.child, backlog)
-    const peerRate = yield* round(peer.side, peer.child, backlog)
+    const ourRate = yield* round(ours, backlog)
+    const peerRate = yield* round(peer, backlog)
     if (n === 0) continue
     yield* Row.progress("drain", n, rounds, ourRate, peerRate)
     rates.ours.push(ourRate)

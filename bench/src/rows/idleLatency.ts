@@ -6,8 +6,7 @@
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
-import type { Child } from "../contestants/child.ts"
-import type { Side } from "../contestants/side.ts"
+import type { Contestant } from "../contestants/side.ts"
 import * as Row from "../Row.ts"
 
 const samples = 100
@@ -21,33 +20,35 @@ const rounds = 5
 /** Long enough for what follows a job's end (settling, looking for more) to be over. */
 const pause = "25 millis"
 
-const latency = Effect.fnUntraced(function*(side: Side, child: Child) {
+const latency = Effect.fnUntraced(function*({ child, side }: Contestant) {
   const enqueuedAt = process.hrtime.bigint()
   yield* side.enqueueOne
   const handledAt = yield* Queue.take(child.handled)
   return Number(handledAt - enqueuedAt) / 1e6
 })
 
-const round = Effect.fnUntraced(function*(side: Side, child: Child, samples: number, pause: Duration.Input) {
-  yield* child.ask({ _tag: "Serve" })
-  const latencies = yield* Effect.replicateEffect(Effect.delay(latency(side, child), pause), samples)
-  yield* child.ask({ _tag: "Stop" })
-  return Row.median(latencies)
+/** Samples of both in turns, so that what else the machine does meets both alike. */
+const round = Effect.fnUntraced(function*(ours: Contestant, peer: Contestant, samples: number, pause: Duration.Input) {
+  const latencies = { ours: Array<number>(), peer: Array<number>() }
+  for (let n = 0; n < samples; n++) {
+    latencies.ours.push(yield* Effect.delay(latency(ours), pause))
+    latencies.peer.push(yield* Effect.delay(latency(peer), pause))
+  }
+  return { ours: Row.median(latencies.ours), peer: Row.median(latencies.peer) }
 })
 
-export const run = Effect.fnUntraced(function*(
-  ours: { readonly side: Side; readonly child: Child },
-  peer: { readonly side: Side; readonly child: Child }
-) {
+export const run = Effect.fnUntraced(function*(ours: Contestant, peer: Contestant) {
   const medians = { ours: Array<number>(), peer: Array<number>() }
-  yield* round(ours.side, ours.child, warmUp, 0)
-  yield* round(peer.side, peer.child, warmUp, 0)
+  yield* ours.child.ask({ _tag: "Serve" })
+  yield* peer.child.ask({ _tag: "Serve" })
+  yield* round(ours, peer, warmUp, 0)
   for (let n = 1; n <= rounds; n++) {
-    const ourMedian = yield* round(ours.side, ours.child, samples, pause)
-    const peerMedian = yield* round(peer.side, peer.child, samples, pause)
-    yield* Row.progress("idle-latency", n, rounds, ourMedian, peerMedian)
-    medians.ours.push(ourMedian)
-    medians.peer.push(peerMedian)
+    const median = yield* round(ours, peer, samples, pause)
+    yield* Row.progress("idle-latency", n, rounds, median.ours, median.peer)
+    medians.ours.push(median.ours)
+    medians.peer.push(median.peer)
   }
+  yield* ours.child.ask({ _tag: "Stop" })
+  yield* peer.child.ask({ _tag: "Stop" })
   return Row.make({ name: "idle-latency", ...medians, peerName: peer.side.name, higherIsBetter: false, unit: "ms" })
 })

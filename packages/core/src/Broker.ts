@@ -13,7 +13,6 @@ import type * as DateTime from "effect/DateTime"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
-import type * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import type { BrokerError } from "./BrokerError.ts"
 import type { Outcome } from "./Outcome.ts"
@@ -265,6 +264,9 @@ export class Broker extends Context.Service<Broker, {
   /**
    * Takes up to `limit` due executions of these lanes for the supervisor, each with a new fence: highest priority
    * first, then oldest. A suspect (see `Outcome.suspectLosses`) is handed out alone. A lapsed supervisor gets nothing.
+   *
+   * A claim need not outlive a crash of the store: one that was undone leaves its executions queued, and the next claim
+   * of the same supervisor may answer them with the same fence. At-most-once executions are the exception.
    */
   readonly claim: (options: {
     readonly supervisor: SupervisorId
@@ -291,10 +293,15 @@ export class Broker extends Context.Service<Broker, {
     readonly lease: Duration.Duration
   }) => Effect.Effect<Tick, BrokerError>
 
-  /** Wake-ups for these queues until the scope closes. They may be lost or doubled; ticks are the backstop. */
-  readonly wakeups: (
-    queues: ReadonlyArray<string>
-  ) => Effect.Effect<Queue.Dequeue<Wakeup>, BrokerError, Scope.Scope>
+  /**
+   * Calls `hear` with wake-ups for these queues until the scope closes, each once what it tells of can be seen.
+   * They may be lost or doubled; ticks are the backstop. A callback, because a claim follows at once: each pair of hands
+   * in between would add to the latency of an idle queue.
+   */
+  readonly listen: (
+    queues: ReadonlyArray<string>,
+    hear: (wakeup: Wakeup) => void
+  ) => Effect.Effect<void, BrokerError, Scope.Scope>
 }>()("@effect-ray/core/Broker") {}
 
 /** The bound of `Broker.attempts`. @category constants */

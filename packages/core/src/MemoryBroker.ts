@@ -89,7 +89,7 @@ export const layer: Layer.Layer<Broker> = Layer.sync(Broker, () => {
     settle: (supervisor, settlements) =>
       atOnce((now) => settlements.map((settlement) => settle(store, supervisor, settlement, now))),
     tick: (options) => atOnce((now) => tick(store, options, now)),
-    wakeups: store.bell.subscribe
+    listen: store.bell.listen
   })
 })
 

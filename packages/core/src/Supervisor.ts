@@ -60,7 +60,7 @@ const work = (options: Options, isFirst: () => boolean) =>
     yield* Effect.forkScoped(loops.settleLoop(shift))
     yield* Effect.forkScoped(loops.tickLoop(shift))
     yield* Effect.forkScoped(attempts.watchDeadlines(shift))
-    yield* Effect.forkScoped(loops.listenLoop(shift))
+    yield* Effect.forkScoped(loops.listen(shift))
     yield* Effect.forkScoped(loops.claimLoop(shift))
     // The last finalizer added is the first to run: the loops still work while the shift drains.
     yield* Effect.addFinalizer(() => end(shift, options))

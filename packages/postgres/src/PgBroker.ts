@@ -119,7 +119,7 @@ export const make: (
       owned: makeOwned(store),
       settle: makeSettle(store, notifier, partitions),
       ...makeSupervise(store, notifier, noteLanes, partitions),
-      wakeups: (queues) => Effect.tap(local.subscribe(queues), () => Effect.sync(() => listener.start()))
+      listen: (queues, hear) => Effect.tap(local.listen(queues, hear), () => Effect.sync(() => listener.start()))
     })
   }
 )

@@ -7,6 +7,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
+import { listenTo } from "../../core/test/brokerSuite/kit.ts"
 import { database, eventually, execution, hire, key, makeLane } from "./kit.ts"
 import * as TestPostgres from "./TestPostgres.ts"
 import { layer as proxied, TestProxy } from "./TestProxy.ts"
@@ -101,7 +102,7 @@ for (const version of TestPostgres.versions) {
       Effect.gen(function*() {
         const broker = yield* Broker
         const proxy = yield* TestProxy
-        const wakeups = yield* broker.wakeups(["any"])
+        const wakeups = yield* listenTo(broker, ["any"])
         assert.strictEqual((yield* Queue.take(wakeups))._tag, "Resync")
         yield* proxy.cut
         assert.strictEqual((yield* Queue.take(wakeups))._tag, "Resync")
@@ -181,7 +182,7 @@ for (const version of TestPostgres.versions) {
         const here = yield* Broker
         const there = yield* PgBroker.make({ schema: (yield* TestPostgres.TestSchema).name })
         const lane = makeLane()
-        const wakeups = yield* there.wakeups([lane.queue])
+        const wakeups = yield* listenTo(there, [lane.queue])
         assert.strictEqual((yield* Queue.take(wakeups))._tag, "Resync")
         const given = execution(lane)
         yield* here.enqueue([given])

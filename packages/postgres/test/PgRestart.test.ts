@@ -12,6 +12,7 @@ import * as Scope from "effect/Scope"
 import * as Fs from "node:fs/promises"
 import * as Os from "node:os"
 import * as Path from "node:path"
+import { listenTo } from "../../core/test/brokerSuite/kit.ts"
 import { eventually, execution, hire, makeLane } from "./kit.ts"
 
 describe("PgBroker", () => {
@@ -43,7 +44,7 @@ describe("PgBroker", () => {
       const worker = yield* hire(broker, [lane])
       const claimed = yield* worker.claim()
       const waiter = yield* Effect.forkChild(broker.awaitTerminal(running.id), { startImmediately: true })
-      const wakeups = yield* broker.wakeups([lane.queue])
+      const wakeups = yield* listenTo(broker, [lane.queue])
       assert.strictEqual((yield* Queue.take(wakeups))._tag, "Resync")
 
       yield* first.stop

@@ -9,6 +9,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
+import { listenTo } from "../../core/test/brokerSuite/kit.ts"
 import { database, eventually, execution, hire, key, makeLane } from "./kit.ts"
 import * as TestPostgres from "./TestPostgres.ts"
 
@@ -105,7 +106,7 @@ for (const version of TestPostgres.versions) {
           const broker = yield* Broker
           const { sql } = yield* database
           const lane = makeLane()
-          const wakeups = yield* broker.wakeups([lane.queue])
+          const wakeups = yield* listenTo(broker, [lane.queue])
           // The Resync of the connection, should it come first.
           yield* Effect.timeoutOption(Queue.take(wakeups), "300 millis")
           yield* sql.withTransaction(Effect.gen(function*() {

@@ -1,10 +1,10 @@
-/** The loops of a shift: claim, settle, tick, and listen. Each survives a broker that does not answer. */
+/** What goes on during a shift: claiming, settling, ticking, and listening. All of it survives a broker that does not answer. */
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import * as Queue from "effect/Queue"
 import * as Schedule from "effect/Schedule"
+import type { Scope } from "effect/Scope"
 import type * as Broker from "../Broker.ts"
 import type { BrokerError } from "../BrokerError.ts"
 import { accept, endSpan, startSoon, startWaiting, stop } from "./attempts.ts"
@@ -19,29 +19,23 @@ export const minTickInterval = Duration.millis(200)
 /** The most settlements in one statement. */
 export const maxSettle = 1_000
 
-/** How long to wait before the broker is asked again: at once, then slower, never long. */
+/** How long to wait before the broker is asked again: slower each time, never long. */
 const backoff = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("1 second")]).pipe(Schedule.jittered)
 
-/** Says so once per outage and tries until the broker answers. */
+/** Tries until the broker answers, and says so once per outage. */
 export const persistently = <A, R>(
   operation: string,
   effect: Effect.Effect<A, BrokerError, R>
 ): Effect.Effect<A, never, R> =>
-  Effect.suspend(() => {
-    let told = false
-    const tell = (error: BrokerError) =>
-      Effect.suspend(() => {
-        if (told) return Effect.void
-        told = true
-        return Effect.logWarning(`${operation}: the broker does not answer, trying again`, error.message)
-      })
-    return effect.pipe(
-      Effect.tapError(tell),
-      Effect.retry(backoff),
-      Effect.tap(() => told ? Effect.logInfo(`${operation}: the broker answers again`) : Effect.void),
-      Effect.orDie
-    )
-  })
+  Effect.catch(
+    effect,
+    (error) =>
+      Effect.logWarning(`${operation}: the broker does not answer, trying again`, error.message).pipe(
+        Effect.andThen(Effect.retry(effect, backoff)),
+        Effect.tap(() => Effect.logInfo(`${operation}: the broker answers again`)),
+        Effect.orDie
+      )
+  )
 
 /** Claims whenever there is room and something may be due. */
 export const claimLoop = (shift: Shift): Effect.Effect<never> =>
@@ -181,16 +175,14 @@ const cancel = (shift: Shift, id: Broker.ExecutionId): void => {
 }
 
 /** Turns wake-ups into claims, cancellations and ticks. */
-export const listenLoop = (shift: Shift): Effect.Effect<never> => {
+export const listen = (shift: Shift): Effect.Effect<void, never, Scope> => {
   const queues = [...new Set(shift.lanes.map((lane) => lane.queue))]
-  const listen = Effect.scoped(Effect.gen(function*() {
-    const wakeups = yield* persistently("listen", shift.broker.wakeups(queues))
-    while (true) {
-      const wakeup = yield* Queue.take(wakeups)
+  return persistently(
+    "listen",
+    shift.broker.listen(queues, (wakeup) => {
       if (wakeup._tag === "Cancelling") cancel(shift, wakeup.id)
       else shift.claimable.openUnsafe()
       if (wakeup._tag === "Resync") shift.tickable.openUnsafe()
-    }
-  }))
-  return Effect.forever(listen)
+    })
+  )
 }

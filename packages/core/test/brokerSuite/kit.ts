@@ -10,6 +10,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
+import * as Queue from "effect/Queue"
 import * as Schema from "effect/Schema"
 import {
   type AttemptRecord,
@@ -19,7 +20,8 @@ import {
   type ExecutionId,
   type Lane,
   type NewExecution,
-  type Record
+  type Record,
+  type Wakeup
 } from "../../src/Broker.ts"
 import type { BrokerError, Reason } from "../../src/BrokerError.ts"
 import * as Envelope from "../../src/Envelope.ts"
@@ -37,6 +39,13 @@ export const lease = Duration.minutes(1)
 
 /** Enough to lapse any lease of this suite. */
 export const pastLease = Duration.minutes(2)
+
+/** What a listener hears of these queues, in a queue that tests can take from. */
+export const listenTo = Effect.fnUntraced(function*(broker: Broker["Service"], queues: ReadonlyArray<string>) {
+  const wakeups = yield* Queue.unbounded<Wakeup>()
+  yield* broker.listen(queues, (wakeup) => void Queue.offerUnsafe(wakeups, wakeup))
+  return wakeups
+})
 
 export const uuid = (): string => SecureRandom.uuidV7Unsafe()
 

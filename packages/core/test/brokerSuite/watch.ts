@@ -6,7 +6,7 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import type { ExecutionId, Record, Wakeup } from "../../src/Broker.ts"
-import { type Advance, type It, makeDesk, pastLease, retry, succeeded, uuid } from "./kit.ts"
+import { type Advance, type It, listenTo, makeDesk, pastLease, retry, succeeded, uuid } from "./kit.ts"
 
 /** Takes wake-ups until one of the kind comes; a Resync stands for all of them. */
 const takeUntil = (queue: Queue.Dequeue<Wakeup>, wanted: (wakeup: Wakeup) => boolean) =>
@@ -95,7 +95,7 @@ export const watchPromises = <R>(it: It<R>, advance: Advance<R>): void => {
       Effect.gen(function*() {
         const desk = yield* makeDesk
         const { queue } = desk.lane
-        const wakeups = yield* desk.broker.wakeups([queue])
+        const wakeups = yield* listenTo(desk.broker, [queue])
         yield* desk.enqueue()
         yield* takeUntil(wakeups, (wakeup) => wakeup._tag === "Enqueued" && wakeup.queue === queue)
         yield* desk.enqueueMany(100)
@@ -106,7 +106,7 @@ export const watchPromises = <R>(it: It<R>, advance: Advance<R>): void => {
       Effect.gen(function*() {
         const desk = yield* makeDesk
         const { id } = yield* desk.holding()
-        const wakeups = yield* desk.broker.wakeups([desk.lane.queue])
+        const wakeups = yield* listenTo(desk.broker, [desk.lane.queue])
         yield* desk.broker.cancel(id)
         yield* takeUntil(wakeups, (wakeup) => wakeup._tag === "Cancelling" && wakeup.id === id)
       }))
@@ -115,8 +115,8 @@ export const watchPromises = <R>(it: It<R>, advance: Advance<R>): void => {
       Effect.gen(function*() {
         const desk = yield* makeDesk
         const { queue } = desk.lane
-        yield* Effect.scoped(desk.broker.wakeups([queue]))
-        const [one, other] = [yield* desk.broker.wakeups([queue]), yield* desk.broker.wakeups([queue, "elsewhere"])]
+        yield* Effect.scoped(listenTo(desk.broker, [queue]))
+        const [one, other] = [yield* listenTo(desk.broker, [queue]), yield* listenTo(desk.broker, [queue, "elsewhere"])]
         yield* desk.enqueue()
         for (const each of [one, other]) {
           yield* takeUntil(each, (wakeup) => wakeup._tag === "Enqueued" && wakeup.queue === queue)

@@ -4,6 +4,7 @@ import type { BrokerError } from "@effect-ray/core/BrokerError"
 import { suspectLosses } from "@effect-ray/core/Outcome"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import type { SqlError } from "effect/sql/SqlError"
 import type { Floors } from "./floors.ts"
 import { laneId } from "./lanes.ts"
 import { unavailable } from "./sqlFailure.ts"
@@ -50,16 +51,16 @@ export const makeClaim = (store: Store, floors: Floors) => {
   const { s, sql } = store
 
   /** One look, from the floors up. */
-  const look = Effect.fnUntraced(function*(
+  const look = (
     supervisor: SupervisorId,
     lanes: ReadonlyArray<bigint>,
     limit: number,
     fromBottom: boolean
-  ) {
+  ): Effect.Effect<ReadonlyArray<ClaimedRow>, SqlError> => {
     const pairs = floors.pairs(lanes)
     const era = floors.era()
     const began = performance.now()
-    const [header, ...taken] = yield* sql<ClaimedRow>`
+    const rows = sql<ClaimedRow>`
       SELECT * FROM ${s}.claim(
         ${supervisor},
         ${arrays.int8(pairs.map(({ lane }) => lane))},
@@ -70,28 +71,35 @@ export const makeClaim = (store: Store, floors: Floors) => {
       )
       ORDER BY ord
     `
-    // Without a header the supervisor is not alive, which tells nothing of the lanes.
-    if (header === undefined) return taken
-    // A suspect goes alone, so one row may be fewer than there are.
-    const all = taken.length < limit && (taken[0]?.losses ?? 0) < suspectLosses
-    floors.raise({ era, lanes, taken, all, fromBottom, began, clock: header.run_seconds })
-    return taken
-  })
+    return Effect.map(rows, ([header, ...taken]) => {
+      // Without a header the supervisor is not alive, which tells nothing of the lanes.
+      if (header === undefined) return taken
+      // A suspect goes alone, so one row may be fewer than there are.
+      const all = taken.length < limit && (taken[0]?.losses ?? 0) < suspectLosses
+      floors.raise({ era, lanes, taken, all, fromBottom, began, clock: header.run_seconds })
+      return taken
+    })
+  }
 
   return (options: {
     readonly supervisor: SupervisorId
     readonly lanes: ReadonlyArray<Lane>
     readonly limit: number
   }): Effect.Effect<ReadonlyArray<Claimed>, BrokerError> =>
-    Effect.gen(function*() {
+    Effect.suspend(() => {
+      const { supervisor } = options
       const limit = Math.floor(options.limit)
-      if (limit <= 0 || options.lanes.length === 0 || !isUuid(options.supervisor)) return []
+      if (limit <= 0 || options.lanes.length === 0 || !isUuid(supervisor)) return Effect.succeed([])
       const lanes = [...new Set(options.lanes.map(laneId))]
       const fromBottom = floors.begin(false)
-      let taken = yield* look(options.supervisor, lanes, limit, fromBottom)
-      if (taken.length === 0 && !fromBottom && floors.begin(true)) {
-        taken = yield* look(options.supervisor, lanes, limit, true)
-      }
-      return taken.map(toClaimed)
-    }).pipe(Effect.mapError(unavailable("claim")))
+      return Effect.flatMap(look(supervisor, lanes, limit, fromBottom), (taken) =>
+        taken.length === 0 && !fromBottom && floors.begin(true)
+          ? look(supervisor, lanes, limit, true)
+          : Effect.succeed(taken)).pipe(
+          Effect.map((taken) =>
+            taken.map(toClaimed)
+          ),
+          Effect.mapError(unavailable("claim"))
+        )
+    })
 }

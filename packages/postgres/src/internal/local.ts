@@ -1,7 +1,6 @@
 /** What this process tells itself: wake-ups for its supervisors, ends for those who await, and "look again". */
 import type { ExecutionId, Wakeup } from "@effect-ray/core/Broker"
 import * as Effect from "effect/Effect"
-import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 
 /** Queues that got something, and in how many milliseconds it is due. */
@@ -10,18 +9,16 @@ export type News = ReadonlyMap<string, number>
 /** A due time further ahead is left to ticks. */
 export const maxAhead = 15_000
 
-/** The most wake-ups a subscriber may leave unread; the oldest go first. */
-const maxUnread = 1_024
-
-interface Subscriber {
+interface Listener {
   readonly queues: ReadonlySet<string>
-  readonly queue: Queue.Queue<Wakeup>
+  readonly hear: (wakeup: Wakeup) => void
 }
 
 export interface Local {
-  readonly subscribe: (
-    queues: ReadonlyArray<string>
-  ) => Effect.Effect<Queue.Dequeue<Wakeup>, never, Scope.Scope>
+  readonly listen: (
+    queues: ReadonlyArray<string>,
+    hear: (wakeup: Wakeup) => void
+  ) => Effect.Effect<void, never, Scope.Scope>
   readonly enqueued: (news: News) => void
   readonly cancelling: (ids: ReadonlyArray<ExecutionId>) => void
   readonly resync: () => void
@@ -34,12 +31,12 @@ export interface Local {
 }
 
 export const makeLocal: Effect.Effect<Local, never, Scope.Scope> = Effect.gen(function*() {
-  const subscribers = new Set<Subscriber>()
+  const listeners = new Set<Listener>()
   const timers = new Set<NodeJS.Timeout>()
 
   const tell = (wakeup: Wakeup): void => {
-    for (const { queue, queues } of subscribers) {
-      if (wakeup._tag !== "Enqueued" || queues.has(wakeup.queue)) Queue.offerUnsafe(queue, wakeup)
+    for (const { hear, queues } of listeners) {
+      if (wakeup._tag !== "Enqueued" || queues.has(wakeup.queue)) hear(wakeup)
     }
   }
   const later = (queue: string, delay: number): void => {
@@ -53,22 +50,14 @@ export const makeLocal: Effect.Effect<Local, never, Scope.Scope> = Effect.gen(fu
   yield* Effect.addFinalizer(() => Effect.sync(() => timers.forEach((timer) => clearTimeout(timer))))
 
   const local: Local = {
-    subscribe: (queues) =>
-      Effect.gen(function*() {
-        const queue = yield* Queue.sliding<Wakeup>(maxUnread)
-        const subscriber = { queues: new Set(queues), queue }
-        yield* Effect.acquireRelease(
-          Effect.sync(() => subscribers.add(subscriber)),
-          () =>
-            Effect.suspend(() => {
-              subscribers.delete(subscriber)
-              return Queue.shutdown(queue)
-            })
-        )
-        return queue
+    listen: (queues, hear) =>
+      Effect.suspend(() => {
+        const listener = { queues: new Set(queues), hear }
+        listeners.add(listener)
+        return Effect.addFinalizer(() => Effect.sync(() => listeners.delete(listener)))
       }),
     enqueued: (news) => {
-      if (subscribers.size === 0) return
+      if (listeners.size === 0) return
       for (const [queue, delay] of news) {
         if (delay > 0) later(queue, delay)
         else tell({ _tag: "Enqueued", queue })

@@ -52,4 +52,7 @@ const backoff = Schedule.min([Schedule.exponential("20 millis"), Schedule.spaced
 
 /** About two seconds of patience with a server that stumbles. For statements that may be repeated. */
 export const retryTransient = <A, R>(effect: Effect.Effect<A, SqlError, R>): Effect.Effect<A, SqlError, R> =>
-  Effect.retry(effect, { schedule: backoff, while: isTransient, times: 8 })
+  Effect.catch(effect, (error) =>
+    isTransient(error)
+      ? Effect.retry(effect, { schedule: backoff, while: isTransient, times: 7 })
+      : Effect.fail(error))

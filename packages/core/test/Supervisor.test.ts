@@ -425,6 +425,32 @@ describe("Supervisor", () => {
       yield* Fiber.interrupt(supervisor)
     }).pipe(Effect.provide(MemoryBroker.layer)))
 
+  it.effect("goes on with an attempt whose claim a crash of the store undid, and starts no other", () =>
+    Effect.gen(function*() {
+      const seen = yield* makeSeen
+      const worker = workerOf(seen)
+      const real = yield* Broker.Broker
+      let undone: Array<Broker.Claimed> = []
+      const broker = Broker.Broker.of({
+        ...real,
+        claim: (options) =>
+          undone.length > 0
+            ? Effect.sync(() => undone.splice(0))
+            : Effect.tap(real.claim(options), (claimed) => Effect.sync(() => undone = [...claimed]))
+      })
+      const supervisor = yield* Supervisor.run({ worker, concurrency: 10 }).pipe(
+        Effect.provideService(Broker.Broker, broker),
+        Effect.provide(InProcessRunner.layer(worker)),
+        Effect.forkChild
+      )
+      const execution = yield* Task.enqueue(Sleep, { millis: 2_000 })
+      yield* untilState(execution.id, "succeeded")
+      assert.isEmpty(undone)
+      assert.strictEqual(yield* Ref.get(seen.most), 1)
+      assert.lengthOf(yield* attemptsOf(execution.id), 1)
+      yield* Fiber.interrupt(supervisor)
+    }).pipe(Effect.provide(MemoryBroker.layer)))
+
   it.effect("abandons what it ran when its lease lapsed, and begins again under another id", () =>
     Effect.gen(function*() {
       const seen = yield* makeSeen

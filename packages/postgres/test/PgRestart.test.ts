@@ -15,29 +15,37 @@ import * as Path from "node:path"
 import { listenTo } from "../../core/test/brokerSuite/kit.ts"
 import { eventually, execution, hire, makeLane } from "./kit.ts"
 
+/** Starts a server on one data folder, again and again. */
+const makeServer = Effect.fnUntraced(function*(settings: Readonly<Record<string, string>> = {}) {
+  const folder = yield* Effect.acquireRelease(
+    Effect.promise(() => Fs.mkdtemp(Path.join(Os.tmpdir(), "effect-ray-test-"))),
+    (folder) => Effect.promise(() => Fs.rm(folder, { recursive: true, force: true }))
+  )
+  yield* Effect.promise(() => Fs.chmod(folder, 0o755))
+  return Effect.fnUntraced(function*(port?: number) {
+    const scope = yield* Scope.make()
+    yield* Effect.addFinalizer((exit) => Scope.close(scope, exit))
+    const server = yield* Scope.provide(
+      EmbeddedPostgres.make({ dataFolder: Path.join(folder, "data"), port, settings }),
+      scope
+    )
+    return { server, stop: Scope.close(scope, Exit.void) }
+  })
+})
+
+/** A broker over a client of its own. */
+const makeBroker = Effect.fnUntraced(function*(server: EmbeddedPostgres.Server) {
+  const client = yield* Layer.build(PgClient.layer({ url: server.url }))
+  yield* Effect.provideContext(PgMigrations.migrate(), client)
+  return yield* Effect.provideContext(PgBroker.make(), client)
+})
+
 describe("PgBroker", () => {
   it.live("fails with Unavailable while Postgres is away, and goes on by itself when it is back", () =>
     Effect.gen(function*() {
-      const folder = yield* Effect.acquireRelease(
-        Effect.promise(() => Fs.mkdtemp(Path.join(Os.tmpdir(), "effect-ray-test-"))),
-        (folder) => Effect.promise(() => Fs.rm(folder, { recursive: true, force: true }))
-      )
-      yield* Effect.promise(() => Fs.chmod(folder, 0o755))
-      const start = (port?: number) =>
-        Effect.gen(function*() {
-          const scope = yield* Scope.make()
-          yield* Effect.addFinalizer((exit) => Scope.close(scope, exit))
-          const server = yield* Scope.provide(
-            EmbeddedPostgres.make({ dataFolder: Path.join(folder, "data"), port }),
-            scope
-          )
-          return { server, stop: Scope.close(scope, Exit.void) }
-        })
-
+      const start = yield* makeServer()
       const first = yield* start()
-      const client = yield* Layer.build(PgClient.layer({ url: first.server.url }))
-      yield* Effect.provideContext(PgMigrations.migrate(), client)
-      const broker = yield* Effect.provideContext(PgBroker.make(), client)
+      const broker = yield* makeBroker(first.server)
       const lane = makeLane()
       const [running, later] = [execution(lane), execution(lane)]
       yield* broker.enqueue([running])
@@ -68,5 +76,33 @@ describe("PgBroker", () => {
       assert.strictEqual(Option.getOrThrow(yield* Fiber.join(waiter)).state, "succeeded")
       yield* broker.enqueue([later])
       assert.deepStrictEqual((yield* worker.claim()).map(({ id }) => id), [later.id])
+    }))
+
+  it.live("undoes a claim in a crash, but never one of an at-most-once execution, which may have run", () =>
+    Effect.gen(function*() {
+      // The disk is written to only when somebody waits for it.
+      const start = yield* makeServer({ wal_writer_delay: "10s" })
+      const first = yield* start()
+      const broker = yield* makeBroker(first.server)
+      const lane = makeLane()
+      const [once, often] = [execution({ ...lane, atMostOnce: true }), execution(lane)]
+      yield* broker.enqueue([once])
+      yield* broker.enqueue([often])
+      const worker = yield* hire(broker, [lane])
+      assert.deepStrictEqual((yield* worker.claim(1)).map(({ id }) => id), [once.id])
+      const undone = yield* worker.claim(1)
+      process.kill(first.server.pid, "SIGKILL")
+      assert.deepStrictEqual(undone.map(({ id }) => id), [often.id])
+
+      yield* eventually("it is down", Effect.map(Effect.exit(broker.read(once.id)), Exit.isFailure))
+      yield* first.stop
+      yield* start(first.server.port)
+      yield* eventually("it answers again", Effect.map(Effect.exit(worker.tick), Exit.isSuccess))
+      const again = yield* worker.claim()
+      assert.deepStrictEqual(again.map(({ fence, id }) => ({ id, fence })), [{ id: often.id, fence: undone[0]!.fence }])
+      assert.deepStrictEqual(
+        (yield* broker.owned(worker.supervisor)).map(({ id }) => id).sort(),
+        [once.id, often.id].sort()
+      )
     }))
 })

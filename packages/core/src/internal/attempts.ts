@@ -31,6 +31,8 @@ import { fromTraceparent, isTraced, toTraceparent } from "./trace.ts"
 /** Takes what was claimed into the shift's hands. */
 export const accept = (shift: Shift, claims: ReadonlyArray<Broker.Claimed>): void => {
   for (const claimed of claims) {
+    // The same claim again: a crash of the store undid the first, whose attempt is here and goes on.
+    if (shift.entries.get(claimed.id)?.claimed.fence === claimed.fence) continue
     const task = shift.tasks.get(claimed.task)
     if (task === undefined) {
       // Cannot happen by lanes; a hash collision or a hand-written row would bring it here.

@@ -25,7 +25,9 @@ export const claim = (s: string): ReadonlyArray<string> => [
   #variable_conflict use_column
   DECLARE
     claimed timestamptz := ${s}.clock();
+    waits text := current_setting('synchronous_commit');
   BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
     -- Held until this transaction ends: the reaper passes over a supervisor whose claim is under way.
     PERFORM 1 FROM ${s}.supervisors v WHERE v.id = me AND v.expires_at > claimed FOR KEY SHARE;
     IF NOT FOUND THEN
@@ -85,7 +87,10 @@ export const claim = (s: string): ReadonlyArray<string> => [
     -- By their place, which cannot change under the lock. One that moved before it was locked is left for later.
     WHERE e.ctid = c.place
     RETURNING c.ord::integer, e.id, e.fence, e.lane, e.band, e.task, e.queue, e.payload, e.format, e.attempts + 1, e.losses,
-      e.max_attempts, e.timeout_millis, e.at_most_once, e.traceparent,
+      e.max_attempts, e.timeout_millis,
+      -- Who runs it need not be on the disk before it runs: a claim that a crash of Postgres undoes leaves the execution
+      -- queued, to be run again. Not so where it must never run again.
+      CASE WHEN e.at_most_once THEN set_config('synchronous_commit', waits, true) IS NOT NULL ELSE false END, e.traceparent,
       date_part('epoch', claimed - e.run_at) * 1000, date_part('epoch', e.run_at);
   END
   $$

@@ -2,12 +2,15 @@
 import { EmbeddedPostgres, PgBroker, PgMigrations } from "@effect-ray/postgres"
 import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, describe, it } from "@effect/vitest"
+import type { Broker } from "@effect-ray/core/Broker"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
+import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Fs from "node:fs/promises"
 import * as Os from "node:os"
@@ -39,6 +42,10 @@ const makeBroker = Effect.fnUntraced(function*(server: EmbeddedPostgres.Server) 
   yield* Effect.provideContext(PgMigrations.migrate(), client)
   return yield* Effect.provideContext(PgBroker.make(), client)
 })
+
+/** A supervisor that is hired as soon as Postgres answers. */
+const eventuallyHired = (broker: Broker["Service"], lane: ReturnType<typeof makeLane>) =>
+  Effect.retry(hire(broker, [lane]), Schedule.spaced("20 millis"))
 
 describe("PgBroker", () => {
   it.live("fails with Unavailable while Postgres is away, and goes on by itself when it is back", () =>
@@ -104,5 +111,32 @@ describe("PgBroker", () => {
         (yield* broker.owned(worker.supervisor)).map(({ id }) => id).sort(),
         [once.id, often.id].sort()
       )
+    }))
+
+  it.live("begins every lease anew when Postgres was down for longer, and ends it when nobody renews it then", () =>
+    Effect.gen(function*() {
+      const start = yield* makeServer()
+      const first = yield* start()
+      const broker = yield* makeBroker(first.server)
+      const lane = makeLane()
+      yield* broker.enqueue([execution(lane), execution(lane)])
+      const lease = Duration.seconds(3)
+      const [living, dead] = [yield* hire(broker, [lane], lease), yield* hire(broker, [lane], lease)]
+      const mine = yield* living.claim(1)
+      const [theirs] = yield* dead.claim(1)
+
+      yield* first.stop
+      yield* Effect.sleep(Duration.sum(lease, Duration.millis(100)))
+      yield* start(first.server.port)
+      const other = yield* eventuallyHired(broker, lane)
+      assert.strictEqual((yield* other.tick).reaped, 0)
+      assert.isTrue((yield* living.tick).alive)
+      const renewing = yield* Effect.forkChild(Effect.repeat(living.tick, Schedule.spaced("200 millis")))
+      yield* eventually("the other lease lapses", Effect.map(other.tick, ({ reaped }) => reaped === 1))
+      yield* Fiber.interrupt(renewing)
+      assert.deepStrictEqual(yield* living.succeed(mine), ["Settled"])
+      assert.deepStrictEqual((yield* other.claim()).map(({ id, losses }) => ({ id, losses })), [
+        { id: theirs!.id, losses: 1 }
+      ])
     }))
 })

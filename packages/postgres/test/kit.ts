@@ -42,15 +42,16 @@ export const succeeded = Outcome.Succeeded({ result: Envelope.success("42") })
 /** Registers a supervisor with this broker. */
 export const hire = (
   broker: Broker["Service"],
-  lanes: ReadonlyArray<{ readonly queue: string; readonly task: string }>
+  lanes: ReadonlyArray<{ readonly queue: string; readonly task: string }>,
+  lease: Duration.Duration = Duration.minutes(10)
 ) =>
   Effect.gen(function*() {
     const supervisor = uuid()
-    yield* broker.register({ supervisor, label: "test", lanes, lease: Duration.minutes(10) })
+    yield* broker.register({ supervisor, label: "test", lanes, lease })
     return {
       supervisor,
       claim: (limit = 10) => broker.claim({ supervisor, lanes, limit }),
-      tick: broker.tick({ supervisor, lanes, lease: Duration.minutes(10) }),
+      tick: broker.tick({ supervisor, lanes, lease }),
       succeed: (claimed: ReadonlyArray<{ readonly id: string; readonly fence: number }>) =>
         broker.settle(
           supervisor,

@@ -69,11 +69,9 @@ export const makeSupervise = (
       retryTransient(Effect.andThen(
         noteLanes(lanes),
         sql`
-          INSERT INTO ${s}.supervisors (id, label, registered_at, expires_at)
-          SELECT ${supervisor}::uuid, ${label}, c.at, c.at + ${
-          millis(lease)
-        }::double precision * interval '1 millisecond'
-          FROM (SELECT ${s}.clock() AS at) c
+          INSERT INTO ${s}.supervisors (id, label, registered_at, lease_millis, expires_at)
+          SELECT ${supervisor}::uuid, ${label}, c.at, l.millis, c.at + l.millis * interval '1 millisecond'
+          FROM (SELECT ${s}.clock() AS at) c, (SELECT ${millis(lease)}::double precision AS millis) l
           ON CONFLICT (id) DO NOTHING
         `
       )).pipe(

@@ -29,7 +29,10 @@ export const claim = (s: string): ReadonlyArray<string> => [
   BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     -- Held until this transaction ends: the reaper passes over a supervisor whose claim is under way.
-    PERFORM 1 FROM ${s}.supervisors v WHERE v.id = me AND v.expires_at > claimed FOR KEY SHARE;
+    PERFORM 1
+    FROM ${s}.supervisors v
+    WHERE v.id = me AND ${s}.lease_end(v.expires_at, v.lease_millis) > claimed
+    FOR KEY SHARE;
     IF NOT FOUND THEN
       RETURN;
     END IF;

@@ -114,8 +114,8 @@ export const retake = (s: string): ReadonlyArray<string> => [
   BEGIN
     -- A lapsed supervisor is never revived: its executions may have other owners already.
     UPDATE ${s}.supervisors v
-    SET expires_at = ended + lease_millis * interval '1 millisecond'
-    WHERE v.id = me AND v.expires_at > ended;
+    SET lease_millis = tick.lease_millis, expires_at = ended + tick.lease_millis * interval '1 millisecond'
+    WHERE v.id = me AND ${s}.lease_end(v.expires_at, v.lease_millis) > ended;
     alive := FOUND;
 
     -- First the supervisor is gone, then its executions are looked for: a claim of its own that was under way has
@@ -124,7 +124,12 @@ export const retake = (s: string): ReadonlyArray<string> => [
     WITH gone AS (
       DELETE FROM ${s}.supervisors v
       WHERE v.id IN (
-        SELECT l.id FROM ${s}.supervisors l WHERE l.expires_at <= ended ORDER BY l.id LIMIT 100 FOR UPDATE SKIP LOCKED
+        SELECT l.id
+        FROM ${s}.supervisors l
+        WHERE ${s}.lease_end(l.expires_at, l.lease_millis) <= ended
+        ORDER BY l.id
+        LIMIT 100
+        FOR UPDATE SKIP LOCKED
       )
       RETURNING v.id
     )

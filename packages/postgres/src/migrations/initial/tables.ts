@@ -24,8 +24,16 @@ export const tables = (s: string): ReadonlyArray<string> => [
     id uuid PRIMARY KEY,
     label text NOT NULL,
     registered_at timestamptz NOT NULL,
+    lease_millis double precision NOT NULL,
     expires_at timestamptz NOT NULL
   )
+  `,
+  // While the server was down nobody could renew. Its start begins every lease anew, so that an outage longer than a
+  // lease takes nothing from workers that are alive; those that are not lapse one lease after it.
+  `
+  CREATE FUNCTION ${s}.lease_end(expires_at timestamptz, lease_millis double precision) RETURNS timestamptz
+  LANGUAGE sql STABLE PARALLEL SAFE
+  AS 'SELECT greatest(expires_at, pg_postmaster_start_time() + lease_millis * interval ''1 millisecond'')'
   `,
 
   // What supervisors claim by, for people and for what is paused. Rows of executions carry queue and task themselves,

@@ -22,8 +22,8 @@ import * as bareActor from "./ray/bareActor.ts"
 import * as pool from "./ray/pool.ts"
 import { make, report } from "./Row.ts"
 
-/** Measured in turns; the row is the median of the rounds. */
-const rounds = 3
+/** Measured in turns; the row is the median of the rounds. An odd number. */
+const rounds = 5
 
 const stateFolder = Effect.acquireRelease(
   Effect.sync(() => mkdtempSync(join(tmpdir(), "effect-ray-bench-"))),

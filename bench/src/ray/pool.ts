@@ -45,13 +45,6 @@ const call = (runner: Runner.Runner["Service"], task: Task.Any) =>
 const calls = (runner: Runner.Runner["Service"], task: Task.Any, count: number) =>
   Effect.forEach(Array.from({ length: count }), () => call(runner, task), { concurrency: inFlight, discard: true })
 
-/** Starts the hosts and lets the compilers settle. */
-export const warmUp = Effect.gen(function*() {
-  const runner = yield* Runner.Runner
-  yield* calls(runner, Echo, warmUpCalls)
-  yield* calls(runner, EchoMain, warmUpCalls)
-})
-
 /** Milliseconds, one call at a time. */
 const p50 = Effect.fnUntraced(function*(task: Task.Any) {
   const runner = yield* Runner.Runner
@@ -69,6 +62,15 @@ export const p50Main = p50(EchoMain)
 
 /** With the handler in a handler thread, the default. */
 export const p50Thread = p50(Echo)
+
+/** Starts the hosts and lets the compilers settle, for many calls at once and for one. */
+export const warmUp = Effect.gen(function*() {
+  const runner = yield* Runner.Runner
+  for (const task of [Echo, EchoMain]) {
+    yield* calls(runner, task, warmUpCalls)
+    yield* p50(task)
+  }
+})
 
 /** Calls a second. */
 export const throughput = Effect.gen(function*() {

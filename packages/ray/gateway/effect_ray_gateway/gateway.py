@@ -10,7 +10,7 @@ import time
 import uuid
 from typing import Any, Awaitable, Callable, Dict, List, Optional, Set
 
-from . import auth, frames, pools
+from . import auth, frames, polling, pools
 from .config import Config, Listen, read_config, read_listen, require_private
 from .connection import Connection, Peer
 from .hosts import Host
@@ -283,7 +283,7 @@ def main() -> int:
     gc.collect()
     gc.freeze()
     try:
-        asyncio.run(serve(config, secret, listen, ray.util.get_node_ip_address()))
+        polling.run(serve(config, secret, listen, ray.util.get_node_ip_address()))
     except ValueError as error:
         log("error", "the gateway cannot start", error=str(error))
         return 2

@@ -14,7 +14,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import * as database from "./database.ts"
-import { Hold } from "./fixtures/hold.ts"
+import { Hold, Poison } from "./fixtures/hold.ts"
 import { eventually, fixture, start } from "./kit.ts"
 
 const attempts = 200
@@ -165,4 +165,27 @@ layer(Layer.mergeAll(database.layer, ray), { timeout: "3 minutes", excludeTestSe
         assert.strictEqual(yield* worker.exit, 0)
       }))
   })
+
+  it.effect("a task that kills its host is set aside after the third, which it had to itself", () =>
+    Effect.gen(function*() {
+      const broker = yield* Broker
+      const worker = yield* startWorker
+      const file = join(yield* folder, "started")
+      const neighbours = yield* Task.enqueueAll(
+        Hold,
+        Array.from({ length: attempts }, (_, n) => ({ n, millis: 200, file }))
+      )
+      const poison = yield* Task.enqueue(Poison)
+      const reason = yield* Effect.flip(poison.await)
+      assert(reason._tag === "TaskError" && reason.reason._tag === "Quarantined", String(reason))
+      const outcomes = (yield* broker.attempts(poison.id)).map(({ outcome }) => outcome)
+      assert.deepStrictEqual(outcomes, ["lost", "lost", "lost"])
+      for (const [n, neighbour] of neighbours.entries()) {
+        assert.strictEqual(yield* neighbour.await, n)
+        const { losses } = Option.getOrThrow(yield* broker.read(neighbour.id))
+        assert.isAtMost(losses, 2)
+      }
+      yield* worker.signal("SIGTERM")
+      assert.strictEqual(yield* worker.exit, 0)
+    }))
 })

@@ -1,5 +1,6 @@
 /** What becomes of attempts when processes are killed and connections cut. */
-import { GatewayRegistry } from "@effect-ray/core/GatewayRegistry"
+import { type GatewayEntry, GatewayRegistry } from "@effect-ray/core/GatewayRegistry"
+import * as Limits from "@effect-ray/core/Limits"
 import { Ended } from "@effect-ray/core/Outcome"
 import * as Runner from "@effect-ray/core/Runner"
 import { assert, describe, it } from "@effect/vitest"
@@ -9,8 +10,10 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
 import * as fs from "node:fs"
 import * as path from "node:path"
+import * as Frame from "../src/Frame.ts"
 import { submissionId } from "../src/Gateway.ts"
 import type * as RayRunner from "../src/RayRunner.ts"
 import * as Tasks from "./fixtures/tasks.ts"
@@ -193,5 +196,37 @@ describe("RayRunner under faults", () => {
         Effect.sync(() => processesWith(`${left.deployment}-e`, "cmdline")),
         (processes) => processes.length === 0
       )
+    }))
+
+  it.live("a pool that the gateway refuses ends its calls with the reason", () =>
+    Effect.gen(function*() {
+      const { runner } = yield* Effect.provideService(disturbed(), Limits.MaxPayloadBytes, 1024 * 1024 * 1024)
+      for (const task of [Tasks.Add, Tasks.Echo]) {
+        const { ended } = yield* run(runner, task, { a: 1, b: 2 })
+        assert(ended._tag === "Died" && ended.reason._tag === "Unschedulable", JSON.stringify(ended))
+        assert.include(ended.reason.detail, "maxPayloadBytes is 1073741824")
+      }
+    }))
+
+  it.live("a gateway that advertises a public address is not dialled", () =>
+    Effect.gen(function*() {
+      const deployment = newDeployment()
+      const registry = yield* Layer.build(RegistryLive)
+      const entry: GatewayEntry = {
+        deployment,
+        cluster: ray.address,
+        epoch: 1,
+        submissionId: submissionId(deployment, 1),
+        protocol: Frame.protocol,
+        secret: Redacted.make("00"),
+        address: Option.none()
+      }
+      const { open, publish } = Context.get(registry, GatewayRegistry)
+      assert.isTrue(yield* open(entry))
+      yield* publish(entry, { host: "203.0.113.7", port: 4_000 })
+      const live = Layer.provide(runnerLayer({ deployment }), Layer.succeedContext(registry))
+      const error = yield* Effect.flip(Layer.build(live))
+      assert.include(error.message, "203.0.113.7:4000, which cannot be dialled")
+      assert.include(error.message, "advertise a private address")
     }))
 })

@@ -9,7 +9,7 @@ import asyncio
 import os
 import selectors
 import time
-from typing import Any, Coroutine, List, Optional
+from typing import Any, Coroutine, List, Optional, Set
 
 #: The longest that a wait stays awake. A longer one is no sign that the next will be short.
 AWAKE_SECONDS = 0.0002
@@ -47,8 +47,11 @@ def run(main: Coroutine[Any, Any, None]) -> None:
     try:
         loop.run_until_complete(main)
     finally:
-        rest = asyncio.all_tasks(loop)
-        for task in rest:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*rest, return_exceptions=True))
+        loop.run_until_complete(_end(asyncio.all_tasks(loop)))
         loop.close()
+
+
+async def _end(tasks: "Set[asyncio.Task[Any]]") -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

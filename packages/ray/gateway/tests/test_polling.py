@@ -73,6 +73,16 @@ def test_a_single_cpu_is_left_to_what_is_waited_for(monkeypatch, cpus, awake):
         loop.close()
 
 
+def test_run_ends_well_when_nothing_is_left():
+    done = []
+
+    async def main():
+        done.append(True)
+
+    polling.run(main())
+    assert done == [True]
+
+
 def test_run_ends_what_is_left_and_passes_on_what_is_raised():
     ended = []
 

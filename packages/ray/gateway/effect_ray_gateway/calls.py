@@ -8,6 +8,7 @@ from . import frames
 if TYPE_CHECKING:
     from .hosts import Host
     from .pools import Pool
+    from .retained import Kept
     from .supervisors import Supervisor
 
 #: What a supervisor may send through in one turn, in units of `COST_BYTES`.
@@ -28,7 +29,7 @@ class Call:
         self.run: Optional[bytes] = data
         self.host: Optional["Host"] = None
         self.started = False
-        self.end: Optional[bytes] = None
+        self.end: Optional["Kept"] = None
 
     def lost(self, kind: str, detail: str, collateral: bool) -> bytes:
         """The LOST frame of this call."""

@@ -17,13 +17,10 @@ from .hosts import Host
 from .log import log
 from .placement import Cluster, Exit
 from .pools import Pool, key_of
+from .retained import Retained
 from .supervisors import Supervisor
 
 TICK_SECONDS = 1
-#: Results that are not acknowledged, of all supervisors together. At the bound nothing is read from hosts.
-MAX_RETAINED_BYTES = 256 * 1024 * 1024
-#: Reading starts again below this part of the bound.
-RESUME_RETAINED_PARTS = 0.9
 MAX_CONNECTIONS = 10_000
 MAX_SUPERVISORS = 65_535
 MAX_ID_CHARS = 200
@@ -34,21 +31,21 @@ GOODBYE_SECONDS = 0.5
 class Gateway:
     """One instance. Everything in it lives on one event loop."""
 
-    def __init__(self, config: Config, secret: str, max_retained_bytes: int = MAX_RETAINED_BYTES) -> None:
+    def __init__(self, config: Config, secret: str, **retained_bounds: int) -> None:
         self.config = config
         self.instance = uuid.uuid4().hex
         self.connections: Set[Connection] = set()
         self.supervisors: Dict[str, Supervisor] = {}
         self.pools: Dict[str, Pool] = {}
         self.hosts: Dict[str, Host] = {}
-        self.retained_bytes = 0
+        #: Of all supervisors together. While there is no room nothing is read from hosts.
+        self.retained = Retained(lambda full: self._read_hosts(not full), **retained_bounds)
         #: It is draining: no call is handed out and no host started any more.
         self.stopping = False
         #: Set when there is nothing to wait for any more.
         self.done = asyncio.Event()
         self.cluster: Optional[Cluster] = None
         self._secret = secret
-        self._max_retained_bytes = max_retained_bytes
         self._reading = True
         self._numbers = 0
         self._pool_numbers = 0
@@ -128,21 +125,6 @@ class Gateway:
     def host_gone(self, host: Host) -> None:
         """The host is fenced."""
         self.hosts.pop(host.name, None)
-
-    # Results that are kept
-
-    def retain(self, size: int) -> None:
-        """So many more bytes are kept until they are acknowledged."""
-        self.retained_bytes += size
-        if self._reading and self.retained_bytes >= self._max_retained_bytes:
-            log("warning", "results wait for acknowledgement, hosts are not read from", bytes=self.retained_bytes)
-            self._read_hosts(False)
-
-    def release(self, size: int) -> None:
-        """So many bytes are not kept any more."""
-        self.retained_bytes -= size
-        if not self._reading and self.retained_bytes <= self._max_retained_bytes * RESUME_RETAINED_PARTS:
-            self._read_hosts(True)
 
     def _read_hosts(self, wanted: bool) -> None:
         self._reading = wanted
@@ -250,6 +232,7 @@ async def serve(config: Config, secret: str, listen: Listen, node: str) -> None:
     finally:
         server.close()
         cluster.close()
+        gateway.retained.close()
 
 
 def announce(gateway: Gateway, host: str, port: int) -> None:

@@ -23,8 +23,6 @@ MAX_LEASE_SECONDS = 3600
 DEFAULT_LEASE_SECONDS = 30
 #: The largest body a supervisor may ask for in its HELLO.
 MAX_BODY_BYTES = 256 * 1024 * 1024
-#: What a retained result costs beside its bytes, for the bound on all of them.
-RETAINED_OVERHEAD_BYTES = 512
 MAX_GRACE_MILLIS = 3_600_000
 MAX_POOLS = 1024
 
@@ -113,19 +111,17 @@ class Supervisor:
     def _again(self, call: Call) -> None:
         # The supervisor has reconnected: its last connection may have taken frames with it that it never read.
         if call.end is not None:
-            self.send(call.end)
+            self.send(self._gateway.retained.read(call.end))
         elif call.started and call.host is not None:
             self.send(frames.frame(frames.STARTED, b"", 0, call.host.number, call.number, call.ident))
 
     def _acknowledge(self, calls: Tuple[int, ...]) -> None:
-        table, freed = self.calls, 0
+        table, forget = self.calls, self._gateway.retained.forget
         for number in calls:
             call = table.get(number)
             if call is not None and call.end is not None:
                 del table[number]
-                freed += len(call.end) + RETAINED_OVERHEAD_BYTES
-        if freed:
-            self._gateway.release(freed)
+                forget(call.end)
 
     def _cancel(self, number: int, data: bytes) -> None:
         call = self.calls.get(number)
@@ -153,11 +149,10 @@ class Supervisor:
 
     def ended(self, call: Call, data: bytes) -> int:
         """The call has its end: it goes out, and is kept until its ACK. Answers the bytes to repay to its host now."""
-        call.end = data
         call.run = None
         if self.gone:
             return len(data)
-        self._gateway.retain(len(data) + RETAINED_OVERHEAD_BYTES)
+        call.end = self._gateway.retained.keep(data)
         if self.connection is None:
             return len(data)
         self.connection.send(data)
@@ -214,10 +209,9 @@ class Supervisor:
             return
         self.gone = True
         log("info", "a supervisor is gone", supervisor=self.id, reason=why, calls=len(self.calls))
-        freed = 0
         for call in list(self.calls.values()):
             if call.end is not None:
-                freed += len(call.end) + RETAINED_OVERHEAD_BYTES
+                self._gateway.retained.forget(call.end)
             elif call.host is not None:
                 grace_millis = call.pool.grace_millis
                 body = frames.json_frame(frames.CANCEL, {"graceMillis": grace_millis}, 0, call.number, call.ident)
@@ -225,7 +219,6 @@ class Supervisor:
             else:
                 call.pool.forget(call)
         self.calls.clear()
-        self._gateway.release(freed)
         self._unblock()
         for pool in self.pools.values():
             pool.leave(self)

@@ -33,7 +33,10 @@ def serve(fake, slots=10, **options):
 def held(fake):
     """How many calls the gateway knows, and the bytes that it keeps."""
     return fake.look(
-        lambda gateway: (sum(len(supervisor.calls) for supervisor in gateway.supervisors.values()), gateway.retained_bytes)
+        lambda gateway: (
+            sum(len(supervisor.calls) for supervisor in gateway.supervisors.values()),
+            gateway.retained.memory_bytes + gateway.retained.file_bytes,
+        )
     )
 
 
@@ -266,20 +269,20 @@ def test_a_host_cannot_answer_for_a_call_that_it_does_not_have(fake):
 
 
 def test_results_that_nobody_acknowledges_are_bounded():
-    with FakeGateway(max_retained_bytes=1_000_000) as fake:
+    with FakeGateway(retained={"max_memory_bytes": 1_000_000, "max_file_bytes": 0}) as fake:
         supervisor, host = serve(fake)
         calls = [supervisor.run(supervisor.pool, BODY) for _ in range(10)]
         runs = [host.run() for _ in range(10)]
-        for run in runs[:5]:
+        for run in runs[:6]:
             host.answer(run, bytes(250_000))
         for call in calls[:4]:
             supervisor.result(call)
         # The gateway has stopped reading: a PING of the host is not answered, and nothing was discarded.
         until(lambda: not fake.look(lambda gateway: gateway._reading), "it stops reading")
-        for run in runs[5:]:
+        for run in runs[6:]:
             host.answer(run, bytes(250_000))
         host.send("PING")
-        assert fake.look(lambda gateway: gateway.retained_bytes) <= 1_000_000 + 2 * 300_000
+        assert held(fake)[1] <= 1_000_000 + 2 * 300_000
         with pytest.raises(AssertionError):
             host.next("PONG", 0.3)
         for call in calls:
@@ -288,6 +291,28 @@ def test_results_that_nobody_acknowledges_are_bounded():
             supervisor.ack(call)
         host.next("PONG")
         assert held(fake)[1] == 0
+
+
+def test_results_that_memory_cannot_hold_are_kept_on_disk():
+    with FakeGateway(retained={"max_memory_bytes": 500_000}) as fake:
+        supervisor, host = serve(fake)
+        calls = [supervisor.run(supervisor.pool, BODY) for _ in range(10)]
+        for number in range(10):
+            host.answer(host.run(), bytes([number]) * 250_000)
+        for call in calls:
+            supervisor.result(call)
+        assert fake.look(lambda gateway: gateway.retained.file_bytes) >= 7 * 250_000
+        host.send("PING")
+        host.next("PONG")
+        # Whoever comes back and asks gets them from there.
+        again = fake.supervisor(id_=supervisor.id)
+        again.sent = supervisor.sent
+        for number, call in enumerate(calls):
+            again.again(call)
+            assert again.result(call).body == bytes([number]) * 250_000
+            again.ack(call)
+        again.settle()
+        assert held(fake) == (0, 0)
 
 
 def test_frames_for_unknown_calls_are_harmless(served):

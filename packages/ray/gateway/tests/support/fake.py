@@ -75,11 +75,11 @@ class FakeCluster:
 class FakeGateway:
     """The gateway under test; `with` starts and ends its thread."""
 
-    def __init__(self, max_retained_bytes=256 << 20, **config):
+    def __init__(self, retained=None, **config):
         self.config = Config("test", 1, **config)
         self.secret = secrets.token_hex(32)
         self.cluster = FakeCluster()
-        self.max_retained_bytes = max_retained_bytes
+        self.retained = retained or {}
         self.taken = 0
         self.clients = []
 
@@ -92,7 +92,7 @@ class FakeGateway:
 
     async def _main(self, ready):
         self.loop = asyncio.get_running_loop()
-        self.gateway = Gateway(self.config, self.secret, self.max_retained_bytes)
+        self.gateway = Gateway(self.config, self.secret, **self.retained)
         self.gateway.cluster = self.cluster
         server = await self.gateway.listen("127.0.0.1", 0)
         ready.set_result(server.sockets[0].getsockname())

@@ -13,6 +13,12 @@ export const defaultQueue = "default"
 /** The limit of one attempt of tasks that state none. @category constants */
 export const defaultTimeout = Duration.hours(1)
 
+/** The most attempts that one host runs at once. @category constants */
+export const maxSlots = 4_096
+
+/** The most hosts of one placement. @category constants */
+export const maxHosts = 10_000
+
 /** What a bare Schedule as retry policy is bounded by. @category constants */
 export const maxAttemptsOfSchedule = 1_000
 
@@ -50,9 +56,3 @@ export const MaxResultBytes = Context.Reference<number>("@effect-ray/core/Limits
 
 /** Whether a number is a priority: 0 to 9, 9 first. @category guards */
 export const isPriority = (n: number): boolean => Number.isInteger(n) && n >= 0 && n <= 9
-
-/** @internal */
-export const checkPriority = (task: string, priority: number): number => {
-  if (isPriority(priority)) return priority
-  throw new Error(`Task.make("${task}"): priority ${priority} is not a whole number from 0 to 9`)
-}

@@ -32,6 +32,7 @@ import { BrokerError, InvalidPayload } from "./BrokerError.ts"
 import * as Execution from "./Execution.ts"
 import type { Handler } from "./Handler.ts"
 import * as handler from "./Handler.ts"
+import * as definition from "./internal/definition.ts"
 import { encodePayload } from "./internal/payload.ts"
 import { currentTraceparent } from "./internal/trace.ts"
 import * as Limits from "./Limits.ts"
@@ -214,18 +215,20 @@ const define = (tag: string, options: Options<any, any, any>, own: object) => {
   function TaskDefinition() {}
   Object.setPrototypeOf(TaskDefinition, Proto)
   const payload = options.payload ?? Schema.Void
+  const { placement = {}, priority = Broker.defaultPriority, queue = Limits.defaultQueue, retry } = options
+  definition.check({ name: tag, queue, priority, attempts: attemptsOf(retry), placement })
   return Object.assign(TaskDefinition, {
     _tag: tag,
     payloadSchema: Schema.isSchema(payload) ? payload : Schema.Struct(payload as Schema.Struct.Fields),
     successSchema: options.success ?? Schema.Void,
     errorSchema: options.error ?? Schema.Never,
     options: {
-      queue: options.queue ?? Limits.defaultQueue,
-      priority: Limits.checkPriority(tag, options.priority ?? Broker.defaultPriority),
-      timeout: Duration.fromInputUnsafe(options.timeout ?? Limits.defaultTimeout),
+      queue,
+      priority,
+      timeout: definition.timeout(tag, options.timeout ?? Limits.defaultTimeout),
       atMostOnce: options.atMostOnce ?? false,
-      placement: options.placement ?? {},
-      retry: options.retry,
+      placement,
+      retry,
       idempotencyKey: options.idempotencyKey
     },
     ...own

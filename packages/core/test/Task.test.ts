@@ -31,8 +31,21 @@ describe("Task", () => {
     assert.isFalse(Task.isTask(() => undefined))
   })
 
-  it("refuses a priority that is none", () => {
-    assert.throws(() => Task.make("Bad", { priority: 10 }), /priority 10 is not a whole number from 0 to 9/)
+  it("refuses options that make no sense when it is defined, with the task, the option and the value", () => {
+    const refuses = (options: object, words: string) =>
+      assert.throws(() => Task.make("Bad", options), `Task "Bad": ${words}`)
+    refuses({ priority: 10 }, "priority is 10: ")
+    refuses({ queue: "" }, "queue is \"\": ")
+    refuses({ retry: { attempts: 0 } }, "attempts is 0: ")
+    refuses({ placement: { cpus: -1 } }, "placement.cpus is -1: ")
+    refuses({ placement: { memory: 0.5 } }, "placement.memory is 0.5: ")
+    refuses({ placement: { resources: { accel: Number.NaN } } }, "placement.resources.accel is NaN: ")
+    refuses({ placement: { concurrency: 0 } }, "placement.concurrency is 0: ")
+    refuses({ placement: { maxHosts: 1.5 } }, "placement.maxHosts is 1.5: ")
+    refuses({ placement: { mode: "isolated" } }, "placement.mode is \"isolated\": ")
+    refuses({ placement: { gpu: 1 } }, "placement.gpu is 1: ")
+    for (const timeout of [0, -5, Infinity, "soon"]) refuses({ timeout }, `timeout is ${timeout}: `)
+    assert.throws(() => Task.make(""), /^Task "": /)
   })
 
   it.effect("stores the payload as its Schema encodes it, with the task's queue, attempts and tags", () =>

@@ -1,0 +1,57 @@
+/** What the options of a definition must be where their types cannot tell, and where nobody looks at types. */
+import * as Duration from "effect/Duration"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as SchemaIssue from "effect/SchemaIssue"
+import * as Limits from "../Limits.ts"
+
+const Amount = Schema.Finite.check(Schema.isGreaterThanOrEqualTo(0))
+
+const count = (maximum: number) => Schema.Int.check(Schema.isBetween({ minimum: 1, maximum }))
+
+const Checked = Schema.Struct({
+  name: Schema.NonEmptyString,
+  queue: Schema.NonEmptyString,
+  priority: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 9 })),
+  attempts: Schema.optional(count(Limits.maxAttemptsOfSchedule)),
+  placement: Schema.Struct({
+    mode: Schema.optional(Schema.Literal("pool")),
+    cpus: Schema.optional(Amount),
+    memory: Schema.optional(Schema.Int.check(Schema.isGreaterThan(0))),
+    resources: Schema.optional(Schema.Record(Schema.String, Amount)),
+    concurrency: Schema.optional(count(Limits.maxSlots)),
+    maxHosts: Schema.optional(count(Limits.maxHosts)),
+    thread: Schema.optional(Schema.Literals(["worker", "main"])),
+    runtimeEnv: Schema.optional(Schema.Struct({ pip: Schema.optional(Schema.Array(Schema.NonEmptyString)) }))
+  })
+})
+
+const decode = Schema.decodeUnknownResult(Checked, { errors: "all", onExcessProperty: "error" })
+
+const issuesOf = SchemaIssue.makeFormatterStandardSchemaV1()
+
+/** Throws an error that names the task, the options and their values. Definitions are made when a module is loaded. */
+export const check = (options: typeof Checked.Encoded): void => {
+  const checked = decode(options)
+  if (checked._tag === "Success") return
+  const details = issuesOf(checked.failure.issue).issues.map(({ message, path = [] }) => {
+    const value = path.reduce<unknown>(
+      (value, key) => (value as Record<PropertyKey, unknown>)[key as PropertyKey],
+      options
+    )
+    return `${path.join(".")} is ${typeof value === "number" ? value : JSON.stringify(value)}: ${message}`
+  })
+  refuse(options.name, details.join("; "))
+}
+
+/** A time limit: positive and finite. Throws as `check` does. */
+export const timeout = (name: string, input: Duration.Input): Duration.Duration => {
+  const duration = Option.getOrUndefined(Duration.fromInput(input))
+  const millis = duration === undefined ? Number.NaN : Duration.toMillis(duration)
+  if (millis > 0 && Number.isFinite(millis)) return duration!
+  return refuse(name, `timeout is ${String(input)}: expected a duration above zero that ends`)
+}
+
+const refuse = (name: string, detail: string): never => {
+  throw new Error(`Task ${JSON.stringify(name)}: ${detail}`)
+}

@@ -41,10 +41,12 @@ describe("Task", () => {
     refuses({ placement: { memory: 0.5 } }, "placement.memory is 0.5: ")
     refuses({ placement: { resources: { accel: Number.NaN } } }, "placement.resources.accel is NaN: ")
     refuses({ placement: { concurrency: 0 } }, "placement.concurrency is 0: ")
+    refuses({ placement: { cpus: 5, concurrency: 1_000 } }, "placement is {\"cpus\":5,\"concurrency\":1000}: ")
     refuses({ placement: { maxHosts: 1.5 } }, "placement.maxHosts is 1.5: ")
     refuses({ placement: { mode: "isolated" } }, "placement.mode is \"isolated\": ")
     refuses({ placement: { gpu: 1 } }, "placement.gpu is 1: ")
-    for (const timeout of [0, -5, Infinity, "soon"]) refuses({ timeout }, `timeout is ${timeout}: `)
+    for (const timeout of [0, -5, Infinity]) refuses({ timeout }, `timeout is ${timeout}: `)
+    refuses({ timeout: "soon" }, "timeout is \"soon\": ")
     assert.throws(() => Task.make(""), /^Task "": /)
   })
 

@@ -1,5 +1,6 @@
 /** What the options of a definition must be where their types cannot tell, and where nobody looks at types. */
 import * as Duration from "effect/Duration"
+import * as Formatter from "effect/Formatter"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
@@ -23,7 +24,12 @@ const Checked = Schema.Struct({
     maxHosts: Schema.optional(count(Limits.maxHosts)),
     thread: Schema.optional(Schema.Literals(["worker", "main"])),
     runtimeEnv: Schema.optional(Schema.Struct({ pip: Schema.optional(Schema.Array(Schema.NonEmptyString)) }))
-  })
+  }).check(
+    Schema.makeFilter(({ concurrency = 1, cpus = 1 }) =>
+      Math.max(1, Math.floor(cpus)) * concurrency <= Limits.maxSlots ||
+      `Expected at most ${Limits.maxSlots} attempts in one host, which are its whole cpus times its concurrency`
+    )
+  )
 })
 
 const decode = Schema.decodeUnknownResult(Checked, { errors: "all", onExcessProperty: "error" })
@@ -39,7 +45,7 @@ export const check = (options: typeof Checked.Encoded): void => {
       (value, key) => (value as Record<PropertyKey, unknown>)[key as PropertyKey],
       options
     )
-    return `${path.join(".")} is ${typeof value === "number" ? value : JSON.stringify(value)}: ${message}`
+    return `${path.map(String).join(".")} is ${Formatter.format(value)}: ${message}`
   })
   refuse(options.name, details.join("; "))
 }
@@ -49,7 +55,7 @@ export const timeout = (name: string, input: Duration.Input): Duration.Duration 
   const duration = Option.getOrUndefined(Duration.fromInput(input))
   const millis = duration === undefined ? Number.NaN : Duration.toMillis(duration)
   if (millis > 0 && Number.isFinite(millis)) return duration!
-  return refuse(name, `timeout is ${String(input)}: expected a duration above zero that ends`)
+  return refuse(name, `timeout is ${Formatter.format(input)}: expected a duration above zero that ends`)
 }
 
 const refuse = (name: string, detail: string): never => {

@@ -31,7 +31,7 @@ def matches(expected: str, given: object) -> bool:
 
 
 def take_secret(path: str) -> str:
-    """Reads the secret and deletes its file, so that handlers on the same node do not find it. Fails with `ValueError`."""
+    """Reads the secret and deletes its file, so that it does not lie about on the node. Fails with `ValueError`."""
     os.chmod(path, 0o600)
     with open(path, encoding="ascii") as file:
         secret = file.read().strip()

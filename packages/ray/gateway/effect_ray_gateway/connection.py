@@ -8,6 +8,7 @@ import time
 from typing import Any, Dict, List, Optional, Protocol, Set
 
 from . import auth, frames
+from .log import log
 
 HANDSHAKE_SECONDS = 10
 #: How long a closing connection may take to send what it still has.
@@ -32,6 +33,7 @@ class Admission(Protocol):
 
     instance: str
     connections: Set["Connection"]
+    max_connections: int
 
     def key_of(self, hello: Dict[str, Any]) -> str:
         """The key that this client has to know. Raises `ProtocolError` for a HELLO that is refused."""
@@ -55,24 +57,30 @@ class Connection(asyncio.Protocol):
         self._flushing = False
         self._hello: Optional[Dict[str, Any]] = None
         self._proof = ""
+        self._handshake_timer: Optional[asyncio.TimerHandle] = None
         self._reason = "the client closed the connection"
-        self._reading = True
+        self.reading = True
         self._seen = time.monotonic()
         self._pinged = self._seen
         self.peer: Optional[Peer] = None
         self.closed = False
         self.slow = False
+        self._owes_pong = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         transport.set_write_buffer_limits(WRITE_HIGH_BYTES, WRITE_LOW_BYTES)
+        if len(self._gateway.connections) >= self._gateway.max_connections:
+            log("warning", "there are too many connections", connections=len(self._gateway.connections))
+            return self.abort("there are too many connections")
         self._gateway.connections.add(self)
         self._handshake_timer = self._loop.call_later(HANDSHAKE_SECONDS, self.abort, "no handshake in time")
 
     def connection_lost(self, error: Optional[Exception]) -> None:
         self.closed = True
-        self._handshake_timer.cancel()
+        if self._handshake_timer is not None:
+            self._handshake_timer.cancel()
         self._gateway.connections.discard(self)
         self._out.clear()
         if self.peer is not None:
@@ -83,18 +91,25 @@ class Connection(asyncio.Protocol):
         # What these frames cause goes out before anything else is read: a turn of the loop is a good part of a call.
         touched = Connection._touched = []
         try:
-            self._splitter.feed(data, self._first if self.peer is None else self._receive)
+            if self.peer is None:
+                self._splitter.feed(data, self._first, MAX_HANDSHAKE_BODY_BYTES)
+            else:
+                self._splitter.feed(data, self._receive)
         except frames.ProtocolError as error:
             self.refuse(str(error))
+        except Exception as error:
+            # Whatever it is, it ends this connection, and no other.
+            log("error", "a frame could not be handled", error=f"{type(error).__name__}: {error}")
+            self.refuse("a frame could not be handled")
         finally:
             Connection._touched = None
-        for connection in touched:
-            connection._flush()
+            for connection in touched:
+                connection._flush()
 
     def _receive(self, type_: int, flags: int, route: int, call: int, data: bytes) -> None:
         if type_ >= frames.CREDIT and type_ <= frames.PONG:
             if type_ == frames.PING:
-                self.send(frames.frame(frames.PONG))
+                self._pong()
         elif not self.closed and self.peer is not None:
             self.peer.receive(type_, flags, route, call, data)
 
@@ -103,8 +118,6 @@ class Connection(asyncio.Protocol):
             return
         if self.peer is not None:
             return self._receive(type_, flags, route, call, data)
-        if len(data) > frames.HEADER_BYTES + MAX_HANDSHAKE_BODY_BYTES:
-            raise frames.ProtocolError("a handshake frame is too long")
         if type_ == frames.HELLO and self._hello is None:
             self._challenge(frames.body_json(data))
         elif type_ == frames.PROOF and self._hello is not None:
@@ -137,6 +150,7 @@ class Connection(asyncio.Protocol):
         assert self._hello is not None
         if not auth.matches(self._proof, body.get("proof")):
             raise frames.ProtocolError("the proof is wrong")
+        assert self._handshake_timer is not None
         self._handshake_timer.cancel()
         self.peer = self._gateway.admit(self, self._hello)
 
@@ -156,6 +170,12 @@ class Connection(asyncio.Protocol):
         if out and not self.closed and self._transport is not None:
             self._transport.write(out[0] if len(out) == 1 else b"".join(out))
 
+    def _pong(self) -> None:
+        # For one that does not read, one is enough for all.
+        self._owes_pong = self.slow
+        if not self.slow:
+            self.send(frames.frame(frames.PONG))
+
     def pause_writing(self) -> None:
         self.slow = True
         if self.peer is not None:
@@ -163,14 +183,16 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.slow = False
+        if self._owes_pong:
+            self._pong()
         if self.peer is not None:
             self.peer.slow(self, False)
 
     def read(self, wanted: bool) -> None:
         """Starts or stops reading; a connection that is not read from cannot be silent."""
-        if wanted == self._reading or self.closed or self._transport is None:
+        if wanted == self.reading or self.closed or self._transport is None:
             return
-        self._reading = wanted
+        self.reading = wanted
         self._seen = time.monotonic()
         if wanted:
             self._transport.resume_reading()
@@ -181,7 +203,7 @@ class Connection(asyncio.Protocol):
         """Pings, and ends the connection when nothing came for too long."""
         if self.peer is None or self.closed:
             return
-        if self._reading and now - self._seen >= silent_seconds:
+        if self.reading and now - self._seen >= silent_seconds:
             self.abort(f"silent for {silent_seconds:g} s")
         elif now - self._pinged >= ping_seconds:
             self._pinged = now

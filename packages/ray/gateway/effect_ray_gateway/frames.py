@@ -64,7 +64,7 @@ def body_json(data: bytes) -> Dict[str, Any]:
     """The JSON object in a whole frame's body."""
     try:
         value = json.loads(data[HEADER_BYTES:])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ProtocolError(f"a body is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise ProtocolError("a body is not a JSON object")
@@ -129,7 +129,7 @@ class Splitter:
     def __init__(self) -> None:
         self._rest = b""
 
-    def feed(self, data: bytes, handle: Any) -> None:
+    def feed(self, data: bytes, handle: Any, max_body: int = MAX_FRAME_BODY_BYTES) -> None:
         """Calls `handle(type, flags, route, call, frame)` for each whole frame. Fails with `ProtocolError`."""
         if self._rest:
             data = self._rest + data
@@ -138,8 +138,8 @@ class Splitter:
             length, version, type_, flags, route, call = unpack(data, at)
             if version != PROTOCOL:
                 raise ProtocolError(f"version {version} is not spoken here")
-            if length > MAX_FRAME_BODY_BYTES:
-                raise ProtocolError(f"a frame has {length} bytes, the limit is {MAX_FRAME_BODY_BYTES}")
+            if length > max_body:
+                raise ProtocolError(f"a frame has {length} bytes, the limit is {max_body}")
             after = at + HEADER_BYTES + length
             if after > end:
                 break

@@ -1,6 +1,7 @@
 """The gateway's process: it listens, knows every supervisor, pool and host, keeps time, and knows when to end."""
 
 import asyncio
+import errno
 import gc
 import json
 import os
@@ -21,6 +22,8 @@ from .retained import Retained
 from .supervisors import Supervisor
 
 TICK_SECONDS = 1
+#: After the gateway was stopped or starved: how long the ends of hosts are not held against their calls.
+AWAY_SECONDS = 5
 MAX_CONNECTIONS = 10_000
 MAX_SUPERVISORS = 65_535
 MAX_ID_CHARS = 200
@@ -35,6 +38,7 @@ class Gateway:
         self.config = config
         self.instance = uuid.uuid4().hex
         self.connections: Set[Connection] = set()
+        self.max_connections = MAX_CONNECTIONS
         self.supervisors: Dict[str, Supervisor] = {}
         self.pools: Dict[str, Pool] = {}
         self.hosts: Dict[str, Host] = {}
@@ -51,17 +55,26 @@ class Gateway:
         self._pool_numbers = 0
         self._host_numbers = 0
         self._alone_since = time.monotonic()
+        self._ticked = time.monotonic()
+        self._away_until = 0.0
 
     async def listen(self, host: str, port: int) -> "asyncio.Server":
-        """Opens the door."""
-        return await asyncio.get_running_loop().create_server(lambda: Connection(self), host, port)
+        """Opens the door; at the next port when an earlier gateway, that still drains, has this one."""
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.create_server(lambda: Connection(self), host, port)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or port in (0, 65535):
+                raise
+            log("warning", "the port is taken, the next one is tried", port=port)
+            return await loop.create_server(lambda: Connection(self), host, port + 1)
 
     # Who comes in
 
     def key_of(self, hello: Dict[str, Any]) -> str:
         role, id_ = hello.get("role"), hello.get("id")
-        if not isinstance(id_, str) or not 0 < len(id_) <= MAX_ID_CHARS or len(self.connections) > MAX_CONNECTIONS:
-            raise frames.ProtocolError("the HELLO has no usable id, or there are too many connections")
+        if not isinstance(id_, str) or not 0 < len(id_) <= MAX_ID_CHARS:
+            raise frames.ProtocolError("the HELLO has no usable id")
         if role == "supervisor":
             return self._secret
         if role != "host":
@@ -146,7 +159,16 @@ class Gateway:
                 log("error", "a tick failed", tick=tick.__name__, error=f"{type(error).__name__}: {error}")
             await _within(self.done.wait(), min(TICK_SECONDS, self.config.ping_seconds))
 
+    def was_away(self) -> bool:
+        """Whether this process has not run for so long that its peers had to take it for dead."""
+        now = time.monotonic()
+        if now - self._ticked > self.config.silent_seconds / 2:
+            self._away_until = now + AWAY_SECONDS
+        return now < self._away_until
+
     async def _tick_peers(self, now: float) -> None:
+        self.was_away()
+        self._ticked = now
         for connection in list(self.connections):
             connection.tick(now, self.config.ping_seconds, self.config.silent_seconds)
         for supervisor in list(self.supervisors.values()):
@@ -226,7 +248,9 @@ async def serve(config: Config, secret: str, listen: Listen, node: str) -> None:
     draining: List["asyncio.Task[None]"] = []
     loop.add_signal_handler(signal.SIGTERM, lambda: draining.append(loop.create_task(gateway.drain(config.drain_seconds))))
     advertised = listen.advertise or (host, port)
-    announce(gateway, advertised[0], advertised[1])
+    # What leads to the first port leads to the second in the same way.
+    shift = port - listen.port if listen.advertise and listen.port else 0
+    announce(gateway, advertised[0], advertised[1] + shift)
     try:
         await gateway.keep_time()
     finally:
@@ -267,7 +291,7 @@ def main() -> int:
     gc.freeze()
     try:
         polling.run(serve(config, secret, listen, ray.util.get_node_ip_address()))
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         log("error", "the gateway cannot start", error=str(error))
         return 2
     finally:

@@ -120,7 +120,9 @@ class Client(asyncio.Protocol):
     def _tick(self) -> None:
         if time.monotonic() - self._seen > SILENT_SECONDS and self._transport is not None:
             self._transport.abort()
-        self._write(frames.frame(frames.PING))
+        if self._number:
+            # Before the WELCOME a PING is no part of the handshake.
+            self._write(frames.frame(frames.PING))
         self.loop.call_later(PING_SECONDS, self._tick)
 
     def connection_lost(self, error: Optional[Exception]) -> None:

@@ -52,11 +52,13 @@ class Host:
         self.placed_at: Optional[float] = None
         self.idle_since = time.monotonic()
         self._gateway = gateway
-        self._window = Window(0, 0)
+        self._window = Window(0, 0, 0)
         self._assembler = frames.Assembler()
         self._cancels: Dict[int, float] = {}
         self._exit: Optional[Exit] = None
         self._settled = False
+        #: Whoever is to blame for its end, it is not the calls that it had.
+        self._collateral = False
         self._leaving = False
 
     @property
@@ -80,8 +82,8 @@ class Host:
         if not isinstance(slots, int) or not 0 < slots <= MAX_SLOTS or not isinstance(pid, int) or not isinstance(node, str):
             raise frames.ProtocolError(f"a host's HELLO needs pid, node and 1 to {MAX_SLOTS} slots")
         self.connection, self.slots, self.pid, self.node = connection, slots, pid, node
-        max_bytes = 2 * (self.pool.max_result_bytes + frames.ENVELOPE_BYTES)
-        self._window = Window(CREDIT_FRAMES + 4 * slots, max(CREDIT_BYTES, max_bytes))
+        max_body = self.pool.max_result_bytes + 2 * frames.ENVELOPE_BYTES
+        self._window = Window(CREDIT_FRAMES + 4 * slots, max(CREDIT_BYTES, 2 * max_body), max_body)
         credit = {"frames": self._window.frames, "bytes": self._window.bytes}
         connection.send(frames.json_frame(frames.WELCOME, {"number": self.number, "credit": credit}))
         self.idle_since = time.monotonic()
@@ -100,39 +102,44 @@ class Host:
         if self.fenced:
             return
         if type_ == frames.RESULT:
-            self._window.take()
+            self._window.take(len(data))
             whole: Optional[bytes] = data
             if flags & frames.MORE or self._assembler.holds(call):
                 whole = self._assembler.add(flags, call, data, self.pool.max_result_bytes + frames.ENVELOPE_BYTES)
                 if whole is None:
-                    return self.repay(1, 0)
-            self._ended(call, whole or b"")
+                    # The count goes back at once, the bytes when the whole body does: they are what occupies memory.
+                    return self._return(self._window.repay(1, 0))
+            self._ended(call, whole or b"", len(whole or b""))
         elif type_ == frames.STARTED:
             entry = self.calls.get(call)
             if entry is not None and not entry.started:
                 entry.started = True
                 entry.supervisor.send(data)
         elif type_ == frames.LOST:
-            self._ended(call, data)
+            # Sent without credit, so none comes back for it.
+            self._ended(call, data, 0)
         elif type_ == frames.BYE:
             self.fence(Exit("terminated", "the host asked to be replaced"), collateral=True)
         else:
             raise frames.ProtocolError(f"a host does not send frame {type_}")
 
-    def _ended(self, number: int, data: bytes) -> None:
+    def _ended(self, number: int, data: bytes, taken: int) -> None:
         call = self.calls.pop(number, None)
         if call is None:
-            return self.repay(1, len(data))
+            return self.repay(taken)
         if self._cancels:
             self._cancels.pop(number, None)
-        now = call.supervisor.ended(call, data)
-        if now:
-            self.repay(1, now)
+        if call.supervisor.ended(call, data, taken):
+            self.repay(taken)
         self.pool.freed(self)
 
-    def repay(self, count: int, size: int) -> None:
-        """Returns the credit of a result that is no longer held here."""
-        credit = self._window.repay(count, size)
+    def repay(self, taken: int) -> None:
+        """Returns the credit of a result that is no longer held here; of none when it took no bytes."""
+        if not taken:
+            return
+        self._return(self._window.repay(1, taken))
+
+    def _return(self, credit: Optional[bytes]) -> None:
         if credit is not None and self.connection is not None:
             self.connection.send(credit)
 
@@ -149,6 +156,9 @@ class Host:
             return
         if self.slots == 0 and self.placed_at is not None and now - self.placed_at > START_SECONDS:
             self.fence(Exit("exit", f"the host said no HELLO within {START_SECONDS} s"))
+        if self.connection is not None and not self.connection.reading:
+            # The answers may be there, unread.
+            self._cancels = {number: now + CANCEL_MARGIN_SECONDS for number in self._cancels}
         late = [number for number, deadline in self._cancels.items() if now > deadline]
         if late:
             detail = "a cancelled attempt did not stop, so its host was killed"
@@ -169,13 +179,15 @@ class Host:
         if self.fenced:
             return
         kind = "heartbeat" if reason.startswith("silent") else "exit"
-        self.fence(Exit(kind, f"the host's connection ended: {reason}"), wait=kind == "exit")
+        # A host that did not hear from the gateway for long enough has ended itself.
+        collateral = self._gateway.was_away()
+        self.fence(Exit(kind, f"the host's connection ended: {reason}"), collateral, wait=kind == "exit")
 
     def exited(self, exit: Exit) -> None:
         """The actor says how the process ended, or is gone itself."""
         self._exit = exit
         if self.fenced:
-            self._settle(exit, False)
+            self._settle(exit)
         else:
             self.fence(exit)
 
@@ -187,14 +199,17 @@ class Host:
         if self.fenced:
             return
         self.fenced = True
+        # At once: what is handed to it from now on would be lost with it.
+        self.pool.unlist(self)
+        self._collateral = collateral
         if self.connection is not None:
             self.connection.abort("the host is fenced")
         if wait and self._exit is None:
-            asyncio.get_running_loop().call_later(EXIT_REPORT_SECONDS, self._settle, why, collateral)
+            asyncio.get_running_loop().call_later(EXIT_REPORT_SECONDS, self._settle, why)
         else:
-            self._settle(why, collateral)
+            self._settle(why)
 
-    def _settle(self, why: Exit, collateral: bool) -> None:
+    def _settle(self, why: Exit) -> None:
         if self._settled:
             return
         self._settled = True
@@ -208,7 +223,7 @@ class Host:
         calls, self.calls = self.calls, {}
         self._cancels.clear()
         for call in calls.values():
-            call.supervisor.ended(call, call.lost(why.kind, why.detail, collateral))
+            call.supervisor.ended(call, call.lost(why.kind, why.detail, self._collateral))
         self.pool.went_down(self, why)
         self._gateway.host_gone(self)
 

@@ -35,10 +35,20 @@ class AwakeSelector(selectors.DefaultSelector):
         return ready
 
 
+def cpus(quota: str = "/sys/fs/cgroup/cpu.max") -> float:
+    """The CPUs that this process may use, by its affinity and by its control group's quota."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        with open(quota) as file:
+            micros, period = file.read().split()
+        return allowed if micros == "max" else min(allowed, int(micros) / int(period))
+    except (OSError, ValueError):
+        return allowed
+
+
 def make_loop() -> asyncio.AbstractEventLoop:
     """A loop that stays awake where another CPU is left for what it waits for."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return asyncio.SelectorEventLoop(AwakeSelector() if cpus > 1 else None)
+    return asyncio.SelectorEventLoop(AwakeSelector() if cpus() >= 2 else None)
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:

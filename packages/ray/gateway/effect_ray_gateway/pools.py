@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from .supervisors import Supervisor
 
 MAX_RETRY_SECONDS = 30
+#: While no host starts, the calls that wait are given back each time after so many failures in a row.
+MAX_FAILED_STARTS = 3
+#: How often a host that no node can hold is looked at again.
+MISFIT_RETRY_SECONDS = 2
 #: An actor that is not placed after this is waiting for resources.
 WAITING_SECONDS = 2
 #: After this, a pool with several hosts gives one up for a pool that has none.
@@ -59,6 +63,8 @@ class Pool:
         self._starting: Optional[Host] = None
         self._failures = 0
         self._retry_at = 0.0
+        #: Since when no node can hold such a host.
+        self._misfit_since: Optional[float] = None
         self._waiting_since: Optional[float] = None
         self._tasks: Set["asyncio.Task[None]"] = set()
 
@@ -185,6 +191,7 @@ class Pool:
             misfit = await self._cluster.misfit(self.placement)
             if misfit is not None:
                 return self._unschedulable(host, misfit)
+            self._misfit_since = None
             self._show("ready" if self._slots() else "starting")
             host.placed = Placed()
             if host.fenced:
@@ -200,8 +207,12 @@ class Pool:
         self._waiting_since = None
 
     def _unschedulable(self, host: Host, misfit: str) -> None:
-        why = Exit("unschedulable", misfit)
-        self._lose_waiting(why, False)
+        # A node may be on its way: one that starts again, or one of a cluster that is just coming up.
+        now, why = time.monotonic(), Exit("unschedulable", misfit)
+        self._misfit_since = self._misfit_since or now
+        self._retry_at = now + min(MISFIT_RETRY_SECONDS, self._gateway.config.unschedulable_seconds)
+        if now - self._misfit_since >= self._gateway.config.unschedulable_seconds:
+            self._lose_waiting(why, False)
         host.retiring = True
         host.fence(why)
 
@@ -231,6 +242,9 @@ class Pool:
         if failed:
             self._failures += 1
             self._retry_at = time.monotonic() + min(MAX_RETRY_SECONDS, 2 ** (self._failures - 1))
+            if self._failures >= MAX_FAILED_STARTS and not self._slots():
+                # Other workers may have a bundle that starts.
+                self._lose_waiting(Exit("unplaced", f"no host starts: {why.detail}"), True)
         state = "ready" if self._slots() else "failed" if failed else "starting"
         if why.kind == "unschedulable" and not self._slots():
             state = "unschedulable"
@@ -255,7 +269,7 @@ class Pool:
 
     def fence_all(self, why: Exit) -> None:
         """Ends everything: the calls that wait and the calls that run are lost, and nobody is to blame."""
-        self._lose_waiting(why, True)
+        self._lose_waiting(Exit("unplaced", why.detail), True)
         for host in list(self.hosts):
             host.fence(why, collateral=True)
 

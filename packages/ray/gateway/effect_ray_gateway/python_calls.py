@@ -86,18 +86,34 @@ def raised(error: BaseException, cancelled: bool, max_bytes: int) -> Ended:
         {
             "_tag": "PythonError",
             "type": type(error).__qualname__,
-            "detail": _clean(str(error), MAX_DETAIL_CHARS),
-            "traceback": _clean("".join(traceback.format_exception(type(error), error, error.__traceback__)), MAX_TRACEBACK_CHARS),
+            "detail": _clean(_words(error), MAX_DETAIL_CHARS),
+            "traceback": _clean(_traceback(error), MAX_TRACEBACK_CHARS),
         }
     )
+
+
+def _words(error: BaseException) -> str:
+    # The handler's own code may run here, and fail: an end has to come of it all the same.
+    try:
+        return str(error)
+    except BaseException as another:
+        return f"<its message cannot be read: {type(another).__qualname__}>"
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    except BaseException:
+        return "".join(traceback.format_tb(error.__traceback__))
 
 
 def _encode(kind: int, value: Any, max_bytes: int, what: str) -> Ended:
     try:
         text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_plain)
         body = text.encode()
-    except (ValueError, TypeError, RecursionError) as error:
-        return _died({"_tag": "Undecodable", "what": what, "detail": _clean(str(error), MAX_DETAIL_CHARS)})
+    except BaseException as error:
+        # Among them what the value's own methods raise, and a value too large for memory.
+        return _died({"_tag": "Undecodable", "what": what, "detail": _clean(_words(error), MAX_DETAIL_CHARS)})
     if len(body) > max_bytes:
         return _died({"_tag": "ResultTooLarge", "bytes": len(body), "maxBytes": max_bytes})
     return kind, body

@@ -6,17 +6,18 @@ that outlives its grace is reported as lost, and the whole process is replaced.
 
 import asyncio
 import inspect
-import math
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Set, Tuple
 
 from . import python_calls
 from .host_client import Client
 from .python_calls import Call
 
-DEFAULT_CONCURRENCY = 10
+DEFAULT_CONCURRENCY = 1
 DEFAULT_MAX_RESULT_BYTES = 2 << 20
+#: How long a module may take to be imported. It is not the task's time, and nothing else would bound it.
+IMPORT_SECONDS = 120
 
 
 #: What a handler returned, or what it raised.
@@ -39,14 +40,14 @@ class PythonHost:
     """The calls of this process."""
 
     def __init__(self, orders: Dict[str, Any], loop: asyncio.AbstractEventLoop) -> None:
-        placement = orders["placement"]
-        # One thread a whole CPU in the Node host; here threads are slots of one interpreter.
-        slots = max(1, math.floor(placement.get("cpus") or 1)) * int(placement.get("concurrency") or DEFAULT_CONCURRENCY)
+        # Threads of one interpreter, which share its lock: how many make sense does not depend on the CPUs.
+        slots = int(orders["placement"].get("concurrency") or DEFAULT_CONCURRENCY)
         self.over = asyncio.Event()
         self.client = Client(orders, slots, os.getpid(), self)
         self._loop = loop
         self._threads = ThreadPoolExecutor(slots, "handler")
         self._calls: Dict[int, Call] = {}
+        self._imported: Set[str] = set()
         self._max_result_bytes = orders["limits"].get("maxResultBytes", DEFAULT_MAX_RESULT_BYTES)
 
     # On the connection's thread
@@ -69,6 +70,14 @@ class PythonHost:
         if self._calls.pop(call.number, None) is not None:
             self.client.terminated(call.number, call.ident, "the handler did not stop within its grace")
 
+    def _watch_import(self, call: Call, module: str) -> None:
+        def give_up() -> None:
+            if module not in self._imported and self._calls.pop(call.number, None) is not None:
+                detail = f"the module {module} was not imported within {IMPORT_SECONDS:g} s"
+                self.client.terminated(call.number, call.ident, detail)
+
+        self.client.loop.call_later(IMPORT_SECONDS, give_up)
+
     def ended(self, orderly: bool) -> None:
         # Without its gateway a host is of no use, and threads that run cannot be joined.
         if not orderly:
@@ -83,7 +92,11 @@ class PythonHost:
         except (ValueError, RecursionError) as error:
             return self._end(call, python_calls.unreadable(error))
         try:
+            module = call.request["module"]
+            if module not in self._imported:
+                self.client.loop.call_soon_threadsafe(self._watch_import, call, module)
             function = call.function()
+            self._imported.add(module)
             positional, named = call.arguments()
             if call.cancelled.is_set():
                 return self._end(call, (python_calls.frames.INTERRUPTED, b""))

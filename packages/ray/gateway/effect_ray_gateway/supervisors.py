@@ -45,7 +45,7 @@ class Supervisor:
         self._lease_seconds, self._max_body_bytes = _terms(hello)
         self._expires = 0.0
         self._drain_by: Optional[float] = None
-        self._window = Window(0, 0)
+        self._window = Window(0, 0, 0)
         self._assembler = frames.Assembler()
         self._owed: List[Tuple["Host", int]] = []
 
@@ -56,7 +56,8 @@ class Supervisor:
             old.close("the supervisor connected again")
         self._lease_seconds, self._max_body_bytes = _terms(hello)
         self._assembler = frames.Assembler()
-        self._window = Window(CREDIT_FRAMES, max(CREDIT_BYTES, 2 * (self._max_body_bytes + frames.ENVELOPE_BYTES)))
+        max_body = self._max_body_bytes + 2 * frames.ENVELOPE_BYTES
+        self._window = Window(CREDIT_FRAMES, max(CREDIT_BYTES, 2 * max_body), max_body)
         self._drain_by = None
         self._unblock()
         connection.send(
@@ -90,7 +91,7 @@ class Supervisor:
             raise frames.ProtocolError(f"a supervisor does not send frame {type_}")
 
     def _run(self, flags: int, route: int, call: int, data: bytes) -> None:
-        self._window.take()
+        self._window.take(len(data))
         pool = self.pools.get(route)
         if pool is None or call >> 48 != self.number:
             raise frames.ProtocolError("a RUN names a pool or a supervisor's number that is not its own")
@@ -147,20 +148,19 @@ class Supervisor:
         self.refs[pool.number] = ref
         pool.join(self)
 
-    def ended(self, call: Call, data: bytes) -> int:
-        """The call has its end: it goes out, and is kept until its ACK. Answers the bytes to repay to its host now."""
+    def ended(self, call: Call, data: bytes, taken: int = 0) -> bool:
+        """The call has its end: it goes out, and is kept until its ACK. Whether its host's credit for it is due now."""
         call.run = None
         if self.gone:
-            return len(data)
+            return True
         call.end = self._gateway.retained.keep(data)
         if self.connection is None:
-            return len(data)
+            return True
         self.connection.send(data)
-        if not self.blocked:
-            return len(data)
-        if call.host is not None:
-            self._owed.append((call.host, len(data)))
-        return 0
+        if self.blocked and call.host is not None:
+            self._owed.append((call.host, taken))
+            return False
+        return True
 
     def send(self, data: bytes) -> None:
         """Sends when there is a connection; what must not be lost is sent again on a RUN that is sent again."""
@@ -185,7 +185,7 @@ class Supervisor:
         self.blocked = False
         owed, self._owed = self._owed, []
         for host, size in owed:
-            host.repay(1, size)
+            host.repay(size)
         for pool in self.pools.values():
             pool.dispatch()
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from effect_ray_gateway import frames, supervisors
+from effect_ray_gateway import connection, frames, supervisors
+from support.client import pack
 from support.fake import spec
 from support.poll import until
 
@@ -37,6 +38,45 @@ def test_more_frames_than_credit_end_the_connection(fake, monkeypatch):
     for _ in range(5):
         supervisor.run(pool, BODY)
     assert "credit" in supervisor.next("REFUSED").json["reason"]
+
+
+def test_bodies_that_are_never_whole_are_bounded_by_credit(fake, monkeypatch):
+    monkeypatch.setattr(supervisors, "CREDIT_BYTES", 1_000_000)
+    supervisor = fake.supervisor()
+    pool = supervisor.open(spec())
+    most = fake.look(lambda gateway: gateway.supervisors[supervisor.id]._window._max_used_bytes)
+    for number in range(most // 250_000 + 1):
+        # The first chunk of another body each time.
+        supervisor.send("RUN", bytes(250_000), flags=1, route=pool, call=supervisor.number << 48 | number)
+    assert "bytes without credit" in supervisor.next("REFUSED").json["reason"]
+
+
+def test_what_a_host_says_of_a_lost_attempt_costs_no_credit(fake):
+    supervisor = fake.supervisor()
+    pool = supervisor.open(spec())
+    host = None
+    for _ in range(200):
+        call = supervisor.run(pool, BODY)
+        host = host or fake.host()
+        host.answer(host.run(), b'{"kind":"exit","detail":"a thread is gone","collateral":false}', type_="LOST")
+        supervisor.result(call)
+        supervisor.ack(call)
+    assert granted(host) == (0, 0)
+
+
+def test_pings_of_one_that_does_not_read_do_not_pile_up(fake):
+    supervisor = fake.supervisor(receive_buffer=4096)
+    pings = pack("PING") * 10_000
+    for _ in range(60):
+        supervisor.socket.sendall(pings)
+
+    def unsent(gateway):
+        transport = gateway.supervisors[supervisor.id].connection._transport
+        return transport.get_write_buffer_size()
+
+    until(lambda: fake.look(lambda gateway: gateway.supervisors[supervisor.id].blocked), "it counts as slow")
+    assert fake.look(unsent) <= connection.WRITE_HIGH_BYTES + 512 * 1024
+    supervisor.settle()
 
 
 def test_a_body_of_many_chunks_needs_no_more_frames_than_it_may(fake, monkeypatch):

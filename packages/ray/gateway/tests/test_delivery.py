@@ -293,6 +293,44 @@ def test_results_that_nobody_acknowledges_are_bounded():
         assert held(fake)[1] == 0
 
 
+def test_a_host_that_is_not_read_from_is_not_blamed_for_its_silence(monkeypatch):
+    monkeypatch.setattr(hosts_module, "CANCEL_MARGIN_SECONDS", 0.2)
+    with FakeGateway(retained={"max_memory_bytes": 500_000, "max_file_bytes": 0}, ping_seconds=0.05) as fake:
+        supervisor, host = serve(fake)
+        calls = [supervisor.run(supervisor.pool, BODY) for _ in range(4)]
+        runs = [host.run() for _ in range(4)]
+        for run in runs[:3]:
+            host.answer(run, bytes(300_000))
+        for call in calls[:3]:
+            supervisor.result(call)
+        until(lambda: not fake.look(lambda gateway: gateway._reading), "it stops reading")
+        supervisor.cancel(calls[3], 0)
+        host.next("CANCEL")
+        host.answer(runs[3], kind=3)
+        assert not host.order.killed.wait(1), "several margins have passed"
+        supervisor.ack(*calls[:3])
+        assert supervisor.result(calls[3]).kind == 3
+
+
+def test_a_frame_that_cannot_be_handled_harms_no_other_connection(fake, served):
+    supervisor, host = served
+    other = fake.supervisor()
+    pool = other.open(spec(1))
+    call = other.run(pool, BODY)
+    run = host.run()
+    # A RUN, and in the same write what nobody can parse.
+    deep = b"[" * 200_000
+    supervisor.calls += 1
+    number = supervisor.number << 48 | supervisor.calls
+    frames = pack("RUN", BODY, route=supervisor.pool, call=number) + pack("CANCEL", deep, call=other.number << 48 | 1)
+    supervisor.socket.sendall(frames + pack("CANCEL", deep, call=number))
+    assert host.run().call == number
+    assert supervisor.next("REFUSED")
+    host.answer(run, b"1")
+    assert other.result(call).body == b"1"
+    host.settle()
+
+
 def test_results_that_memory_cannot_hold_are_kept_on_disk():
     with FakeGateway(retained={"max_memory_bytes": 500_000}) as fake:
         supervisor, host = serve(fake)

@@ -81,15 +81,27 @@ def test_credit_and_acknowledgements_are_packed():
 
 
 def test_credit_goes_back_by_quarters():
-    window = Window(8, 1000)
+    window = Window(8, 1000, 0)
     for _ in range(8):
-        window.take()
-    with pytest.raises(frames.ProtocolError, match="without credit"):
-        window.take()
-    window = Window(8, 1000)
+        window.take(100)
+    with pytest.raises(frames.ProtocolError, match="more than 8 frames without credit"):
+        window.take(0)
+    window = Window(8, 1000, 0)
     for _ in range(8):
-        window.take()
+        window.take(100)
     assert window.repay(1, 10) is None
     assert frames.read_credit(window.repay(1, 10)) == (2, 20)
-    window.take()
+    window.take(0)
     assert frames.read_credit(window.repay(1, 300)) == (1, 300)
+
+
+def test_bytes_without_credit_are_refused_but_a_body_that_was_begun_may_end():
+    window = Window(8, 1000, 500)
+    window.take(999)
+    window.take(501)
+    with pytest.raises(frames.ProtocolError, match="more than 1500 bytes without credit"):
+        window.take(1)
+    window = Window(8, 1000, 500)
+    window.take(1500)
+    assert frames.read_credit(window.repay(1, 1500)) == (1, 1500)
+    window.take(1500)

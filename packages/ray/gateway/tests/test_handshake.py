@@ -94,6 +94,22 @@ def test_garbage_ends_that_connection_only(fake, witness, data):
     assert client.closed()
 
 
+def test_who_has_proved_nothing_is_kept_a_few_kilobytes_only(fake, witness):
+    client = fake.client()
+    client.socket.sendall((4_097).to_bytes(4, "big") + pack("HELLO")[4:])
+    assert client.closed()
+
+
+def test_connections_are_bounded_those_that_say_nothing_included(fake, witness):
+    fake.look(lambda gateway: setattr(gateway, "max_connections", 3))
+    silent = [fake.client(), fake.client()]
+    until(lambda: fake.look(lambda gateway: len(gateway.connections)) == 3, "they are connected")
+    assert fake.client().closed()
+    silent[0].close()
+    until(lambda: fake.look(lambda gateway: len(gateway.connections)) == 2, "one has left")
+    fake.supervisor().settle()
+
+
 def test_a_silent_client_is_sent_away(fake, witness, monkeypatch):
     monkeypatch.setattr(connection_module, "HANDSHAKE_SECONDS", 0.05)
     assert fake.client().closed(5)

@@ -63,9 +63,17 @@ def test_what_is_ready_is_answered_at_once_and_a_timeout_of_zero_never_waits(wai
     assert waits.asked == [0, 0]
 
 
-@pytest.mark.parametrize("cpus, awake", [({0}, False), ({0, 1}, True)])
+@pytest.mark.parametrize("quota, cpus", [("max 100000", 4), ("150000 100000", 1.5), ("800000 100000", 4), ("?", 4)])
+def test_counts_the_cpus_that_it_may_use(monkeypatch, tmp_path, quota, cpus):
+    monkeypatch.setattr(polling.os, "sched_getaffinity", lambda pid: {0, 1, 2, 3}, raising=False)
+    (tmp_path / "cpu.max").write_text(quota)
+    assert polling.cpus(str(tmp_path / "cpu.max")) == cpus
+    assert polling.cpus(str(tmp_path / "missing")) == 4
+
+
+@pytest.mark.parametrize("cpus, awake", [(1, False), (1.5, False), (2, True)])
 def test_a_single_cpu_is_left_to_what_is_waited_for(monkeypatch, cpus, awake):
-    monkeypatch.setattr(polling.os, "sched_getaffinity", lambda pid: cpus, raising=False)
+    monkeypatch.setattr(polling, "cpus", lambda: cpus)
     loop = polling.make_loop()
     try:
         assert isinstance(loop._selector, polling.AwakeSelector) is awake

@@ -79,19 +79,91 @@ def test_hosts_get_calls_in_turn(fake):
             supervisor.run(pool, BODY)
 
 
-def test_what_no_node_can_hold_is_unschedulable(fake):
+def test_what_no_node_can_hold_is_unschedulable_after_a_while():
+    with FakeGateway(unschedulable_seconds=0.2) as fake:
+        supervisor = fake.supervisor()
+        pool = supervisor.open(spec())
+        fake.cluster.missing = "no node of 1 has GPU 1"
+        call = supervisor.run(pool, BODY)
+        assert state_of(supervisor, 1, "unschedulable")["detail"] == "no node of 1 has GPU 1"
+        lost = supervisor.result(call)
+        assert (lost.type, lost.json["kind"], lost.json["detail"]) == ("LOST", "unschedulable", "no node of 1 has GPU 1")
+        # What is known by now is told at once, until a node is there.
+        assert supervisor.result(supervisor.run(pool, BODY)).json["kind"] == "unschedulable"
+        fake.cluster.missing = None
+        call = supervisor.run(pool, BODY)
+        host = fake.host()
+        host.answer(host.run())
+        assert supervisor.result(call).type == "RESULT"
+
+
+def test_a_node_that_comes_up_late_is_waited_for(fake, monkeypatch):
+    monkeypatch.setattr(pools_module, "MISFIT_RETRY_SECONDS", 0.05)
     supervisor = fake.supervisor()
     pool = supervisor.open(spec())
-    fake.cluster.missing = "no node of 1 has GPU 1"
+    fake.cluster.missing = "no node of 0 has CPU 1"
     call = supervisor.run(pool, BODY)
-    lost = supervisor.result(call)
-    assert (lost.type, lost.json["kind"], lost.json["detail"]) == ("LOST", "unschedulable", "no node of 1 has GPU 1")
-    assert state_of(supervisor, 1, "unschedulable")["detail"] == "no node of 1 has GPU 1"
+    assert state_of(supervisor, 1, "unschedulable")
     fake.cluster.missing = None
+    host = fake.host()
+    host.answer(host.run())
+    assert supervisor.result(call).type == "RESULT"
+
+
+def test_calls_are_given_back_when_no_host_starts(fake, monkeypatch):
+    monkeypatch.setattr(pools_module, "MAX_RETRY_SECONDS", 0.05)
+    supervisor = fake.supervisor()
+    pool = supervisor.open(spec())
+    calls = [supervisor.run(pool, BODY) for _ in range(3)]
+    for number in range(3):
+        fake.order().end("exit", f"the bundle throws, {number}")
+    for call in calls:
+        detail = "no host starts: the bundle throws, 2"
+        assert supervisor.result(call).json == {"kind": "unplaced", "detail": detail, "collateral": True}
+    # The pool goes on trying for those that come.
     call = supervisor.run(pool, BODY)
     host = fake.host()
     host.answer(host.run())
     assert supervisor.result(call).type == "RESULT"
+
+
+def test_a_host_that_is_gone_gets_no_more_calls(fake):
+    supervisor = fake.supervisor()
+    pool = supervisor.open(spec())
+    first = supervisor.run(pool, BODY)
+    host = fake.host(slots=10)
+    host.run()
+    host.close()
+    assert state_after_end(fake, host)
+    # Not known yet is why it ended: the calls that come meanwhile wait for the next host.
+    calls = [supervisor.run(pool, BODY) for _ in range(5)]
+    supervisor.settle()
+    host.order.end("killed", "because")
+    assert supervisor.result(first).json["kind"] == "killed"
+    other = fake.host(slots=10)
+    for _ in calls:
+        other.answer(other.run())
+    for call in calls:
+        assert supervisor.result(call).type == "RESULT"
+
+
+def state_after_end(fake, host):
+    """Waits until the gateway has seen the end of the host's connection."""
+    return until(lambda: fake.look(lambda gateway: gateway.hosts[host.name].fenced), "the host is fenced")
+
+
+def test_the_ends_of_hosts_are_not_held_against_calls_when_the_gateway_was_away(fake):
+    supervisor = fake.supervisor()
+    call = supervisor.run(supervisor.open(spec()), BODY)
+    host = fake.host()
+    host.run()
+
+    def was_stopped(gateway):
+        gateway._ticked -= 60
+        host.close()
+
+    fake.look(was_stopped)
+    assert supervisor.result(call).json["collateral"] is True
 
 
 def test_a_host_that_does_not_come_up_is_tried_again(fake, monkeypatch):
@@ -257,6 +329,6 @@ def test_a_drain_lets_calls_end_and_gives_back_the_rest(fake):
     until(lambda: fake.look(lambda gateway: gateway.stopping), "it drains")
     host.answer(run, b"1")
     assert supervisor.result(quick).body == b"1"
-    for call in (slow, waiting):
-        assert supervisor.result(call).json == {"kind": "terminated", "detail": "the gateway was stopped", "collateral": True}
+    for call, kind in ((slow, "terminated"), (waiting, "unplaced")):
+        assert supervisor.result(call).json == {"kind": kind, "detail": "the gateway was stopped", "collateral": True}
     assert supervisor.next("BYE") and supervisor.closed()

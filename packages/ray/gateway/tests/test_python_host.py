@@ -64,6 +64,21 @@ def test_whatever_a_handler_raises_ends_its_attempt_only(served, function, paylo
     assert (result.kind, result.json["_tag"], result.json["type"]) == (2, "PythonError", type_)
 
 
+@pytest.mark.parametrize("function", ["sullen", "sullen_later"])
+def test_an_exception_without_words_ends_its_attempt_all_the_same(served, function):
+    result = ended(served, function)
+    assert (result.kind, result.json["type"]) == (2, "Sullen")
+    assert result.json["detail"] == "<its message cannot be read: RuntimeError>"
+    assert "tasks.py" in result.json["traceback"]
+
+
+@pytest.mark.parametrize("function, what", [("fragile", "result"), ("fragile_error", "error")])
+def test_a_value_that_fails_to_be_encoded_is_undecodable(served, function, what):
+    result = ended(served, function)
+    assert (result.kind, result.json["_tag"], result.json["what"]) == (2, "Undecodable", what)
+    assert result.json["detail"] == "no list"
+
+
 def test_a_module_that_is_missing_is_a_python_error(served):
     assert ended(served, "add", {"a": 1, "b": 2}, module="nowhere").json["type"] == "ModuleNotFoundError"
 

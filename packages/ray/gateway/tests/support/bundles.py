@@ -55,6 +55,26 @@ def values(kind):
         "none": lambda: None,
     }[kind]()
 
+class Sullen(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+def sullen():
+    raise Sullen()
+
+async def sullen_later():
+    raise Sullen()
+
+class Fragile:
+    def tolist(self):
+        raise MemoryError("no list")
+
+def fragile():
+    return Fragile()
+
+def fragile_error():
+    effect_ray.fail("Fragile", value=Fragile())
+
 def large_error():
     effect_ray.fail("Large", text="x" * 3_000_000)
 

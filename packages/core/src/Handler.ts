@@ -103,14 +103,14 @@ const makeRun = <R>(
     if (Exit.isSuccess(exit)) {
       return Effect.matchCauseEffect(encodeSuccess(exit.value), {
         onFailure: (cause) => Effect.succeed(undecodable("result", Cause.pretty(cause))),
-        onSuccess: (json) => succeeded(JSON.stringify(json))
+        onSuccess: (json) => bounded(JSON.stringify(json), (value) => Ended.Succeeded({ value }))
       })
     }
     const declared = Cause.findErrorOption(exit.cause)
     if (Option.isNone(declared)) return Effect.succeed(Ended.Died({ reason: defect(exit.cause) }))
-    return Effect.matchCause(encodeError(declared.value), {
-      onFailure: () => Ended.Died({ reason: defect(exit.cause) }),
-      onSuccess: (json) => Ended.Failed({ error: JSON.stringify(json) })
+    return Effect.matchCauseEffect(encodeError(declared.value), {
+      onFailure: () => Effect.succeed(Ended.Died({ reason: defect(exit.cause) })),
+      onSuccess: (json) => bounded(JSON.stringify(json), (error) => Ended.Failed({ error }))
     })
   }
 
@@ -151,12 +151,11 @@ const makeRun = <R>(
   }
 }
 
-const succeeded = (value: string): Effect.Effect<Ended> =>
+/** An end by what the handler gave, a success or an error, unless that is too large. */
+const bounded = (text: string, end: (text: string) => Ended): Effect.Effect<Ended> =>
   Effect.map(Limits.MaxResultBytes, (maxBytes) => {
-    const bytes = utf8Bytes(value, maxBytes)
-    return bytes <= maxBytes
-      ? Ended.Succeeded({ value })
-      : Ended.Died({ reason: new TaskError.ResultTooLarge({ bytes, maxBytes }) })
+    const bytes = utf8Bytes(text, maxBytes)
+    return bytes <= maxBytes ? end(text) : Ended.Died({ reason: new TaskError.ResultTooLarge({ bytes, maxBytes }) })
   })
 
 const undecodable = (what: "payload" | "result", detail: string) =>

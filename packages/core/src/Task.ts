@@ -67,7 +67,10 @@ export interface Placement {
   readonly memory?: number
   /** Custom Ray resources of one pool host. */
   readonly resources?: Readonly<Record<string, number>>
-  /** Attempts that run at once in one handler thread. Default 10. Python hosts run this many in one process. */
+  /**
+   * Attempts that run at once in one handler thread. Default 10. A Python host runs so many in one process, by default 1:
+   * a plain function that will not stop takes its process down, and what else runs there with it.
+   */
   readonly concurrency?: number
   /** The most hosts of this placement. Default: as many as the cluster has CPUs for. */
   readonly maxHosts?: number

@@ -46,7 +46,7 @@ export const Type = {
 } as const
 
 /** The kinds of a RESULT, in bits 8 to 11 of its flags. @category constants */
-export const Kind = { success: 0, failure: 1, died: 2, interrupted: 3 } as const
+export const Kind = { success: 0, failure: 1, died: 2, interrupted: 3, unconfirmed: 4 } as const
 
 /** The flags of a RESULT of this kind. @category constructors */
 export const kindFlags = (kind: number): number => kind << 8
@@ -240,10 +240,6 @@ export class Assembler {
     this.parts.delete(key)
     return Buffer.concat(known.chunks, known.bytes)
   }
-  /** Forgets what has come of a call. */
-  drop(type: number, call: bigint): void {
-    this.parts.delete(`${type}:${call}`)
-  }
 }
 
 const slabBytes = 1024 * 1024
@@ -317,6 +313,11 @@ export class Writer {
     this.room(frame.length)
     this.slab.set(frame, this.to)
     this.to += frame.length
+  }
+
+  /** Bytes that wait for the next flush. */
+  get pending(): number {
+    return this.full.reduce((bytes, part) => bytes + part.length, this.to - this.from)
   }
 
   /** Hands on what there is. */

@@ -28,6 +28,9 @@ export const startTimeout = Duration.minutes(2)
 /** So many gateways may fail in a row before that is an error. */
 const maxFailedEpochs = 3
 
+/** So many epochs may have been used by workers with another registry. */
+const maxTakenEpochs = 1_000
+
 /** A row without a job for so long was left behind by a worker that died: its reader submits the job. */
 const abandonedAfter = Duration.seconds(10)
 
@@ -48,6 +51,8 @@ export interface Options {
   readonly deployment: string
   /** How long a gateway without any worker stays. Default 60 seconds. */
   readonly idle?: Duration.Duration
+  /** How long calls wait while no node could ever hold their host: one may be starting. Default 60 seconds. */
+  readonly unschedulableAfter?: Duration.Duration
   /** Where the gateway listens and how it is reached, where that is not the Ray node's own address and any free port. */
   readonly port?: number
   readonly bind?: string
@@ -106,6 +111,7 @@ const submit = Effect.fn("Gateway.submit")(function*(entry: GatewayEntry, option
     deployment: entry.deployment,
     epoch: entry.epoch,
     idleSeconds: Duration.toSeconds(options.idle ?? Duration.seconds(60)),
+    unschedulableSeconds: Duration.toSeconds(options.unschedulableAfter ?? Duration.seconds(60)),
     drainSeconds
   }
   const text = new TextEncoder()
@@ -125,16 +131,12 @@ const submit = Effect.fn("Gateway.submit")(function*(entry: GatewayEntry, option
       ...(options.advertise === undefined ? {} : { EFFECT_RAY_GATEWAY_ADVERTISE: options.advertise })
     },
     metadata: { "effect-ray": "gateway", deployment: entry.deployment }
-  }).pipe(
-    // Another reader of the row was faster.
-    Effect.catchReason("RayError", "AlreadyExists", () => Effect.void)
-  )
+  })
 })
 
-/** The address, once the job printed it; `None` when the job is over without one. */
-const awaitAddress = Effect.fn("Gateway.awaitAddress")(function*(entry: GatewayEntry, options: Options, mine: boolean) {
+/** The address, once the job printed it. */
+const awaitAddress = Effect.fn("Gateway.awaitAddress")(function*(entry: GatewayEntry, options: Options) {
   const cluster = yield* RayCluster.RayCluster
-  if (mine) yield* submit(entry, options)
   let missing = 0
   const look = Effect.gen(function*() {
     const logs = yield* cluster.logs(entry.submissionId).pipe(
@@ -151,7 +153,8 @@ const awaitAddress = Effect.fn("Gateway.awaitAddress")(function*(entry: GatewayE
     }
     if (Option.isNone(job) && ++missing * lookMillis > Duration.toMillis(abandonedAfter)) {
       missing = 0
-      yield* submit(entry, options)
+      // Another reader of the row may be faster.
+      yield* submit(entry, options).pipe(Effect.catchReason("RayError", "AlreadyExists", () => Effect.void))
     }
     return Option.none<GatewayAddress>()
   })
@@ -182,6 +185,7 @@ export const join = Effect.fn("Gateway.join")(function*(
   const registry = yield* GatewayRegistry
   const cluster = yield* RayCluster.RayCluster
   let dead = after
+  let taken = 0
   for (let failures = 0;;) {
     const current = yield* registry.current(options.deployment, cluster.address)
     const usable = Option.filter(current, (entry) => entry.epoch > dead && entry.protocol === Frame.protocol)
@@ -198,15 +202,27 @@ export const join = Effect.fn("Gateway.join")(function*(
       secret: Redacted.make(randomBytes(32).toString("hex")),
       address: Option.none()
     }))
-    const mine = Option.isNone(usable)
-    if (mine && !(yield* registry.open(entry))) continue
-    const address = yield* Effect.result(awaitAddress(entry, options, mine))
+    if (Option.isNone(usable)) {
+      if (!(yield* registry.open(entry))) continue
+      const submitted = yield* Effect.result(submit(entry, options))
+      if (submitted._tag === "Failure") {
+        if (submitted.failure.reason._tag !== "AlreadyExists" || ++taken >= maxTakenEpochs) {
+          return yield* submitted.failure
+        }
+        // Workers with another registry (another database, another way to write the cluster's address) were here.
+        dead = entry.epoch
+        continue
+      }
+    }
+    const address = yield* Effect.result(awaitAddress(entry, options))
     if (address._tag === "Success") {
       yield* registry.publish(entry, address.success)
       return { entry, address: address.success }
     }
     if (address.failure.reason._tag !== "GatewayFailed" || ++failures >= maxFailedEpochs) return yield* address.failure
     yield* Effect.logWarning("a gateway did not start", address.failure)
+    // Its log is in the message; a cluster on which none starts is not to fill up with them.
+    yield* Effect.ignore(cluster.delete(entry.submissionId))
     dead = entry.epoch
   }
 })

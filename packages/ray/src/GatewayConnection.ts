@@ -6,7 +6,7 @@
  * recognises, so that nothing runs twice. When the gateway itself is gone, every pending call ends at once.
  */
 import * as Frame from "./Frame.ts"
-import { FrameSocket } from "./internal/frameSocket.ts"
+import { FrameSocket, maxUnsentBytes } from "./internal/frameSocket.ts"
 import { type Credit, Handshake, plain, Refused, type Welcome } from "./internal/handshake.ts"
 
 /** @category models */
@@ -99,8 +99,9 @@ export interface Options {
   /** The supervisor's id: the same one after a reconnect. */
   readonly id: string
   readonly leaseSeconds: number
-  /** The longest result to take, in bytes. */
-  readonly maxBodyBytes: number
+  /** The longest payload that is sent, and the longest result that is taken, in bytes. */
+  readonly maxPayloadBytes: number
+  readonly maxResultBytes: number
   readonly onPoolState: (state: PoolState) => void
   /** The gateway is gone for good; every pending call is told next. Not called after `close`. */
   readonly onGone: (detail: string) => void
@@ -113,11 +114,29 @@ const maxRedialMillis = 1_000
 /** The gateway listens as long as it lives: refused so often in a row, it is gone. */
 const maxRefused = 3
 
+/** Calls that need several frames leave so much credit to those that need one. */
+const largeReserveBytes = 1024 * 1024
+
 /** What a body may have beside the value that the limits are about. */
 const envelopeBytes = 64 * 1024
 
 /** Packed u64s that fit in one ACK. */
 const maxAcks = 32_768
+
+/** Ends calls that a gateway had. Not the attempts' doing: nobody is to blame. */
+const lose = (calls: ReadonlyArray<Call>, detail: string): void => {
+  for (const call of calls) call.owner.onLost({ kind: "gateway", detail, collateral: true })
+}
+
+/** A host writes it, and the gateway passes it on unread. */
+const lostBody = (text: string): LostBody => {
+  try {
+    const { collateral, detail, kind } = JSON.parse(text)
+    return { kind: String(kind), detail: String(detail), collateral: collateral === true }
+  } catch {
+    return { kind: "exit", detail: `its host said: ${text.slice(0, 200)}`, collateral: false }
+  }
+}
 
 const isRefusedConnection = (error: Error | undefined): boolean =>
   error !== undefined && "code" in error && error.code === "ECONNREFUSED"
@@ -135,7 +154,9 @@ export class GatewayConnection {
   private readonly calls = new Map<number, Call>()
   private readonly pools = new Map<number, Pool>()
   private readonly places = new Map<number, HostPlace>()
+  /** Calls to be sent as credit allows: those that fit into one frame pass the others. */
   private queue: Array<Call> = []
+  private largeQueue: Array<Call> = []
   private assembler: Frame.Assembler
   /** Acknowledged since the last flush; sent since the last ping; sent before it, and not known to have arrived. */
   private acks: Array<number> = []
@@ -147,7 +168,7 @@ export class GatewayConnection {
 
   constructor(options: Options) {
     this.options = options
-    this.assembler = new Frame.Assembler(options.maxBodyBytes + envelopeBytes)
+    this.assembler = new Frame.Assembler(options.maxResultBytes + envelopeBytes)
   }
 
   /** Which life of the gateway this is. */
@@ -166,10 +187,10 @@ export class GatewayConnection {
   }
 
   /** Dials for the first time. `onReady` or `onFailed` is called once; a failure here is no `onGone`. */
-  connect(onReady: () => void, onFailed: (detail: string) => void): void {
+  connect(onReady: () => void, onFailed: (error: Error) => void): void {
     this.dial(onReady, (error) => {
       this.closed = true
-      onFailed(error?.message ?? "the connection was closed")
+      onFailed(error ?? new Error("the connection was closed"))
     })
   }
 
@@ -182,7 +203,7 @@ export class GatewayConnection {
           role: "supervisor",
           id: this.options.id,
           leaseSeconds: this.options.leaseSeconds,
-          maxBodyBytes: this.options.maxBodyBytes
+          maxBodyBytes: this.options.maxPayloadBytes
         }),
       onFrame: (frame) => {
         if (ready) return this.frame(frame)
@@ -197,13 +218,17 @@ export class GatewayConnection {
         this.socket = undefined
         this.credit = { frames: 0, bytes: 0 }
         if (this.closed) this.onClosed()
+        else if (error instanceof Refused) this.gone(error.message)
         else this.reconnect(error?.message ?? "it closed the connection")
       },
       onPing: () => {
         this.doubtfulAcks = this.doubtfulAcks.concat(this.sentAcks)
         this.sentAcks = []
       },
-      beforeFlush: () => this.beforeFlush()
+      beforeFlush: () => this.beforeFlush(),
+      onRoom: () => {
+        if (this.largeQueue.length > 0) socket.writer.schedule()
+      }
     })
   }
 
@@ -212,6 +237,7 @@ export class GatewayConnection {
     if (known !== undefined && known.instance !== welcome.instance) {
       throw new Refused("another gateway has taken its place")
     }
+    socket.establish()
     this.socket = socket
     this.welcome = welcome
     this.welcomedAt = performance.now()
@@ -221,9 +247,12 @@ export class GatewayConnection {
     this.sentAcks = []
     // Whatever was on its way is sent again, in its old order; the gateway knows what it has already.
     this.queue = []
+    this.largeQueue = []
+    // Another number: the lease has passed, and with it all that the gateway knew of us.
+    const lost = known !== undefined && known.number !== welcome.number ? this.takeSent() : []
     // The gateway tells of every host that is up again.
     this.places.clear()
-    this.assembler = new Frame.Assembler(this.options.maxBodyBytes + envelopeBytes)
+    this.assembler = new Frame.Assembler(this.options.maxResultBytes + envelopeBytes)
     for (const pool of this.pools.values()) {
       pool.number = undefined
       pool.refusal = undefined
@@ -232,6 +261,7 @@ export class GatewayConnection {
     }
     for (const call of this.calls.values()) call.pool.waiting.push(call)
     socket.writer.schedule()
+    lose(lost, "the gateway had given this worker up")
   }
 
   private reconnect(why: string): void {
@@ -257,15 +287,19 @@ export class GatewayConnection {
 
   private gone(detail: string): void {
     this.shut()
-    // Not the doing of the attempts it held: nobody is to blame.
-    const lost: LostBody = { kind: "gateway", detail: `the gateway is gone: ${detail}`, collateral: true }
-    const calls = Array.from(this.calls.values())
+    const sent = this.takeSent()
+    const unsent = Array.from(this.calls.values())
     this.calls.clear()
     this.options.onGone(detail)
-    for (const call of calls) {
-      if (call.sent) call.owner.onLost(lost)
-      else call.owner.onUnsent()
-    }
+    lose(sent, `the gateway is gone: ${detail}`)
+    for (const call of unsent) call.owner.onUnsent()
+  }
+
+  /** Forgets every call that a gateway may know of. */
+  private takeSent(): ReadonlyArray<Call> {
+    const sent = Array.from(this.calls.values()).filter((call) => call.sent)
+    for (const call of sent) this.calls.delete(call.number)
+    return sent
   }
 
   private shut(): void {
@@ -366,29 +400,17 @@ export class GatewayConnection {
   }
 
   private send(call: Call): void {
-    this.queue.push(call)
+    if (call.body.length * 3 <= Frame.maxBodyBytes) this.queue.push(call)
+    else this.largeQueue.push(call)
     this.socket?.writer.schedule()
   }
 
   /** Everything that goes out as credit allows, and the acknowledgements of this tick in one frame. */
   private beforeFlush(): void {
     if (this.socket === undefined) return
-    let sent = 0
-    for (; sent < this.queue.length && this.credit.bytes > 0; sent++) {
-      const call = this.queue[sent]!
-      if (!this.calls.has(call.number)) continue
-      const bytes = Buffer.byteLength(call.body)
-      const frames = Math.max(1, Math.ceil(bytes / Frame.maxBodyBytes))
-      if (frames > this.credit.frames) break
-      this.credit.frames -= frames
-      this.credit.bytes -= bytes + frames * Frame.headerBytes
-      call.sent = true
-      this.write(Frame.Type.RUN, call.body, call)
-      if (call.graceMillis !== undefined) {
-        this.write(Frame.Type.CANCEL, JSON.stringify({ graceMillis: call.graceMillis }), call)
-      }
-    }
-    if (sent > 0) this.queue = this.queue.slice(sent)
+    this.queue = this.sendFrom(this.queue, 0, Number.POSITIVE_INFINITY)
+    // Some credit is left to the others, and not too much is written before they come.
+    this.largeQueue = this.sendFrom(this.largeQueue, largeReserveBytes, maxUnsentBytes - this.socket.unsent)
     for (let at = 0; at < this.acks.length; at += maxAcks) {
       const part = this.acks.slice(at, at + maxAcks)
       const body = Buffer.allocUnsafe(part.length * 8)
@@ -405,6 +427,27 @@ export class GatewayConnection {
     }
   }
 
+  /** Sends calls while there is more credit than the reserve, and room; answers those that are left. */
+  private sendFrom(queue: Array<Call>, reserveBytes: number, room: number): Array<Call> {
+    let sent = 0
+    for (; sent < queue.length && this.credit.bytes > reserveBytes && room > 0; sent++) {
+      const call = queue[sent]!
+      if (!this.calls.has(call.number)) continue
+      const bytes = Buffer.byteLength(call.body)
+      const frames = Math.max(1, Math.ceil(bytes / Frame.maxBodyBytes))
+      if (frames > this.credit.frames) break
+      this.credit.frames -= frames
+      this.credit.bytes -= bytes + frames * Frame.headerBytes
+      room -= bytes
+      call.sent = true
+      this.write(Frame.Type.RUN, call.body, call)
+      if (call.graceMillis !== undefined) {
+        this.write(Frame.Type.CANCEL, JSON.stringify({ graceMillis: call.graceMillis }), call)
+      }
+    }
+    return sent === 0 ? queue : queue.slice(sent)
+  }
+
   private frame(frame: Frame.Frame): void {
     switch (frame.type) {
       case Frame.Type.RESULT: {
@@ -419,8 +462,12 @@ export class GatewayConnection {
         if (place !== undefined) this.calls.get(frame.call)?.owner.onStarted(place)
         return
       }
-      case Frame.Type.LOST:
-        return this.take(frame)?.owner.onLost(JSON.parse(frame.text))
+      case Frame.Type.LOST: {
+        const lost = lostBody(frame.text)
+        return this.take(frame)?.owner.onLost(lost)
+      }
+      case Frame.Type.REFUSED:
+        return this.socket?.destroy(new Refused(JSON.parse(frame.text).reason))
       case Frame.Type.CREDIT: {
         const credit: Credit = {
           frames: frame.body.readUInt32BE(0),
@@ -428,7 +475,7 @@ export class GatewayConnection {
         }
         this.credit.frames += credit.frames
         this.credit.bytes += credit.bytes
-        if (this.queue.length > 0) this.socket?.writer.schedule()
+        if (this.queue.length + this.largeQueue.length > 0) this.socket?.writer.schedule()
         return
       }
       case Frame.Type.POOL_STATE: {

@@ -134,7 +134,7 @@ const packageUri = /^gcs:\/\/(_ray_pkg_[0-9a-f]+\.zip)$/
 
 const make = Effect.fnUntraced(function*(options: Options) {
   const address = yield* RayAddress.resolve(options.address)
-  const token = options.token === undefined ? yield* findToken : Option.some(options.token)
+  const token = options.token === undefined ? yield* findToken(options.address) : Option.some(options.token)
   if (Option.isNone(token) && !address.loopback && options.allowOpen !== true) {
     return yield* new RayError({
       reason: new InvalidAddress({

@@ -10,7 +10,6 @@ import type { GatewayRegistry } from "@effect-ray/core/GatewayRegistry"
 import * as Limits from "@effect-ray/core/Limits"
 import { Ended } from "@effect-ray/core/Outcome"
 import * as Runner from "@effect-ray/core/Runner"
-import type * as Task from "@effect-ray/core/Task"
 import type { Worker } from "@effect-ray/core/Worker"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -18,12 +17,11 @@ import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import { randomUUID } from "node:crypto"
 import type * as Gateway from "./Gateway.ts"
-import type { GatewayConnection, Pool, PoolState } from "./GatewayConnection.ts"
-import { Flight, type Session, type Sky } from "./internal/flight.ts"
+import type { GatewayConnection, PoolState } from "./GatewayConnection.ts"
+import type { Flight } from "./internal/flight.ts"
+import { Flights } from "./internal/flights.ts"
 import { makePackages } from "./internal/packages.ts"
-import { poolBody, type Runtime } from "./internal/poolBody.ts"
-import { runBody } from "./internal/runBody.ts"
-import { connect, type GoneSignal, leave, makeGone } from "./internal/session.ts"
+import { connect, type GoneSignal, leave, makeGone, type Session } from "./internal/session.ts"
 import * as RayCluster from "./RayCluster.ts"
 import type { RayError } from "./RayError.ts"
 
@@ -66,70 +64,7 @@ const make = Effect.fnUntraced(function*(options: Options, controls?: (controls:
   yield* RayCluster.check
   const packages = yield* makePackages(options.worker, options.module)
 
-  const poolKeys = new WeakMap<Task.Any, string>()
-  /** Ended and not acknowledged, by execution. */
-  const unacknowledged = new Map<string, Flight>()
-  const waiting = new Set<Flight>()
-  let session: Session | undefined
-
-  const poolOf = (session: Session, task: Task.Any): Pool => {
-    let key = poolKeys.get(task)
-    if (key === undefined) poolKeys.set(task, key = `${task.runtime}:${JSON.stringify(task.options.placement)}`)
-    let pool = session.pools.get(key)
-    if (pool === undefined) {
-      const runtime: Runtime = task.runtime === "python" ? "python" : "node"
-      pool = session.connection.open(poolBody({
-        runtime,
-        package: packages.uri(runtime),
-        placement: task.options.placement,
-        env: options.worker.env,
-        limits
-      }))
-      session.pools.set(key, pool)
-    }
-    return pool
-  }
-
-  const launch = (flight: Flight): void => {
-    // A connection may have ended between two looks at it.
-    if (session === undefined || session.connection.isClosed) {
-      waiting.add(flight)
-      return
-    }
-    const { attempt } = flight
-    flight.session = session
-    flight.call = session.connection.call({
-      pool: poolOf(session, attempt.task),
-      execution: attempt.execution,
-      fence: attempt.fence,
-      body: runBody(attempt),
-      alone: attempt.suspect,
-      owner: flight
-    })
-  }
-
-  const forget = (flight: Flight): void => {
-    unacknowledged.delete(flight.attempt.execution)
-    // Another gateway knows nothing of it.
-    if (flight.session === session) session?.connection.acknowledge(flight.call!.number)
-  }
-
-  const landed = (flight: Flight): void => {
-    const earlier = unacknowledged.get(flight.attempt.execution)
-    if (earlier !== undefined) forget(earlier)
-    unacknowledged.set(flight.attempt.execution, flight)
-  }
-
-  const sky: Sky = { launch, landed }
-
-  const cancel = (flight: Flight): void => {
-    if (flight.ended !== undefined) return
-    flight.cancelled = true
-    if (waiting.delete(flight)) return flight.end(Ended.Interrupted({ confirmed: true }))
-    const { call, session } = flight
-    if (call === undefined || session === undefined) return
-    if (!session.connection.cancel(call, limits.graceMillis)) flight.end(Ended.Interrupted({ confirmed: true }))
-  }
+  const flights = new Flights({ env: options.worker.env, limits, packageOf: packages.uri })
 
   const awaitEnd = (flight: Flight): Effect.Effect<Ended> =>
     Effect.callback<Ended>((resume) => flight.listen((ended) => resume(Effect.succeed(ended))))
@@ -137,21 +72,20 @@ const make = Effect.fnUntraced(function*(options: Options, controls?: (controls:
   const stop = (flight: Flight): Effect.Effect<Ended> =>
     Effect.callback<Ended>((resume) => {
       const timer = setTimeout(() => {
-        if (flight.call !== undefined) flight.session?.connection.discard(flight.call)
+        flights.discard(flight)
         resume(Effect.succeed(Ended.Interrupted({ confirmed: false })))
       }, limits.graceMillis + Duration.toMillis(confirmTimeout))
       flight.listen((ended) => {
         clearTimeout(timer)
         resume(Effect.succeed(ended))
       })
-      cancel(flight)
+      flights.cancel(flight)
     })
 
   const run = (attempt: Runner.Attempt): Effect.Effect<Ended> =>
     Effect.uninterruptible(
       Effect.suspend(() => {
-        const flight = new Flight(attempt, sky)
-        launch(flight)
+        const flight = flights.start(attempt)
         return Effect.matchCauseEffect(Effect.interruptible(awaitEnd(flight)), {
           onSuccess: Effect.succeed,
           // The only way to fail is to be interrupted.
@@ -159,14 +93,6 @@ const make = Effect.fnUntraced(function*(options: Options, controls?: (controls:
         })
       })
     )
-
-  const acknowledge = (attempts: ReadonlyArray<Pick<Runner.Attempt, "execution" | "fence">>) =>
-    Effect.sync(() => {
-      for (const { execution, fence } of attempts) {
-        const flight = unacknowledged.get(execution)
-        if (flight?.attempt.fence === fence) forget(flight)
-      }
-    })
 
   const runFork = Effect.runForkWith(yield* Effect.context<RayCluster.RayCluster>())
   const onPoolState = (state: PoolState): void => {
@@ -186,15 +112,9 @@ const make = Effect.fnUntraced(function*(options: Options, controls?: (controls:
   const connection = {
     id: randomUUID(),
     leaseSeconds: Duration.toSeconds(options.lease ?? Duration.seconds(30)),
-    maxBodyBytes: limits.maxResultBytes,
+    maxPayloadBytes: limits.maxPayloadBytes,
+    maxResultBytes: limits.maxResultBytes,
     onPoolState
-  }
-
-  const adopt = (next: Session): void => {
-    session = next
-    const flights = Array.from(waiting)
-    waiting.clear()
-    for (const flight of flights) launch(flight)
   }
 
   /** Holds a session until its gateway is gone, then the next one, for ever. */
@@ -202,21 +122,21 @@ const make = Effect.fnUntraced(function*(options: Options, controls?: (controls:
     for (let current = first, signal = gone;;) {
       const detail = yield* signal.wait
       yield* Effect.logWarning("the gateway is gone; another one is started", { detail })
-      const next = makeGone(() => session = undefined)
+      const next = makeGone(() => flights.abandon())
       current = yield* connect(gateway, { ...connection, onGone: next.tell }, current.epoch).pipe(
         Effect.tapError((error) => Effect.logError("no gateway", error)),
         Effect.retry(Schedule.min([Schedule.exponential("500 millis"), Schedule.spaced("10 seconds")]))
       )
       signal = next
-      adopt(current)
+      flights.adopt(current)
     }
   })
 
-  const gone = makeGone(() => session = undefined)
+  const gone = makeGone(() => flights.abandon())
   const first = yield* connect(gateway, { ...connection, onGone: gone.tell }, 0)
-  adopt(first)
+  flights.adopt(first)
   yield* Effect.addFinalizer(() =>
-    Effect.suspend(() => session === undefined ? Effect.void : leave(session.connection))
+    Effect.suspend(() => flights.current === undefined ? Effect.void : leave(flights.current.connection))
   )
   yield* Effect.forkScoped(keep(first, gone))
   yield* packages.upload.pipe(
@@ -225,7 +145,7 @@ const make = Effect.fnUntraced(function*(options: Options, controls?: (controls:
     Effect.forkScoped
   )
   yield* Effect.logInfo("connected to the gateway", { cluster: cluster.address, epoch: first.epoch })
-  controls?.({ connection: () => session?.connection })
+  controls?.({ connection: () => flights.current?.connection })
 
   const tasks = new Set(options.worker.tasks.map((task) => task._tag))
   return Runner.Runner.of({
@@ -234,7 +154,7 @@ const make = Effect.fnUntraced(function*(options: Options, controls?: (controls:
     isolatesSuspects: true,
     maxConcurrency: Number.POSITIVE_INFINITY,
     run,
-    acknowledge
+    acknowledge: (attempts) => Effect.sync(() => flights.acknowledge(attempts))
   })
 })
 

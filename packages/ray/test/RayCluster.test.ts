@@ -89,7 +89,7 @@ describe("RayCluster, elsewhere", () => {
     Effect.gen(function*() {
       const path = process.env["RAY_AUTH_TOKEN_PATH"]
       const token = process.env["RAY_AUTH_TOKEN"]
-      process.env["RAY_AUTH_TOKEN_PATH"] = "/nowhere"
+      process.env["RAY_AUTH_TOKEN_PATH"] = "/dev/null"
       delete process.env["RAY_AUTH_TOKEN"]
       yield* Effect.addFinalizer(() =>
         Effect.sync(() => {
@@ -109,6 +109,24 @@ describe("RayCluster, elsewhere", () => {
         yield* Effect.provide(open, RayCluster.layer({ ...options, token: Redacted.make("t") })),
         options.address
       )
+    }))
+
+  it.live("says that the token's file cannot be read", () =>
+    Effect.gen(function*() {
+      const { RAY_AUTH_TOKEN: token, RAY_AUTH_TOKEN_PATH: path } = process.env
+      delete process.env["RAY_AUTH_TOKEN"]
+      process.env["RAY_AUTH_TOKEN_PATH"] = "/nowhere/token"
+      yield* Effect.addFinalizer(() =>
+        Effect.sync(() => {
+          delete process.env["RAY_AUTH_TOKEN_PATH"]
+          Object.assign(process.env, token === undefined ? {} : { RAY_AUTH_TOKEN: token })
+          Object.assign(process.env, path === undefined ? {} : { RAY_AUTH_TOKEN_PATH: path })
+        })
+      )
+      const layer = RayCluster.layer({ address: "http://127.0.0.1:1" })
+      const error = yield* Effect.flip(Effect.provide(RayCluster.check, layer))
+      assert.include(error.message, "RAY_AUTH_TOKEN_PATH cannot be read")
+      assert.include(error.message, "/nowhere/token")
     }))
 
   it("needs Ray 2.54 or newer", () => {

@@ -15,13 +15,15 @@ import * as Tasks from "./fixtures/tasks.ts"
 import { attempt, eventually, isAlive, lines, RegistryLive, run, runnerLayer, tempFolder } from "./support.ts"
 
 const maxResultBytes = 1024 * 1024
+const maxPayloadBytes = 2 * 1024 * 1024
 
 process.env["EFFECT_RAY_TEST_ALLOWED"] = "seen"
 process.env["EFFECT_RAY_TEST_SECRET"] = "not to be seen"
 
-const RunnerLive = runnerLayer({ grace: Duration.seconds(1) }).pipe(
+const RunnerLive = runnerLayer({ grace: Duration.seconds(1), unschedulableAfter: Duration.millis(500) }).pipe(
   Layer.provide(RegistryLive),
-  Layer.provide(Layer.succeed(Limits.MaxResultBytes, maxResultBytes))
+  Layer.provide(Layer.succeed(Limits.MaxResultBytes, maxResultBytes)),
+  Layer.provide(Layer.succeed(Limits.MaxPayloadBytes, maxPayloadBytes))
 )
 
 const stopped = Exit.succeed(Ended.Interrupted({ confirmed: true }))
@@ -90,6 +92,45 @@ layer(RunnerLive, { excludeTestServices: true, timeout: "3 minutes" })("RayRunne
       const { ended } = yield* run(yield* Runner.Runner, Tasks.Echo, "x".repeat(maxResultBytes + 1))
       assert(ended._tag === "Died" && ended.reason._tag === "ResultTooLarge")
       assert.strictEqual(ended.reason.maxBytes, maxResultBytes)
+    }))
+
+  it.effect("refuses an error over the limit, and its host lives on", () =>
+    Effect.gen(function*() {
+      const runner = yield* Runner.Runner
+      const { ended, place } = yield* run(runner, Tasks.Complain, { length: maxResultBytes + 1 })
+      assert(ended._tag === "Died" && ended.reason._tag === "ResultTooLarge")
+      assert.isTrue(isAlive(place!.pid))
+      const small = yield* run(runner, Tasks.Complain, { length: 3 })
+      assert(small.ended._tag === "Failed")
+      assert.deepStrictEqual(JSON.parse(small.ended.error), { _tag: "TooMuch", text: "xxx" })
+    }))
+
+  it.effect("refuses a payload over the limit, and disturbs nothing else", () =>
+    Effect.gen(function*() {
+      const runner = yield* Runner.Runner
+      const [large, small] = yield* Effect.all([
+        run(runner, Tasks.Echo, "x".repeat(maxPayloadBytes)),
+        run(runner, Tasks.Add, { a: 1, b: 2 })
+      ], { concurrency: 2 })
+      assert(large.ended._tag === "Died" && large.ended.reason._tag === "Undecodable")
+      assert.include(large.ended.reason.detail, "EFFECT_RAY_MAX_PAYLOAD_BYTES")
+      assert.deepStrictEqual(small.ended, { _tag: "Succeeded", value: "3" })
+    }))
+
+  it.effect("keeps a handler away from what its thread tells the host", () =>
+    Effect.gen(function*() {
+      const runner = yield* Runner.Runner
+      for (const how of ["close", "deafen", "babble"]) {
+        const { ended } = yield* run(runner, Tasks.Meddle, { how })
+        assert.deepStrictEqual(ended, { _tag: "Succeeded", value: JSON.stringify(how) })
+      }
+      // More than other hosts have slots for: some of these go to the thread that was meddled with.
+      const after = yield* Effect.forEach(
+        Array.from({ length: 100 }, (_, index) => index),
+        (index) => run(runner, Tasks.Add, { a: index, b: 0 }),
+        { concurrency: 100 }
+      )
+      assert.isTrue(after.every(({ ended }) => ended._tag === "Succeeded"))
     }))
 
   it.effect("runs many at once", () =>
@@ -195,6 +236,33 @@ layer(RunnerLive, { excludeTestServices: true, timeout: "3 minutes" })("RayRunne
       const after = yield* run(runner, Tasks.Add, { a: 1, b: 2 })
       assert.deepStrictEqual(after.ended, { _tag: "Succeeded", value: "3" })
       assert.strictEqual(before.ended._tag, "Succeeded")
+    }))
+
+  it.effect("ends an attempt that ignores its interruption unconfirmed; what shares its thread goes on", () =>
+    Effect.gen(function*() {
+      const runner = yield* Runner.Runner
+      const folder = yield* tempFolder
+      const release = path.join(folder, "release")
+      const gates = yield* Effect.forEach(Array.from({ length: 12 }, (_, index) => index), (index) => {
+        const one = attempt(Tasks.Gate, { file: path.join(folder, `gate${index}`), release })
+        return Effect.map(Effect.forkChild(runner.run(one.attempt)), (fiber) => ({ ...one, fiber }))
+      })
+      yield* eventually(Effect.sync(() => gates), (gates) => gates.every(({ started }) => started.length === 1))
+      const file = path.join(folder, "deaf")
+      const deaf = attempt(Tasks.Deaf, { file, release: path.join(folder, "never") })
+      const fiber = yield* Effect.forkChild(runner.run(deaf.attempt), { startImmediately: true, uninterruptible: true })
+      yield* eventually(Effect.sync(() => deaf.started.length), (length) => length === 1)
+      yield* Fiber.interrupt(fiber)
+      assert.deepStrictEqual(yield* Fiber.await(fiber), Exit.succeed(Ended.Interrupted({ confirmed: false })))
+      const pid = deaf.started[0]!.pid
+      assert.isNotEmpty(gates.filter(({ started }) => started[0]!.pid === pid))
+      fs.writeFileSync(release, "")
+      for (const gate of gates) assert.strictEqual((yield* Fiber.join(gate.fiber))._tag, "Succeeded")
+      assert.isTrue(isAlive(pid))
+      // With the last of them its thread has ended, and the deaf attempt with it: its host serves on, in another thread.
+      const { ended } = yield* run(runner, Tasks.Add, { a: 1, b: 2 })
+      assert.deepStrictEqual(ended, { _tag: "Succeeded", value: "3" })
+      assert.deepStrictEqual(yield* lines(file), ["started"])
     }))
 
   it.effect("reports a thread that ran out of memory; its host lives on", () =>

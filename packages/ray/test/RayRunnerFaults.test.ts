@@ -24,7 +24,6 @@ import {
   isAlive,
   lines,
   newDeployment,
-  processesWith,
   ray,
   RegistryLive,
   run,
@@ -35,7 +34,7 @@ import {
 
 /** A runner with its registry, its deployment and the means to disturb it, for as long as the test. */
 const disturbed = Effect.fnUntraced(function*(options: RunnerOptions = {}) {
-  const deployment = newDeployment()
+  const deployment = options.deployment ?? newDeployment()
   let controls: RayRunner.Controls | undefined
   const live = runnerLayer({ deployment, idle: Duration.seconds(1), ...options }, (given) => controls = given).pipe(
     Layer.provideMerge(RegistryLive)
@@ -179,6 +178,21 @@ describe("RayRunner under faults", () => {
       assert.isTrue(isAlive(gatewayPid(submissionId(deployment, 1))))
     }))
 
+  it.live("workers with another registry get a gateway of their own, under the same deployment", () =>
+    Effect.gen(function*() {
+      const first = yield* disturbed()
+      const second = yield* disturbed({ deployment: first.deployment })
+      assert.strictEqual(
+        Option.getOrThrow(yield* second.registry.current(first.deployment, ray.address)).epoch,
+        2
+      )
+      for (const { runner } of [first, second]) {
+        const { ended } = yield* run(runner, Tasks.Add, { a: 1, b: 1 })
+        assert.deepStrictEqual(ended, Ended.Succeeded({ value: "2" }))
+      }
+      assert.isTrue([1, 2].every((epoch) => isAlive(gatewayPid(submissionId(first.deployment, epoch)))))
+    }))
+
   it.live("when the last worker has gone its attempts end, and so do hosts and gateway", () =>
     Effect.gen(function*() {
       const folder = yield* tempFolder
@@ -188,24 +202,27 @@ describe("RayRunner under faults", () => {
         const waiting = attempt(Tasks.Wait, { file })
         yield* Effect.forkDetach(runner.run(waiting.attempt))
         yield* eventually(Effect.sync(() => waiting.started.length), (length) => length === 1)
-        return { pid: waiting.started[0]!.pid, gateway: gatewayPid(submissionId(deployment, 1)), deployment }
+        return { pid: waiting.started[0]!.pid, gateway: gatewayPid(submissionId(deployment, 1)) }
       }))
       yield* eventually(lines(file), (written) => written.includes("interrupted"))
       yield* eventually(Effect.sync(() => [left.pid, left.gateway].filter(isAlive)), (alive) => alive.length === 0)
-      yield* eventually(
-        Effect.sync(() => processesWith(`${left.deployment}-e`, "cmdline")),
-        (processes) => processes.length === 0
-      )
     }))
 
   it.live("a pool that the gateway refuses ends its calls with the reason", () =>
     Effect.gen(function*() {
-      const { runner } = yield* Effect.provideService(disturbed(), Limits.MaxPayloadBytes, 1024 * 1024 * 1024)
+      const { runner } = yield* Effect.provideService(disturbed(), Limits.MaxResultBytes, 1024 * 1024 * 1024)
       for (const task of [Tasks.Add, Tasks.Echo]) {
         const { ended } = yield* run(runner, task, { a: 1, b: 2 })
         assert(ended._tag === "Died" && ended.reason._tag === "Unschedulable", JSON.stringify(ended))
-        assert.include(ended.reason.detail, "maxPayloadBytes is 1073741824")
+        assert.include(ended.reason.detail, "maxResultBytes is 1073741824")
       }
+    }))
+
+  it.live("a worker that every gateway refuses is told why, and no more gateways are started", () =>
+    Effect.gen(function*() {
+      const refused = Effect.provideService(disturbed(), Limits.MaxPayloadBytes, 1024 * 1024 * 1024)
+      const error = yield* Effect.flip(refused)
+      assert.include(error.message, "it refused this worker: 1073741824 is not a number from 0 to 268435456")
     }))
 
   it.live("a gateway that advertises a public address is not dialled", () =>

@@ -188,9 +188,10 @@ const conclude = (shift: Shift, entry: Entry, ended: Ended): void => {
   Effect.runForkWith(shift.context)(Effect.map(outcome, hand))
 }
 
-/** Lost without having started, and not held against the execution. */
+/** Given back by the runner without having started, and not held against the execution. */
 const isFruitless = (entry: Entry, outcome: Outcome): boolean =>
-  entry.place === undefined && outcome._tag === "Lost" && !outcome.counted
+  entry.place === undefined && entry.stopped === undefined &&
+  (outcome._tag === "Released" || (outcome._tag === "Lost" && !outcome.counted))
 
 const settle = (
   shift: Shift,

@@ -1,9 +1,9 @@
 /** A place in a host where attempts run: a handler thread, or the main thread itself. */
-import { Worker } from "node:worker_threads"
+import { MessageChannel, Worker } from "node:worker_threads"
 import * as Frame from "../Frame.ts"
 import type { Executor } from "./executor.ts"
 import type { Orders } from "./orders.ts"
-import { type Bundle, exactly, type ThreadData, type ThreadMessage } from "./thread.ts"
+import { type Bundle, exactly, type ThreadData, type ThreadMessage, type ThreadOrder } from "./thread.ts"
 
 /** How a lane came to its end. */
 export interface LaneEnd {
@@ -27,7 +27,11 @@ export interface Lane {
   running: number
   /** Settles when its handlers are built. Frames that are sent to it before wait in it. */
   readonly ready: Promise<void>
-  /** Stops it, handlers that do not listen included. The main thread cannot be stopped, and goes on. */
+  /** Whether it can be stopped, and another take its place. The main thread cannot. */
+  readonly replaceable: boolean
+  /** Calls back when its event loop turns: what runs in it is then not stuck. */
+  readonly probe: (onHere: () => void) => void
+  /** Stops it, handlers that do not listen included. The main thread goes on. */
   readonly terminate: () => void
   readonly close: () => Promise<unknown>
 }
@@ -39,38 +43,56 @@ const counter = () => new Int32Array(new SharedArrayBuffer(4))
 /** A lane in a thread of its own. */
 export const inThread = (bundle: URL, orders: Orders, lanes: number, events: Events): Lane => {
   const begun = counter()
-  const data: ThreadData = { effectRay: true, limits: orders.limits, begun }
+  const { port1: port, port2 } = new MessageChannel()
+  const data: ThreadData = { effectRay: true, port: port2, limits: orders.limits, begun }
+  const order = (order: ThreadOrder) => port.postMessage(order)
   const { memory } = orders.placement
   const heap = memory === null ? undefined : heapMegabytes(memory, lanes)
   const thread = new Worker(bundle, {
     workerData: data,
+    transferList: [port2],
     ...(heap === undefined ? {} : { resourceLimits: { maxOldGenerationSizeMb: heap } })
   })
   const ready = Promise.withResolvers<void>()
   let end: LaneEnd | undefined
+  let whenHere: Array<() => void> = []
   const lane: Lane = {
     begun,
     given: 0,
     running: 0,
     ready: ready.promise,
+    replaceable: true,
     writer: new Frame.Writer((frames) => {
       const all = exactly(frames)
-      thread.postMessage(all, [all.buffer])
+      port.postMessage(all, [all.buffer])
     }),
+    probe: (onHere) => {
+      whenHere.push(onHere)
+      order("probe")
+    },
     terminate: () => {
       end ??= { kind: "terminated", detail: "its thread was stopped for the sake of another attempt" }
       void thread.terminate()
     },
     close: () => {
       const ended = new Promise((done) => thread.once("exit", done))
-      thread.postMessage("close")
+      order("close")
       return ended
     }
   }
-  thread.on("message", (message: Uint8Array<ArrayBuffer> | ThreadMessage) => {
+  port.on("message", (message: Uint8Array<ArrayBuffer> | ThreadMessage) => {
     if (message instanceof Uint8Array) return events.onFrames(Buffer.from(message.buffer))
-    if (message._tag === "Ready") ready.resolve()
-    else ready.reject(new Error(message.detail))
+    switch (message._tag) {
+      case "Ready":
+        return ready.resolve()
+      case "Failed":
+        return ready.reject(new Error(message.detail))
+      case "Here": {
+        const here = whenHere
+        whenHere = []
+        for (const onHere of here) onHere()
+      }
+    }
   })
   thread.on("error", (error: Error & { readonly code?: string }) => {
     end ??= error.code === "ERR_WORKER_OUT_OF_MEMORY"
@@ -78,6 +100,7 @@ export const inThread = (bundle: URL, orders: Orders, lanes: number, events: Eve
       : { kind: "exit", detail: `a handler thread crashed: ${error.message}` }
   })
   thread.on("exit", (code) => {
+    port.close()
     end ??= { kind: "exit", detail: `a handler thread exited with ${code}` }
     // This tells why a lane never was ready; for one that was, the promise is settled already.
     ready.reject(new Error(end.detail))
@@ -104,6 +127,8 @@ export const inMain = (bundle: URL, orders: Orders, events: Events): Lane => {
     running: 0,
     ready: load(),
     writer: new Frame.Writer((frames) => executor?.push(Buffer.concat(frames))),
+    replaceable: false,
+    probe: queueMicrotask,
     terminate: () => {},
     close: () => executor?.close() ?? Promise.resolve()
   }

@@ -1,9 +1,10 @@
 /**
  * Gives attempts to lanes and knows, for each, how it stands.
  *
- * Cancelling: the fiber is interrupted; when the grace has passed the lane is terminated, which ends even a busy
- * loop. The attempt that was to be stopped is then confirmed as interrupted, and those that shared its thread are lost
- * as collateral, to be run again uncounted.
+ * Cancelling: the fiber is interrupted. When the grace has passed, a lane that still answers has a handler that merely
+ * ignores its interruption: the attempt ends unconfirmed, and the lane gets nothing more and is stopped once its other
+ * attempts have ended. A lane that does not answer is stuck and is terminated, which ends even a busy loop: the attempt is
+ * confirmed as interrupted, and those that shared its thread are lost as collateral, to be run again uncounted.
  */
 import * as Frame from "../Frame.ts"
 import type { Lane, LaneEnd } from "./lane.ts"
@@ -19,11 +20,16 @@ interface Running {
   culprit: boolean
 }
 
+/** A lane that does not answer for so long, after the grace, is stuck. The gateway waits a second longer. */
+const probeMillis = 1_000
+
 /** An attempt that is over sooner is never announced as started: its result says it all. */
 const announceMillis = 10
 
 export class Lanes {
   private readonly running = new Map<bigint, Running>()
+  /** Replaced, and not stopped yet. */
+  private readonly retired = new Set<Lane>()
   private readonly unannounced = new Set<Running>()
   private announcing: NodeJS.Timeout | undefined
   private readonly lanes: Array<Lane>
@@ -67,7 +73,8 @@ export class Lanes {
   private readonly announce = (): void => {
     this.announcing = undefined
     for (const entry of this.unannounced) {
-      if (Atomics.load(entry.lane.begun, 0) - entry.order < 0) continue
+      // Both count in 32 bits and go round.
+      if ((Atomics.load(entry.lane.begun, 0) - entry.order | 0) < 0) continue
       this.unannounced.delete(entry)
       this.send({ type: Frame.Type.STARTED, flags: 0, route: 0, to: entry.header }, "")
     }
@@ -75,14 +82,37 @@ export class Lanes {
   }
 
   cancel(frame: Frame.Frame): void {
-    const entry = this.running.get(frame.wholeCall)
+    const call = frame.wholeCall
+    const entry = this.running.get(call)
     if (entry === undefined || entry.grace !== undefined) return
     entry.lane.writer.bytes(frame.bytes)
     const { graceMillis } = JSON.parse(frame.text)
+    entry.grace = setTimeout(() => this.overdue(call, entry), graceMillis)
+  }
+
+  private overdue(call: bigint, entry: Running): void {
     entry.grace = setTimeout(() => {
       entry.culprit = true
       entry.lane.terminate()
-    }, graceMillis)
+    }, probeMillis)
+    entry.lane.probe(() => {
+      if (this.running.get(call) !== entry) return
+      this.retire(entry.lane)
+      this.forget(call, entry)
+      this.result(entry, Frame.Kind.unconfirmed)
+    })
+  }
+
+  /** It keeps what runs in it. No more lanes than serve are kept so, lest threads pile up. */
+  private retire(lane: Lane): void {
+    const index = this.lanes.indexOf(lane)
+    if (index < 0 || !lane.replaceable || this.retired.size >= this.lanes.length) return
+    this.lanes[index] = this.make()
+    this.retired.add(lane)
+  }
+
+  private result(entry: Running, kind: number): void {
+    this.send({ type: Frame.Type.RESULT, flags: Frame.kindFlags(kind), route: 0, to: entry.header }, "")
   }
 
   /** A RESULT from a lane. False: it belongs to nothing that runs. */
@@ -97,32 +127,27 @@ export class Lanes {
   private forget(call: bigint, entry: Running): void {
     this.running.delete(call)
     this.unannounced.delete(entry)
-    entry.lane.running--
     clearTimeout(entry.grace)
+    const { lane } = entry
+    if (--lane.running === 0 && this.retired.has(lane)) lane.terminate()
   }
 
-  /** The lane is gone, with all that ran in it. Another takes its place at once: see its `ready`. */
-  replace(lane: Lane, end: LaneEnd): Lane {
-    const replacement = this.make()
-    this.lanes[this.lanes.indexOf(lane)] = replacement
+  /** The lane is gone, with all that ran in it. Another takes its place at once. */
+  gone(lane: Lane, end: LaneEnd): void {
+    const index = this.lanes.indexOf(lane)
+    if (index >= 0) this.lanes[index] = this.make()
+    this.retired.delete(lane)
     for (const [call, entry] of this.running) {
       if (entry.lane !== lane) continue
       const { culprit, header: to } = entry
       this.forget(call, entry)
-      if (culprit) {
-        this.send({
-          type: Frame.Type.RESULT,
-          flags: Frame.kindFlags(Frame.Kind.interrupted),
-          route: 0,
-          to
-        }, "")
-      } else {
+      if (culprit) this.result(entry, Frame.Kind.interrupted)
+      else {
         this.send(
           { type: Frame.Type.LOST, flags: 0, route: 0, to },
           JSON.stringify({ ...end, collateral: end.kind === "terminated" })
         )
       }
     }
-    return replacement
   }
 }

@@ -8,10 +8,11 @@
 import * as Frame from "../Frame.ts"
 import { FrameSocket } from "../internal/frameSocket.ts"
 import { Handshake, plain, type Welcome } from "../internal/handshake.ts"
-import { type Events, inMain, inThread } from "./lane.ts"
+import { type Events, inMain, inThread, type Lane } from "./lane.ts"
 import { Lanes } from "./lanes.ts"
 import { log } from "./log.ts"
 import * as orders from "./orders.ts"
+import { Results } from "./results.ts"
 
 const bundle = new URL("./thread.mjs", import.meta.url)
 
@@ -29,9 +30,7 @@ const serve = async (given: orders.Orders): Promise<void> => {
   const { placement, limits } = given
   const inThreads = placement.thread !== "main"
   const count = inThreads ? Math.max(1, Math.floor(placement.cpus)) : 1
-  /** RESULT frames that wait for credit, and what is left of it. */
-  const waiting: Array<Buffer> = []
-  const credit = { frames: 0, bytes: 0 }
+  const results = new Results(() => socket)
   let number = 0
   let serving = false
   let closing = false
@@ -42,37 +41,34 @@ const serve = async (given: orders.Orders): Promise<void> => {
       // A lane that never was ready is the business of whoever waits for it.
       if (closing || !serving) return
       log(end.kind === "terminated" ? "INFO" : "WARN", "a handler thread ended", { ...end })
-      lanes.replace(lane, end).ready.catch((error: Error) =>
+      lanes.gone(lane, end)
+    }
+  }
+  const makeLane = (): Lane => {
+    const lane = inThreads ? inThread(bundle, given, count, events) : inMain(bundle, given, events)
+    if (serving) {
+      lane.ready.catch((error: Error) =>
         fail("no handler thread could take the place of one that ended", error.message)
       )
     }
+    return lane
   }
   const lanes = new Lanes(
     count,
-    () => inThreads ? inThread(bundle, given, count, events) : inMain(bundle, given, events),
+    makeLane,
     (reply, body) => {
-      const frame = Frame.encode({ ...reply, route: number }, body)
-      if (reply.type === Frame.Type.RESULT) sendResult(frame)
-      else socket.writer.bytes(frame)
+      const bytes = Frame.encode({ ...reply, route: number }, body)
+      if (reply.type === Frame.Type.RESULT) results.push(new Frame.Frame(bytes, 0, bytes.length))
+      else socket.writer.bytes(bytes)
     }
   )
   await lanes.ready().catch((error: Error) => fail("the worker's handlers could not be built", error.message))
   serving = true
 
-  const sendResult = (frame: Buffer): void => {
-    if (waiting.length > 0 || credit.frames <= 0 || credit.bytes <= 0) {
-      waiting.push(Buffer.from(frame))
-      return
-    }
-    credit.frames--
-    credit.bytes -= frame.length
-    socket.writer.bytes(frame)
-  }
-
   const fromLane = new Frame.Decoder((frame) => {
     if (!lanes.ended(frame)) return
     frame.buffer.writeUInt32BE(number, frame.at + 8)
-    sendResult(frame.bytes)
+    results.push(frame)
   })
 
   const close = async (): Promise<void> => {
@@ -89,10 +85,7 @@ const serve = async (given: orders.Orders): Promise<void> => {
       case Frame.Type.CANCEL:
         return lanes.cancel(frame)
       case Frame.Type.CREDIT:
-        credit.frames += frame.body.readUInt32BE(0)
-        credit.bytes += frame.body.readUInt32BE(4)
-        for (const held of waiting.splice(0)) sendResult(held)
-        return
+        return results.grant({ frames: frame.body.readUInt32BE(0), bytes: frame.body.readUInt32BE(4) })
       case Frame.Type.PING:
         return socket.writer.frame(plain(Frame.Type.PONG), "")
       case Frame.Type.BYE:
@@ -117,10 +110,12 @@ const serve = async (given: orders.Orders): Promise<void> => {
       if (welcome !== undefined) return onFrame(frame)
       welcome = handshake.frame(frame)
       if (welcome === undefined) return
+      socket.establish()
       number = welcome.number
-      Object.assign(credit, welcome.credit)
+      results.grant(welcome.credit)
       log("INFO", "the host is up", { host: given.hostId, number, pid: process.pid, threads: count })
     },
+    onRoom: () => results.send(),
     onClose: (error) => {
       if (!closing) fail("the connection to the gateway ended", error?.message ?? "the gateway closed it")
     }

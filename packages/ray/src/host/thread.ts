@@ -2,7 +2,7 @@
  * The end of a bundle: serves the worker in a handler thread, or hands its executor to the host's main thread.
  */
 import { isWorker, type Worker } from "@effect-ray/core/Worker"
-import { parentPort, workerData } from "node:worker_threads"
+import { type MessagePort, workerData } from "node:worker_threads"
 import type { Executor, Options } from "./executor.ts"
 import * as executor from "./executor.ts"
 import type { Orders } from "./orders.ts"
@@ -10,6 +10,8 @@ import type { Orders } from "./orders.ts"
 /** What the main thread gives a handler thread. */
 export interface ThreadData {
   readonly effectRay: true
+  /** Not the `parentPort`, which every handler may reach. */
+  readonly port: MessagePort
   readonly limits: Orders["limits"]
   readonly begun: Int32Array
 }
@@ -18,6 +20,11 @@ export interface ThreadData {
 export type ThreadMessage =
   | { readonly _tag: "Ready" }
   | { readonly _tag: "Failed"; readonly detail: string }
+  /** The answer to a probe: this thread's event loop turns. */
+  | { readonly _tag: "Here" }
+
+/** What a handler thread is told beside frames. */
+export type ThreadOrder = "close" | "probe"
 
 /** Copies frames into memory of exactly their size, which can then change threads without another copy. */
 export const exactly = (frames: ReadonlyArray<Uint8Array>): Uint8Array<ArrayBuffer> => {
@@ -34,7 +41,8 @@ export const exactly = (frames: ReadonlyArray<Uint8Array>): Uint8Array<ArrayBuff
 
 const isThreadData = (u: unknown): u is ThreadData => typeof u === "object" && u !== null && "effectRay" in u
 
-const serve = async (worker: Worker, data: ThreadData, port: NonNullable<typeof parentPort>): Promise<void> => {
+const serve = async (worker: Worker, data: ThreadData): Promise<void> => {
+  const { port } = data
   const tell = (message: ThreadMessage) => port.postMessage(message)
   try {
     const made = await executor.make(worker, {
@@ -45,8 +53,9 @@ const serve = async (worker: Worker, data: ThreadData, port: NonNullable<typeof 
         port.postMessage(all, [all.buffer])
       }
     })
-    port.on("message", (message: Uint8Array<ArrayBuffer> | "close") => {
+    port.on("message", (message: Uint8Array<ArrayBuffer> | ThreadOrder) => {
       if (message === "close") return void made.close().finally(() => process.exit(0))
+      if (message === "probe") return tell({ _tag: "Here" })
       made.push(Buffer.from(message.buffer))
     })
     tell({ _tag: "Ready" })
@@ -64,6 +73,6 @@ export const start = (worker: unknown): Bundle => {
   if (!isWorker(worker)) {
     throw new Error("the worker module's default export is no Worker: export default Worker.make({ … })")
   }
-  if (parentPort !== null && isThreadData(workerData)) void serve(worker, workerData, parentPort)
+  if (isThreadData(workerData)) void serve(worker, workerData)
   return { make: (options) => executor.make(worker, options) }
 }

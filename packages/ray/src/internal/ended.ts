@@ -17,6 +17,8 @@ export const ofResult = (kind: number, text: string): Ended => {
       return Ended.Failed({ error: text })
     case Frame.Kind.interrupted:
       return Ended.Interrupted({ confirmed: true })
+    case Frame.Kind.unconfirmed:
+      return Ended.Interrupted({ confirmed: false })
     default: {
       const reason = decodeReason(text)
       return Ended.Died({
@@ -36,6 +38,9 @@ export const ofLost = (lost: LostBody): Ended => {
   switch (lost.kind) {
     case "unschedulable":
       return Ended.Died({ reason: new TaskError.Unschedulable({ detail: lost.detail }) })
+    case "unplaced":
+      // No host ever had it: it goes back untouched, also what must never run twice.
+      return Ended.Interrupted({ confirmed: true })
     case "oom":
       return Ended.Lost({ reason: new TaskError.OutOfMemory({ detail: lost.detail }), collateral: lost.collateral })
     default:

@@ -1,17 +1,11 @@
 /** An attempt between its launch and its acknowledgement. */
 import { Ended } from "@effect-ray/core/Outcome"
 import type * as Runner from "@effect-ray/core/Runner"
-import type { Call, CallOwner, GatewayConnection, LostBody, Pool } from "../GatewayConnection.ts"
+import type { Call, CallOwner, LostBody } from "../GatewayConnection.ts"
 import { ofLost, ofResult } from "./ended.ts"
+import type { Session } from "./session.ts"
 
-/** A connection with what belongs to it alone. */
-export interface Session {
-  readonly connection: GatewayConnection
-  readonly epoch: number
-  readonly pools: Map<string, Pool>
-}
-
-/** What attempts on their way need of their runner. */
+/** What an attempt on its way needs of those who sent it. */
 export interface Sky {
   readonly launch: (flight: Flight) => void
   readonly landed: (flight: Flight) => void

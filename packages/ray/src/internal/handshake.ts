@@ -46,6 +46,9 @@ export interface Welcome {
   readonly credit: Credit
 }
 
+/** What a gateway says that is on its way out: the next one may say otherwise. */
+const stopping = "the gateway is stopping"
+
 /** The client's part of the handshake, as frames come in. Throws a `FrameError` for a gateway that does not know the key. */
 export class Handshake {
   private readonly nonce = nonce()
@@ -67,7 +70,7 @@ export class Handshake {
     switch (frame.type) {
       case Frame.Type.CHALLENGE: {
         if (!equal(String(body.proof), proof(this.key, "gateway", this.nonce, String(body.nonce)))) {
-          throw new Refused("the gateway does not know the secret")
+          throw new WrongSecret("the gateway does not know the secret")
         }
         this.instance = String(body.instance)
         this.write(
@@ -79,6 +82,7 @@ export class Handshake {
       case Frame.Type.WELCOME:
         return { instance: this.instance, ...body }
       case Frame.Type.REFUSED:
+        if (body.reason === stopping) throw new Frame.FrameError(stopping)
         throw new Refused(String(body.reason))
       default:
         throw new Frame.FrameError(`a frame of type ${frame.type} before the handshake ended`)
@@ -88,3 +92,6 @@ export class Handshake {
 
 /** One end does not want the other: trying again would end the same way. */
 export class Refused extends Frame.FrameError {}
+
+/** This is not the gateway that it was taken for. */
+export class WrongSecret extends Refused {}

@@ -23,7 +23,7 @@ export const poolBody = ({ env, limits, package: uri, placement, runtime }: Pool
     cpus: placement.cpus ?? 1,
     memory: placement.memory ?? null,
     resources: placement.resources ?? {},
-    concurrency: placement.concurrency ?? 10,
+    concurrency: placement.concurrency ?? (runtime === "python" ? 1 : 10),
     maxHosts: placement.maxHosts ?? maxHosts,
     thread: placement.thread ?? "worker",
     pip: placement.runtimeEnv?.pip ?? []

@@ -9,7 +9,7 @@ import * as Connection from "../GatewayConnection.ts"
 import type * as RayCluster from "../RayCluster.ts"
 import * as RayAddress from "../RayAddress.ts"
 import { GatewayFailed, RayError } from "../RayError.ts"
-import type { Session } from "./flight.ts"
+import { Refused, WrongSecret } from "./handshake.ts"
 
 /** While a gateway's job is running but cannot be reached, it is dialled for so long before that is an error. */
 const dialTimeout = Duration.seconds(20)
@@ -18,6 +18,13 @@ const redialInterval = Duration.millis(250)
 
 /** Whoever ends a connection may take so long to say goodbye. */
 const goodbyeTimeout = Duration.seconds(1)
+
+/** A connection with what belongs to it alone. */
+export interface Session {
+  readonly connection: Connection.GatewayConnection
+  readonly epoch: number
+  readonly pools: Map<string, Connection.Pool>
+}
 
 type Options = Omit<Connection.Options, "host" | "port" | "secret">
 
@@ -29,38 +36,48 @@ export const connect = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Session, RayError | BrokerError, RayCluster.RayCluster | GatewayRegistry> {
   for (let dead = after;;) {
     const { address, entry } = yield* Gateway.join(gateway, dead)
+    const failed = (detail: string) =>
+      new RayError({ reason: new GatewayFailed({ submissionId: entry.submissionId, detail }) })
     // It may advertise any address; frames are not encrypted yet.
     const host = address.host.includes(":") ? `[${address.host}]` : address.host
     yield* RayAddress.resolve(`http://${host}:${address.port}`).pipe(
-      Effect.mapError(({ message }) => {
-        const detail =
+      Effect.mapError(({ message }) =>
+        failed(
           `it advertises ${host}:${address.port}, which cannot be dialled (${message}); advertise a private address`
-        return new RayError({ reason: new GatewayFailed({ submissionId: entry.submissionId, detail }) })
-      })
+        )
+      )
     )
     const givesUpAt = performance.now() + Duration.toMillis(dialTimeout)
+    let refusal: Refused | undefined
     for (;;) {
       const dialled = yield* Effect.result(
         dial({ ...connection, host: address.host, port: address.port, secret: Redacted.value(entry.secret) })
       )
       if (dialled._tag === "Success") return { connection: dialled.success, epoch: entry.epoch, pools: new Map() }
+      const { failure } = dialled
+      // Of another registry, or of another life of its address: it will never take us.
+      if (failure instanceof WrongSecret) break
+      if (failure instanceof Refused) refusal = failure
       if (yield* Gateway.isOver(entry)) {
-        dead = entry.epoch
+        // The next one would say the same.
+        if (refusal !== undefined) return yield* failed(`it refused this worker: ${refusal.message}`)
         break
       }
       if (performance.now() > givesUpAt) {
-        const detail = `its job is running, but ${address.host}:${address.port} cannot be reached: ${dialled.failure}`
-        return yield* new RayError({ reason: new GatewayFailed({ submissionId: entry.submissionId, detail }) })
+        return yield* failed(
+          `its job is running, but ${address.host}:${address.port} cannot be reached: ${failure.message}`
+        )
       }
       yield* Effect.sleep(redialInterval)
     }
+    dead = entry.epoch
   }
 })
 
-const dial = (options: Connection.Options): Effect.Effect<Connection.GatewayConnection, string> =>
+const dial = (options: Connection.Options): Effect.Effect<Connection.GatewayConnection, Error> =>
   Effect.callback((resume) => {
     const connection = new Connection.GatewayConnection(options)
-    connection.connect(() => resume(Effect.succeed(connection)), (detail) => resume(Effect.fail(detail)))
+    connection.connect(() => resume(Effect.succeed(connection)), (error) => resume(Effect.fail(error)))
     return Effect.sync(() => connection.close())
   })
 

@@ -5,18 +5,35 @@ import * as Redacted from "effect/Redacted"
 import * as fs from "node:fs/promises"
 import * as os from "node:os"
 import * as path from "node:path"
+import { InvalidAddress, RayError } from "../RayError.ts"
 
-const read = (file: string): Effect.Effect<Option.Option<Redacted.Redacted<string>>> =>
-  Effect.promise(() =>
-    fs.readFile(file, "utf8").then(
-      (text) => text.trim() === "" ? Option.none() : Option.some(Redacted.make(text.trim())),
-      () => Option.none()
-    )
+type Token = Option.Option<Redacted.Redacted<string>>
+
+const read = (file: string): Effect.Effect<Token, Error> =>
+  Effect.map(
+    Effect.tryPromise({ try: () => fs.readFile(file, "utf8"), catch: (error) => error as Error }),
+    (text) => text.trim() === "" ? Option.none() : Option.some(Redacted.make(text.trim()))
   )
 
-/** `RAY_AUTH_TOKEN`, then the file at `RAY_AUTH_TOKEN_PATH`, then `~/.ray/auth_token`. */
-export const findToken: Effect.Effect<Option.Option<Redacted.Redacted<string>>> = Effect.suspend(() => {
-  const { RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH } = process.env
-  if (RAY_AUTH_TOKEN !== undefined && RAY_AUTH_TOKEN !== "") return Effect.succeedSome(Redacted.make(RAY_AUTH_TOKEN))
-  return read(RAY_AUTH_TOKEN_PATH ?? path.join(os.homedir(), ".ray", "auth_token"))
-})
+/**
+ * `RAY_AUTH_TOKEN`, then the file at `RAY_AUTH_TOKEN_PATH`, then `~/.ray/auth_token`. Fails when the file that is named
+ * cannot be read: going on without a token would be told as something else, much later.
+ */
+export const findToken = (address: string): Effect.Effect<Token, RayError> =>
+  Effect.suspend(() => {
+    const { RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH } = process.env
+    if (RAY_AUTH_TOKEN !== undefined && RAY_AUTH_TOKEN !== "") {
+      return Effect.succeedSome(Redacted.make(RAY_AUTH_TOKEN))
+    }
+    if (RAY_AUTH_TOKEN_PATH === undefined || RAY_AUTH_TOKEN_PATH === "") {
+      return Effect.catch(read(path.join(os.homedir(), ".ray", "auth_token")), () => Effect.succeedNone)
+    }
+    return Effect.mapError(read(RAY_AUTH_TOKEN_PATH), (error) =>
+      new RayError({
+        reason: new InvalidAddress({
+          address,
+          detail: `the token at RAY_AUTH_TOKEN_PATH cannot be read (${error.message})`,
+          fix: "Name a file that this process may read and that holds the cluster's token and nothing else."
+        })
+      }))
+  })

@@ -176,6 +176,8 @@ export interface Claimed {
   readonly timeoutMillis: number
   readonly atMostOnce: boolean
   readonly traceparent: Option.Option<string>
+  /** When it was claimed, in milliseconds since 1970 by the broker's clock. */
+  readonly claimedAtMillis: number
   /** Milliseconds between becoming due and this claim, by the broker's clock. */
   readonly waitedMillis: number
 }

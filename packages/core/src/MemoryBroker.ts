@@ -30,7 +30,7 @@ import { BrokerError, KeyConflict } from "./BrokerError.ts"
 import * as BrokerInput from "./BrokerInput.ts"
 import * as Envelope from "./Envelope.ts"
 import { isExpired, isHeld, isOver, makeLines, makeRow, type Row, toRecord } from "./internal/ledger.ts"
-import { lapsed, resolve, type Verdict } from "./internal/verdict.ts"
+import { lapsed, left, resolve, type Verdict } from "./internal/verdict.ts"
 import { type Bell, makeBell } from "./internal/wakeups.ts"
 import { Outcome, suspectLosses } from "./Outcome.ts"
 import * as TaskError from "./TaskError.ts"
@@ -222,6 +222,7 @@ const toClaimed = (row: Row, now: number): Claimed => ({
   timeoutMillis: Duration.toMillis(row.execution.timeout),
   atMostOnce: row.execution.atMostOnce,
   traceparent: row.execution.traceparent,
+  claimedAtMillis: row.claimedAt,
   waitedMillis: now - row.runAt
 })
 
@@ -315,7 +316,8 @@ const unregister = (store: Store, id: SupervisorId, now: number): void => {
       attempts: row.attempts,
       maxAttempts: row.execution.maxAttempts
     }
-    carryOut(store, row, resolve(facts, Outcome.Released()), now, { settledBy: undefined, runnerRef: Option.none() })
+    const verdict = row.execution.atMostOnce ? left(facts) : resolve(facts, Outcome.Released())
+    carryOut(store, row, verdict, now, { settledBy: undefined, runnerRef: Option.none() })
   }
 }
 

@@ -47,12 +47,12 @@ export type Stopped = "timeout" | "cancel" | "shutdown"
  */
 export type Outcome = Data.TaggedEnum<{
   Succeeded: { readonly result: string }
-  /** The attempt counts, and another one follows after `delay`. */
-  Retry: { readonly result: string; readonly delay: Duration.Duration }
+  /** The attempt counts, and another one follows after `delay`. `confirmed`: it is known to have stopped. */
+  Retry: { readonly result: string; readonly delay: Duration.Duration; readonly confirmed: boolean }
   /** The attempt counts and was the last: the execution is `failed`. */
   Failed: { readonly result: string }
   /** As `Failed`, by the task's timeout: the execution is `failed` with reason `TimedOut`. */
-  TimedOut: { readonly result: string }
+  TimedOut: { readonly result: string; readonly confirmed: boolean }
   Cancelled: { readonly confirmed: boolean }
   /** Handed back untouched: not the task's fault, so it does not count. */
   Released: {}
@@ -96,21 +96,25 @@ export const propose = (facts: {
   readonly losses: number
   /** An at-most-once task is never run again once an attempt may have started. */
   readonly atMostOnce: boolean
+  /** Whether the handler may have begun. */
+  readonly started: boolean
   readonly timeoutMillis: number
   /** What the task's retry policy says, were this attempt to count as a failure. `None`: no attempt is left. */
   readonly next: Option.Option<Duration.Duration>
 }): Outcome => {
   const { ended } = facts
+  const next = facts.atMostOnce ? Option.none() : facts.next
   switch (ended._tag) {
     case "Succeeded":
       return Outcome.Succeeded({ result: Envelope.success(ended.value) })
     case "Failed":
-      return retryOr(facts.next, Envelope.failure(ended.error), Outcome.Failed)
+      return retryOr(next, Envelope.failure(ended.error), true, failed)
     case "Died":
       return retryOr(
-        isFinal(ended.reason) ? Option.none() : facts.next,
+        isFinal(ended.reason) ? Option.none() : next,
         Envelope.taskError(ended.reason),
-        Outcome.Failed
+        true,
+        failed
       )
     case "Lost":
       return proposeLost(facts, ended)
@@ -118,7 +122,11 @@ export const propose = (facts: {
       if (facts.stopped === "cancel") return Outcome.Cancelled({ confirmed: ended.confirmed })
       if (facts.stopped === "timeout") {
         const result = Envelope.taskError(new TaskError.TimedOut({ timeoutMillis: facts.timeoutMillis }))
-        return retryOr(facts.next, result, Outcome.TimedOut)
+        return retryOr(next, result, ended.confirmed, Outcome.TimedOut)
+      }
+      if (facts.atMostOnce && facts.started) {
+        const reason = new TaskError.Lost({ detail: "its worker shut down while it ran, and it must not run twice" })
+        return Outcome.Lost({ result: Envelope.taskError(reason), counted: false, final: true })
       }
       // A shutdown, or an interruption nobody here asked for: the task is not to blame.
       return Outcome.Released()
@@ -126,14 +134,17 @@ export const propose = (facts: {
   }
 }
 
+const failed = ({ result }: { readonly result: string }): Outcome => Outcome.Failed({ result })
+
 const retryOr = (
   next: Option.Option<Duration.Duration>,
   result: string,
-  last: (args: { readonly result: string }) => Outcome
+  confirmed: boolean,
+  last: (args: { readonly result: string; readonly confirmed: boolean }) => Outcome
 ): Outcome =>
   Option.match(next, {
-    onNone: () => last({ result }),
-    onSome: (delay) => Outcome.Retry({ result, delay })
+    onNone: () => last({ result, confirmed }),
+    onSome: (delay) => Outcome.Retry({ result, delay, confirmed })
   })
 
 const proposeLost = (

@@ -5,6 +5,7 @@
  * a restart of the worker does not begin the backoff again. Random is seeded by the
  * execution's id: the same history gives the same delay.
  */
+import * as Clock from "effect/Clock"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -77,14 +78,31 @@ const normalise = (policy: Policy<unknown> | undefined): Exclude<Policy<unknown>
   return Schedule.isSchedule(policy) ? { schedule: policy } : policy
 }
 
+/** The clock as it stood at the failure, for schedules that look at it themselves. */
+const pinned = (clock: Clock.Clock, millis: number): Clock.Clock => {
+  const nanos = BigInt(Math.round(millis)) * 1_000_000n
+  return {
+    currentTimeMillisUnsafe: () => millis,
+    currentTimeMillis: Effect.succeed(millis),
+    currentTimeNanosUnsafe: () => nanos,
+    currentTimeNanos: Effect.succeed(nanos),
+    monotonicTimeNanosUnsafe: () => clock.monotonicTimeNanosUnsafe(),
+    monotonicTimeNanos: clock.monotonicTimeNanos,
+    sleep: (duration) => clock.sleep(duration)
+  }
+}
+
 const replay = Effect.fnUntraced(function*(
   schedule: Schedule.Schedule<unknown, unknown>,
   failures: ReadonlyArray<Failure>
 ) {
   const step = yield* Schedule.toStep(schedule)
   let delay = Option.none<Duration.Duration>()
+  const clock = yield* Clock.Clock
   for (const failure of failures) {
-    const exit = yield* Effect.exit(step(failure.endedAtMillis, Option.getOrUndefined(failure.error)))
+    const exit = yield* Effect.exit(step(failure.endedAtMillis, Option.getOrUndefined(failure.error))).pipe(
+      Effect.provideService(Clock.Clock, pinned(clock, failure.endedAtMillis))
+    )
     // A schedule that is done, or that fails, asks for no further attempt.
     if (Exit.isFailure(exit)) return Option.none<Duration.Duration>()
     delay = Option.some(exit.value[1])

@@ -11,6 +11,8 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Formatter from "effect/Formatter"
+import * as Option from "effect/Option"
 import type { Scope } from "effect/Scope"
 import * as Broker from "./Broker.ts"
 import type { BrokerError } from "./BrokerError.ts"
@@ -23,6 +25,9 @@ import type { Worker } from "./Worker.ts"
 /** How long executions stay with a supervisor that says nothing. @category constants */
 export const defaultLease = Duration.seconds(30)
 
+/** The shortest lease: it is renewed three times in its length. @category constants */
+export const minLease = Duration.seconds(1)
+
 /** How long running attempts may go on after an interruption. @category constants */
 export const defaultDrain = Duration.seconds(30)
 
@@ -31,9 +36,9 @@ export interface Options {
   readonly worker: Worker
   /** Serve these queues only. Default: all queues of the worker's tasks. */
   readonly queues?: ReadonlyArray<string>
-  /** The most attempts that run at once. */
+  /** The most attempts that run at once, at least 1. */
   readonly concurrency: number
-  /** Default 30 seconds. Another supervisor takes over this long after the last sign of life. */
+  /** Default 30 seconds, at least `minLease`. Another supervisor takes over this long after the last sign of life. */
   readonly lease?: Duration.Input
   /** How long running attempts may go on after an interruption. Default 30 seconds. */
   readonly drain?: Duration.Input
@@ -50,9 +55,25 @@ export interface Options {
  */
 export const run = (options: Options): Effect.Effect<never, BrokerError, Broker.Broker | Runner> =>
   Effect.suspend(() => {
+    check(options)
     let shifts = 0
     return Effect.forever(work(options, () => shifts++ === 0))
   })
+
+/** Throws: what is wrong here is wrong in the program. */
+const check = (options: Options): void => {
+  const refuse = (name: keyof Options, what: string) => {
+    throw new Error(`Supervisor.run: ${name} is ${Formatter.format(options[name])}: expected ${what}`)
+  }
+  const millis = (input: Duration.Input | undefined, otherwise: Duration.Duration) =>
+    Option.match(Duration.fromInput(input ?? otherwise), { onNone: () => Number.NaN, onSome: Duration.toMillis })
+  if (!(options.concurrency >= 1)) refuse("concurrency", "at least 1")
+  const lease = millis(options.lease, defaultLease)
+  if (!(lease >= Duration.toMillis(minLease) && Number.isFinite(lease))) {
+    refuse("lease", `a duration from ${Duration.format(minLease)}`)
+  }
+  if (!(millis(options.drain, defaultDrain) >= 0)) refuse("drain", "a duration from 0")
+}
 
 const work = (options: Options, isFirst: () => boolean) =>
   Effect.scoped(Effect.gen(function*() {

@@ -104,7 +104,7 @@ export interface Options<
   readonly idempotencyKey?: (payload: PayloadSchema<P>["Type"]) => string
   /** 0 to 9, 9 first. Default 5. */
   readonly priority?: number
-  /** Never run again once an attempt may have started. Default false. */
+  /** Never run again once an attempt may have started, not for a retry either. Default false. */
   readonly atMostOnce?: boolean
   readonly placement?: Placement
 }
@@ -418,7 +418,7 @@ const resolveOptions = Effect.fnUntraced(function*(task: Any, options: EnqueueOp
     priority,
     format: 1,
     due,
-    maxAttempts: attemptsOf(task.options.retry) ?? maxAttempts,
+    maxAttempts: task.options.atMostOnce ? 1 : attemptsOf(task.options.retry) ?? maxAttempts,
     timeout: task.options.timeout,
     startBy: options.startBy === undefined
       ? Option.none<Broker.Due>()

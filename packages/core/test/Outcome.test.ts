@@ -8,6 +8,7 @@ const facts = {
   stopped: undefined,
   losses: 0,
   atMostOnce: false,
+  started: true,
   timeoutMillis: 1_000,
   next: Option.some(Duration.seconds(2))
 } as const
@@ -27,7 +28,10 @@ describe("Outcome.propose", () => {
   it("retries a declared error while the policy has a delay, then fails with it", () => {
     const ended = Ended.Failed({ error: "{\"_tag\":\"OutOfInk\"}" })
     const result = Envelope.failure("{\"_tag\":\"OutOfInk\"}")
-    assert.deepStrictEqual(propose({ ...facts, ended }), O.Retry({ result, delay: Duration.seconds(2) }))
+    assert.deepStrictEqual(
+      propose({ ...facts, ended }),
+      O.Retry({ result, delay: Duration.seconds(2), confirmed: true })
+    )
     assert.deepStrictEqual(propose({ ...facts, ended, next: Option.none() }), O.Failed({ result }))
   })
 
@@ -71,7 +75,27 @@ describe("Outcome.propose", () => {
     assert.deepStrictEqual(outcome, O.Lost({ result: Envelope.taskError(lost), counted: false, final: false }))
   })
 
-  it("never repeats a task declared at-most-once", () => {
+  it("says of an attempt over its time whether it is known to have stopped", () => {
+    for (const confirmed of [true, false]) {
+      const ended = Ended.Interrupted({ confirmed })
+      const retry = propose({ ...facts, ended, stopped: "timeout" })
+      const last = propose({ ...facts, ended, stopped: "timeout", next: Option.none() })
+      assert(retry._tag === "Retry" && last._tag === "TimedOut")
+      assert.deepStrictEqual([retry.confirmed, last.confirmed], [confirmed, confirmed])
+    }
+  })
+
+  it("never repeats a task declared at-most-once once it may have begun", () => {
+    const once = { ...facts, atMostOnce: true }
+    const failed = Ended.Failed({ error: "{\"_tag\":\"OutOfInk\"}" })
+    assert.strictEqual(propose({ ...once, ended: failed })._tag, "Failed")
+    const interrupted = Ended.Interrupted({ confirmed: true })
+    assert.strictEqual(propose({ ...once, ended: interrupted, stopped: "timeout" })._tag, "TimedOut")
+    for (const stopped of ["shutdown", undefined] as const) {
+      const outcome = propose({ ...once, ended: interrupted, stopped })
+      assert(outcome._tag === "Lost" && outcome.final && !outcome.counted)
+      assert.strictEqual(propose({ ...once, ended: interrupted, stopped, started: false })._tag, "Released")
+    }
     for (const collateral of [true, false]) {
       const outcome = propose({ ...facts, ended: Ended.Lost({ reason: lost, collateral }), atMostOnce: true })
       assert(outcome._tag === "Lost")

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Option, Schedule } from "effect"
+import { Clock, Duration, Effect, Option, Schedule } from "effect"
 import { Retry } from "../src/index.ts"
 
 const failures = (count: number): ReadonlyArray<Retry.Failure> =>
@@ -47,6 +47,15 @@ describe("Retry.nextDelay", () => {
       assert.deepStrictEqual(first, again)
       const delay = Option.getOrThrow(millis(first))
       assert.isTrue(delay >= 500 && delay <= 1_500, `${delay} ms`)
+    }))
+
+  it.effect("shows a schedule the time of each failure, not the time of the replay", () =>
+    Effect.gen(function*() {
+      const policy = Schedule.recurs(9).pipe(
+        Schedule.addDelay(() => Effect.map(Clock.currentTimeMillis, Duration.millis))
+      )
+      const delays = yield* Effect.forEach([1, 2, 3], (attempt) => ask({ policy, attempt }))
+      assert.deepStrictEqual(delays.map(millis), [0, 1_000, 2_000].map(Option.some))
     }))
 
   it.effect("caps the default backoff at five minutes", () =>

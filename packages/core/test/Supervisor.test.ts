@@ -1,5 +1,19 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Duration, Effect, Exit, Fiber, Latch, Layer, Option, Ref, Schedule, Schema, Tracer } from "effect"
+import {
+  Cause,
+  Deferred,
+  Duration,
+  Effect,
+  Exit,
+  Fiber,
+  Latch,
+  Layer,
+  Option,
+  Ref,
+  Schedule,
+  Schema,
+  Tracer
+} from "effect"
 import { TestClock } from "effect/testing"
 import {
   Broker,
@@ -39,6 +53,14 @@ class Careless extends Task.make("Careless", {
     }
   }
 }) {}
+const undecided = Schedule.addDelay(Schedule.spaced("1 second"), () => Effect.never)
+class Thoughtful extends Task.make("Thoughtful", { error: Broken, retry: undecided }) {}
+class Once extends Task.make("Once", {
+  payload: { millis: Schema.Int },
+  error: Broken,
+  atMostOnce: true,
+  retry: { attempts: 5 }
+}) {}
 class Stubborn extends Task.make("Stubborn", { timeout: "1 second", retry: { attempts: 1 } }) {}
 
 interface Seen {
@@ -57,12 +79,14 @@ const makeSeen = Effect.all({
 
 const workerOf = (seen: Seen) =>
   Worker.make({
-    tasks: [Double, Fail, Die, Careless, Sleep, Stubborn],
+    tasks: [Double, Fail, Die, Careless, Thoughtful, Once, Sleep, Stubborn],
     handlers: Layer.mergeAll(
       Double.toLayer(({ n }) => Effect.succeed(2 * n)),
       Fail.toLayer(({ final }) => Effect.fail(new Broken({ what: final ? "final" : "again" }))),
       Die.toLayer(() => Effect.die(new TypeError("boom\u0000"))),
       Careless.toLayer(() => Effect.fail(new Broken({ what: "careless" }))),
+      Thoughtful.toLayer(() => Effect.fail(new Broken({ what: "thoughtful" }))),
+      Once.toLayer(({ millis }) => Effect.andThen(Effect.sleep(millis), Effect.fail(new Broken({ what: "once" })))),
       Sleep.toLayer(({ millis }) =>
         Effect.gen(function*() {
           const running = yield* Ref.updateAndGet(seen.running, (n) => n + 1)
@@ -111,6 +135,20 @@ const untilState = (id: string, state: Broker.State) =>
       yield* TestClock.adjust("100 millis")
     }
     assert.fail(`${id} is ${yield* stateOf(id)}, never became ${state}`)
+  })
+
+/** Makes a suspect of the one execution of this task: two supervisors lose it. */
+const loseTwice = (task: string) =>
+  Effect.gen(function*() {
+    const broker = yield* Broker.Broker
+    const lanes = [{ queue: "default", task }]
+    const result = Envelope.taskError(new TaskError.Lost({ detail: "its host died" }))
+    for (const supervisor of ["first", "second"]) {
+      yield* broker.register({ supervisor, label: supervisor, lanes, lease: Duration.minutes(5) })
+      const [{ fence, id }] = (yield* broker.claim({ supervisor, lanes, limit: 1 })) as [Broker.Claimed]
+      const outcome = Outcome.Outcome.Lost({ result, counted: true, final: false })
+      yield* broker.settle(supervisor, [{ id, fence, outcome, runnerRef: Option.none() }])
+    }
   })
 
 const reasonOf = <A>(exit: Exit.Exit<A, unknown>): TaskError.Reason => {
@@ -361,16 +399,8 @@ describe("Supervisor", () => {
     Effect.gen(function*() {
       const seen = yield* makeSeen
       const worker = workerOf(seen)
-      const broker = yield* Broker.Broker
       const suspect = yield* Task.enqueue(Sleep, { millis: 5_000 })
-      const lanes = [{ queue: "default", task: "Sleep" }]
-      const result = Envelope.taskError(new TaskError.Lost({ detail: "its host died" }))
-      for (const supervisor of ["first", "second"]) {
-        yield* broker.register({ supervisor, label: supervisor, lanes, lease: Duration.minutes(5) })
-        const [{ fence, id }] = (yield* broker.claim({ supervisor, lanes, limit: 1 })) as [Broker.Claimed]
-        const outcome = Outcome.Outcome.Lost({ result, counted: true, final: false })
-        yield* broker.settle(supervisor, [{ id, fence, outcome, runnerRef: Option.none() }])
-      }
+      yield* loseTwice("Sleep")
       const long = yield* Task.enqueue(Sleep, { millis: 20_000 }, { priority: 9 })
       const supervisor = yield* Supervisor.run({ worker, concurrency: 10 }).pipe(
         Effect.provide(InProcessRunner.layer(worker)),
@@ -395,6 +425,75 @@ describe("Supervisor", () => {
         assert.deepStrictEqual(yield* Effect.exit(execution.await), Exit.fail(new Broken({ what: "careless" })))
       })
     ))
+
+  it.effect("settles an attempt whose retry policy does not answer", () =>
+    serve(() =>
+      Effect.gen(function*() {
+        const execution = yield* Task.enqueue(Thoughtful)
+        yield* untilState(execution.id, "failed")
+        const exit = yield* Effect.exit(execution.await)
+        assert.deepStrictEqual(Exit.findErrorOption(exit), Option.some(new Broken({ what: "thoughtful" })))
+      })
+    ))
+
+  it.effect("never runs an at-most-once execution again: not for a retry, nor after a shutdown", () =>
+    Effect.gen(function*() {
+      const worker = workerOf(yield* makeSeen)
+      const supervisor = yield* Supervisor.run({ worker, concurrency: 1, drain: "1 second" }).pipe(
+        Effect.provide(InProcessRunner.layer(worker)),
+        Effect.forkChild
+      )
+      const failing = yield* Task.enqueue(Once, { millis: 10 })
+      yield* untilState(failing.id, "failed")
+      const running = yield* Task.enqueue(Once, { millis: 60_000 })
+      yield* untilState(running.id, "running")
+      // Never begun: there is one slot.
+      const waiting = yield* Task.enqueue(Once, { millis: 60_000 })
+      const stopping = yield* Effect.forkChild(Fiber.interrupt(supervisor))
+      yield* TestClock.adjust("30 seconds")
+      yield* Fiber.join(stopping)
+      assert.lengthOf(yield* attemptsOf(failing.id), 1)
+      assert.strictEqual(yield* stateOf(running.id), "lost")
+      assert.strictEqual(reasonOf(yield* Effect.exit(running.await))._tag, "Lost")
+      assert.strictEqual(yield* stateOf(waiting.id), "queued")
+    }).pipe(Effect.provide(MemoryBroker.layer)))
+
+  it.effect("lets others start when a suspect will not stop", () =>
+    Effect.gen(function*() {
+      const seen = yield* makeSeen
+      const worker = workerOf(seen)
+      const suspect = yield* Task.enqueue(Stubborn)
+      yield* loseTwice("Stubborn")
+      const supervisor = yield* Supervisor.run({ worker, concurrency: 10, drain: "1 second" }).pipe(
+        Effect.provide(InProcessRunner.layer(worker)),
+        Effect.forkChild
+      )
+      yield* untilState(suspect.id, "running")
+      const other = yield* Task.enqueue(Double, { n: 4 })
+      yield* untilState(suspect.id, "failed")
+      yield* untilState(other.id, "succeeded")
+      const [last] = (yield* attemptsOf(suspect.id)).slice(-1)
+      assert.deepStrictEqual([last?.outcome, last?.confirmed], ["timed_out", false])
+      yield* Deferred.succeed(seen.release, undefined)
+      const stopping = yield* Effect.forkChild(Fiber.interrupt(supervisor))
+      yield* TestClock.adjust("30 seconds")
+      yield* Fiber.join(stopping)
+    }).pipe(Effect.provide(MemoryBroker.layer)))
+
+  it.effect("refuses options that make no sense", () =>
+    Effect.gen(function*() {
+      const worker = workerOf(yield* makeSeen)
+      const refused = (options: Partial<Supervisor.Options>) =>
+        Effect.map(
+          Effect.exit(Supervisor.run({ worker, concurrency: 1, ...options })),
+          (exit) => Exit.isFailure(exit) ? String(Cause.squash(exit.cause)) : "accepted"
+        )
+      assert.include(yield* refused({ concurrency: 0 }), "Supervisor.run: concurrency is 0")
+      assert.include(yield* refused({ concurrency: Number.NaN }), "concurrency is NaN")
+      assert.include(yield* refused({ lease: 0 }), "lease is 0: expected a duration from 1s")
+      assert.include(yield* refused({ lease: Infinity }), "lease is Infinity")
+      assert.include(yield* refused({ drain: "soon" as never }), "drain is \"soon\"")
+    }).pipe(Effect.provide(InProcessRunner.layer(Worker.make({ tasks: [] }))), Effect.provide(MemoryBroker.layer)))
 
   it.effect("finds what a claim took whose answer was lost", () =>
     Effect.gen(function*() {

@@ -67,7 +67,7 @@ export const startWaiting = (shift: Shift): void => {
   // An attempt that ends at once comes back here from within `start`; the loop that started it goes on.
   if (shift.phase !== "working" || shift.starting) return
   shift.starting = true
-  for (let started = 0; shift.running < shift.concurrency && !shift.alone; started++) {
+  for (let started = 0; shift.running < shift.concurrency && shift.alone === undefined; started++) {
     if (started === maxStarts) {
       // Attempts that end at once would hold up the loops, and with them the next claim and the settlements.
       startSoon(shift)
@@ -75,7 +75,7 @@ export const startWaiting = (shift: Shift): void => {
     }
     const entry = next(shift)
     if (entry === undefined) break
-    shift.alone = mustBeAlone(shift, entry)
+    if (mustBeAlone(shift, entry)) shift.alone = entry
     start(shift, entry)
   }
   shift.starting = false
@@ -152,7 +152,7 @@ export const endSpan = (shift: Shift, entry: Entry, recorded: string): void => {
 
 const onExit = (shift: Shift, entry: Entry, exit: Exit.Exit<Ended>): void => {
   shift.running--
-  if (mustBeAlone(shift, entry)) shift.alone = false
+  if (shift.alone === entry) shift.alone = undefined
   noteEnd(shift)
   if (entry.phase === "settling" || shift.phase === "lapsed") {
     // Settled without it, or owned by others: nobody will ask for its end.
@@ -264,6 +264,10 @@ const checkRunning = (shift: Shift, entry: Entry, time: number): void => {
     shift.abandoned++
     tellAbandoned(shift, entry)
     conclude(shift, entry, Ended.Interrupted({ confirmed: false }))
+    if (shift.alone !== entry) return
+    // Others cannot wait for what may never end.
+    shift.alone = undefined
+    startWaiting(shift)
   } else if (entry.deadlineMillis !== undefined && time >= entry.deadlineMillis) {
     stop(shift, entry, "timeout")
   }

@@ -1,5 +1,5 @@
 /** From how an attempt ended to its outcome: `Outcome.propose`, with the retry policy's answer when it needs one. */
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
@@ -11,6 +11,9 @@ import * as Retry from "../Retry.ts"
 import * as TaskError from "../TaskError.ts"
 import { type Entry, now, type Shift } from "./shift.ts"
 
+/** How long a task's retry policy may think about one failure. */
+export const maxPolicyTime = Duration.seconds(10)
+
 /** Succeeded attempts are decided at once; failed ones need an effect, because the policy reads the recorded attempts. */
 export const decide = (shift: Shift, entry: Entry, ended: Ended): Outcome | Effect.Effect<Outcome> => {
   const conclude = (next: Option.Option<Duration.Duration>) =>
@@ -19,6 +22,8 @@ export const decide = (shift: Shift, entry: Entry, ended: Ended): Outcome | Effe
       stopped: entry.stopped,
       losses: entry.claimed.losses,
       atMostOnce: entry.claimed.atMostOnce,
+      // A handler that has begun is announced, or its end is no confirmed interruption.
+      started: entry.place !== undefined || ended._tag !== "Interrupted" || !ended.confirmed,
       timeoutMillis: entry.claimed.timeoutMillis,
       next
     })
@@ -37,7 +42,8 @@ export const decide = (shift: Shift, entry: Entry, ended: Ended): Outcome | Effe
     }))
     return outcome
   }).pipe(
-    // The policy is the app's code. If it breaks, the row must not wait for it for ever.
+    // The policy is the app's code. If it breaks, or does not answer, the row must not wait for it for ever.
+    Effect.timeout(maxPolicyTime),
     Effect.catchCause((cause) =>
       Effect.as(
         Effect.logError("the retry policy failed, so this attempt was the last", cause),
@@ -71,9 +77,13 @@ const nextDelay = Effect.fnUntraced(function*(shift: Shift, entry: Entry, error:
     executionId: claimed.id,
     attempt: claimed.attempt,
     maxAttempts: claimed.maxAttempts,
-    failures: [...past, { endedAtMillis: now(shift), error }]
+    failures: [...past, { endedAtMillis: endedAtMillis(shift, entry), error }]
   })
 })
+
+/** By the broker's clock, as the past failures are: this process's may differ. */
+const endedAtMillis = (shift: Shift, entry: Entry): number =>
+  entry.claimed.claimedAtMillis + now(shift) - entry.claimedAtMillis
 
 /** Past failures that counted. If they cannot be read now, the backoff starts again rather than the retry being lost. */
 const recorded = (shift: Shift, entry: Entry): Effect.Effect<ReadonlyArray<Retry.Failure>> =>

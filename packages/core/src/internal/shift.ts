@@ -82,8 +82,8 @@ export interface Shift {
   running: number
   /** How many running attempts are over for the broker, but would not stop. */
   abandoned: number
-  /** A suspect runs alone: nothing else starts until it has ended. */
-  alone: boolean
+  /** A suspect that runs alone: nothing else starts until it has ended, or is over for the broker. */
+  alone: Entry | undefined
   /** Waiting executions are being started further up the stack. */
   starting: boolean
   phase: "working" | "draining" | "lapsed"
@@ -114,7 +114,7 @@ export const make = (
   settlements: [],
   running: 0,
   abandoned: 0,
-  alone: false,
+  alone: undefined,
   starting: false,
   phase: "working",
   recentEnds: { windowStart: 0, current: 0, previous: 0 },
@@ -127,8 +127,8 @@ export const make = (
   lapsed: Deferred.makeUnsafe()
 })
 
-/** Process time, in milliseconds. */
-export const now = (shift: Shift): number => shift.clock.currentTimeMillisUnsafe()
+/** Process time, in milliseconds. It never jumps, so what it is compared with must come from here. */
+export const now = (shift: Shift): number => Number(shift.clock.monotonicTimeNanosUnsafe()) / 1e6
 
 /** Counts an end, for the prefetch. */
 export const noteEnd = (shift: Shift): void => {
@@ -162,7 +162,7 @@ export const isImpatient = (shift: Shift, entry: Entry): boolean =>
 
 /** Whether nothing starts because a suspect runs, or has waited long enough to do so. */
 export const isHeldBySuspect = (shift: Shift): boolean =>
-  shift.alone || shift.backlog.some((entry) => mustBeAlone(shift, entry) && isImpatient(shift, entry))
+  shift.alone !== undefined || shift.backlog.some((entry) => mustBeAlone(shift, entry) && isImpatient(shift, entry))
 
 /** How many executions to claim now; zero when it is better to wait. */
 export const claimLimit = (shift: Shift): number => {

@@ -42,13 +42,20 @@ export const resolve = (facts: Facts, proposed: Outcome): Verdict => {
     case "Failed":
       return ended("failed", "failed", outcome.result)
     case "TimedOut":
-      return ended("timed_out", "failed", outcome.result)
+      return { ...ended("timed_out", "failed", outcome.result), confirmed: outcome.confirmed }
     case "Cancelled":
       return cancelled(outcome.confirmed)
     case "Retry":
-      if (facts.cancelling) return cancelled(true)
-      if (facts.attempts + 1 >= facts.maxAttempts) return ended("failed", "failed", outcome.result)
-      return { ...requeued("retry", Duration.toMillis(outcome.delay)), counts: true, attemptResult: outcome.result }
+      if (facts.cancelling) return cancelled(outcome.confirmed)
+      if (facts.attempts + 1 >= facts.maxAttempts) {
+        return { ...ended("failed", "failed", outcome.result), confirmed: outcome.confirmed }
+      }
+      return {
+        ...requeued("retry", Duration.toMillis(outcome.delay)),
+        counts: true,
+        confirmed: outcome.confirmed,
+        attemptResult: outcome.result
+      }
     case "Released":
       return facts.cancelling ? cancelled(true) : requeued("released")
     case "Lost":
@@ -76,6 +83,16 @@ export const lapsed = (facts: {
   if (losses < maxLosses) return { ...requeued("lost"), ...loss }
   const quarantined = new TaskError.Quarantined({ losses, detail: TaskError.describe(reason) })
   return { ...ended("lost", "lost", Envelope.taskError(quarantined)), ...loss }
+}
+
+/**
+ * What becomes of an at-most-once execution that its owner left behind: it may have run, so it never runs again. All
+ * others are released.
+ */
+export const left = (facts: Pick<Facts, "cancelling">): Verdict => {
+  if (facts.cancelling) return cancelled(true)
+  const result = Envelope.taskError(new TaskError.Lost({ detail: leftBehind }))
+  return { ...ended("lost", "lost", result), counts: false, confirmed: false }
 }
 
 type End = Extract<Verdict["next"], { readonly result: string }>["state"]
@@ -107,6 +124,8 @@ const requeued = (attempt: Verdict["attempt"], delayMillis?: number): Verdict =>
   loses: false,
   next: { state: "queued", delayMillis }
 })
+
+const leftBehind = "its worker left without saying how it ended"
 
 const unstorable = Envelope.taskError(
   new TaskError.Undecodable({ what: "result", detail: "the result holds characters that cannot be stored" })

@@ -28,7 +28,10 @@ interface Race {
   readonly confirmed?: boolean
 }
 
-const timedOut = Outcome.TimedOut({ result: Envelope.taskError(new TaskError.TimedOut({ timeoutMillis: 1 })) })
+const timedOut = Outcome.TimedOut({
+  result: Envelope.taskError(new TaskError.TimedOut({ timeoutMillis: 1 })),
+  confirmed: true
+})
 
 // An end stands; whatever would put a cancelling execution back into its queue cancels it instead.
 const races: ReadonlyArray<Race> = [

@@ -54,7 +54,7 @@ export const succeeded = (value = "42"): Outcome => Outcome.Succeeded({ result: 
 export const failed = (error = "\"no\""): Outcome => Outcome.Failed({ result: Envelope.failure(error) })
 
 export const retry = (delay: Duration.Input = 0): Outcome =>
-  Outcome.Retry({ result: Envelope.failure("\"again\""), delay: Duration.fromInputUnsafe(delay) })
+  Outcome.Retry({ result: Envelope.failure("\"again\""), delay: Duration.fromInputUnsafe(delay), confirmed: true })
 
 export const lost = (options?: { readonly counted?: boolean; readonly final?: boolean }): Outcome =>
   Outcome.Lost({

@@ -79,10 +79,23 @@ export const leasePromises = <R>(it: It<R>, advance: Advance<R>): void => {
         assert.strictEqual((yield* desk.read(claimed.id)).state, "queued")
       }))
 
-    it.effect("that is ended gives its executions back uncounted", () =>
+    it.effect("that is ended loses an at-most-once execution for good, for it may have run", () =>
       Effect.gen(function*() {
         const desk = yield* makeDesk
         const { claimed, id, worker } = yield* desk.holding({ atMostOnce: true })
+        yield* worker.leave
+        const record = yield* desk.read(id)
+        assert.deepStrictEqual([record.state, record.losses], ["lost", 0])
+        assert.strictEqual((yield* reasonOf(record))?._tag, "Lost")
+        const [attempt] = yield* desk.broker.attempts(id)
+        assert.deepStrictEqual([attempt?.outcome, attempt?.confirmed], ["lost", false])
+        assert.strictEqual(yield* worker.settle(claimed, succeeded()), "LeaseLost")
+      }))
+
+    it.effect("that is ended gives its executions back uncounted", () =>
+      Effect.gen(function*() {
+        const desk = yield* makeDesk
+        const { claimed, id, worker } = yield* desk.holding()
         yield* worker.leave
         yield* worker.leave
         const record = yield* desk.read(id)

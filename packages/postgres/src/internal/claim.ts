@@ -26,6 +26,7 @@ export interface ClaimedRow {
   readonly timeout_millis: number
   readonly at_most_once: boolean
   readonly traceparent: string | null
+  readonly claimed_millis: number
   readonly waited_millis: number
   readonly run_seconds: number
 }
@@ -44,6 +45,7 @@ export const toClaimed = (row: Omit<ClaimedRow, "ord" | "lane" | "band" | "run_s
   timeoutMillis: row.timeout_millis,
   atMostOnce: row.at_most_once,
   traceparent: Option.fromNullOr(row.traceparent),
+  claimedAtMillis: row.claimed_millis,
   waitedMillis: Math.max(0, row.waited_millis)
 })
 

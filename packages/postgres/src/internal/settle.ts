@@ -23,7 +23,7 @@ const unstorable = Envelope.taskError(
   new TaskError.Undecodable({ what: "result", detail: "the result holds characters that Postgres cannot store" })
 )
 
-/** An outcome as columns: `flag` is `confirmed` of a cancel, and `counted` of a loss. */
+/** An outcome as columns: `flag` is `counted` of a loss, and `confirmed` of all else that was stopped. */
 interface Columns {
   readonly kind: string
   readonly result: string | null
@@ -33,9 +33,14 @@ interface Columns {
 
 const columnsOf: (outcome: Outcome) => Columns = Outcome.$match({
   Succeeded: ({ result }) => ({ kind: "succeeded", result, delay: 0, flag: true }),
-  Retry: ({ delay, result }) => ({ kind: "retry", result, delay: Duration.toMillis(delay), flag: true }),
+  Retry: ({ confirmed, delay, result }) => ({
+    kind: "retry",
+    result,
+    delay: Duration.toMillis(delay),
+    flag: confirmed
+  }),
   Failed: ({ result }) => ({ kind: "failed", result, delay: 0, flag: true }),
-  TimedOut: ({ result }) => ({ kind: "timed_out", result, delay: 0, flag: true }),
+  TimedOut: ({ confirmed, result }) => ({ kind: "timed_out", result, delay: 0, flag: confirmed }),
   Cancelled: ({ confirmed }) => ({ kind: "cancelled", result: null, delay: 0, flag: confirmed }),
   Released: () => ({ kind: "released", result: null, delay: 0, flag: true }),
   Lost: ({ counted, final, result }) => ({ kind: final ? "lost_final" : "lost", result, delay: 0, flag: counted })

@@ -17,6 +17,7 @@ import { arrays, isUuid, type Store } from "./store.ts"
 
 const lapsed = "the worker's lease lapsed"
 const lostResult = Envelope.taskError(new TaskError.Lost({ detail: lapsed }))
+const leftResult = Envelope.taskError(new TaskError.Lost({ detail: "its worker left without saying how it ended" }))
 const quarantinedResult = Envelope.taskError(new TaskError.Quarantined({ losses: maxLosses, detail: lapsed }))
 const expiredResult = Envelope.taskError(new TaskError.Expired())
 
@@ -80,7 +81,7 @@ export const makeSupervise = (
       ),
 
     unregister: (supervisor) =>
-      retryTransient(sql<Woken>`SELECT * FROM ${s}.unregister(${supervisor}, ${cancelledResult})`).pipe(
+      retryTransient(sql<Woken>`SELECT * FROM ${s}.unregister(${supervisor}, ${leftResult}, ${cancelledResult})`).pipe(
         Effect.mapError(unavailable("unregister")),
         Effect.map(([row]) => notifier.woken(row!))
       ),

@@ -17,7 +17,7 @@ export const claim = (s: string): ReadonlyArray<string> => [
   ) RETURNS TABLE (
     ord integer, id uuid, fence bigint, lane bigint, band smallint, task text, queue text, payload text, format integer,
     attempt integer, losses integer, max_attempts integer, timeout_millis double precision, at_most_once boolean,
-    traceparent text, waited_millis double precision, run_seconds double precision
+    traceparent text, claimed_millis double precision, waited_millis double precision, run_seconds double precision
   )
   LANGUAGE plpgsql
   ${pinned}
@@ -94,7 +94,7 @@ export const claim = (s: string): ReadonlyArray<string> => [
       -- Who runs it need not be on the disk before it runs: a claim that a crash of Postgres undoes leaves the execution
       -- queued, to be run again. Not so where it must never run again.
       CASE WHEN e.at_most_once THEN set_config('synchronous_commit', waits, true) IS NOT NULL ELSE false END, e.traceparent,
-      date_part('epoch', claimed - e.run_at) * 1000, date_part('epoch', e.run_at);
+      date_part('epoch', claimed) * 1000, date_part('epoch', claimed - e.run_at) * 1000, date_part('epoch', e.run_at);
   END
   $$
   `,
@@ -105,7 +105,7 @@ export const claim = (s: string): ReadonlyArray<string> => [
   CREATE FUNCTION ${s}.owned(me uuid) RETURNS TABLE (
     id uuid, fence bigint, task text, queue text, payload text, format integer, attempt integer, losses integer,
     max_attempts integer, timeout_millis double precision, at_most_once boolean, traceparent text,
-    waited_millis double precision
+    claimed_millis double precision, waited_millis double precision
   )
   LANGUAGE plpgsql
   ${pinned}
@@ -115,7 +115,8 @@ export const claim = (s: string): ReadonlyArray<string> => [
     PERFORM 1 FROM ${s}.supervisors v WHERE v.id = me FOR UPDATE;
     RETURN QUERY
     SELECT e.id, e.fence, e.task, e.queue, e.payload, e.format, e.attempts + 1, e.losses, e.max_attempts,
-      e.timeout_millis, e.at_most_once, e.traceparent, date_part('epoch', e.claimed_at - e.run_at) * 1000
+      e.timeout_millis, e.at_most_once, e.traceparent, date_part('epoch', e.claimed_at) * 1000,
+      date_part('epoch', e.claimed_at - e.run_at) * 1000
     FROM ${s}.executions e
     WHERE e.owner = me AND e.state IN ('running', 'cancelling');
   END

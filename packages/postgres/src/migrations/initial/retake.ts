@@ -29,7 +29,8 @@ export const retake = (s: string): ReadonlyArray<string> => [
       SELECT e.*,
         CASE
           WHEN e.state = 'cancelling' THEN 'cancelled'
-          WHEN losing AND (e.at_most_once OR e.losses + 1 >= max_losses) THEN 'lost'
+          -- At-most-once: it may have run, however its owner left.
+          WHEN e.at_most_once OR (losing AND e.losses + 1 >= max_losses) THEN 'lost'
           ELSE 'queued'
         END AS next
       FROM ${s}.executions e
@@ -45,9 +46,9 @@ export const retake = (s: string): ReadonlyArray<string> => [
       outcome: "e.next",
       attempt: "e.attempts + 1",
       attempts: "e.attempts",
-      losses: "e.losses + (e.next = 'lost')::integer",
+      losses: "e.losses + (losing AND e.next = 'lost')::integer",
       settled: "false",
-      confirmed: "NOT losing",
+      confirmed: "NOT losing AND e.next <> 'lost'",
       supervisor: "e.owner",
       runnerRef: "e.runner_ref"
     })
@@ -80,14 +81,15 @@ export const retake = (s: string): ReadonlyArray<string> => [
   `,
 
   `
-  CREATE FUNCTION ${s}.unregister(me uuid, cancelled_result text) RETURNS TABLE (taken integer, ${woken})
+  CREATE FUNCTION ${s}.unregister(me uuid, lost_result text, cancelled_result text)
+  RETURNS TABLE (taken integer, ${woken})
   LANGUAGE plpgsql
   ${pinned}
   AS $$
   #variable_conflict use_column
   BEGIN
     DELETE FROM ${s}.supervisors v WHERE v.id = me;
-    RETURN QUERY SELECT * FROM ${s}.retake(ARRAY[me], false, 0, NULL, NULL, cancelled_result);
+    RETURN QUERY SELECT * FROM ${s}.retake(ARRAY[me], false, 0, lost_result, NULL, cancelled_result);
   END
   $$
   `,

@@ -6,12 +6,12 @@ import { file, pinned, woken } from "./shared.ts"
  * | proposed | while running | while cancelling |
  * | --- | --- | --- |
  * | succeeded, failed, timed_out, lost_final | stands | stands |
- * | retry | queued, or failed when no attempt is left | cancelled, confirmed |
+ * | retry | queued, or failed when no attempt is left | cancelled |
  * | released | queued | cancelled, confirmed |
  * | lost | queued | cancelled, unconfirmed |
  * | cancelled | cancelled | cancelled |
  *
- * `flags` says of `cancelled` whether it is confirmed, and of a loss whether it counts.
+ * `flags` says of a loss whether it counts, and of what was stopped whether that is confirmed.
  */
 export const settle = (s: string): ReadonlyArray<string> => [
   `
@@ -80,7 +80,11 @@ export const settle = (s: string): ReadonlyArray<string> => [
           WHEN i.kind = 'retry' AND e.attempts + 1 >= e.max_attempts THEN 'failed'
           ELSE 'queued'
         END AS next,
-        CASE i.kind WHEN 'cancelled' THEN i.flag WHEN 'lost' THEN e.state <> 'cancelling' ELSE true END AS confirmed
+        CASE
+          WHEN i.kind IN ('cancelled', 'timed_out', 'retry') THEN i.flag
+          WHEN i.kind = 'lost' THEN e.state <> 'cancelling'
+          ELSE true
+        END AS confirmed
       FROM unnest(ids, fences, kinds, results, delays_millis, flags, refs) WITH ORDINALITY
         AS i(id, fence, kind, result, delay, flag, ref, ord)
       JOIN ${s}.executions e ON e.id = i.id AND e.fence = i.fence
@@ -108,7 +112,7 @@ export const settle = (s: string): ReadonlyArray<string> => [
       INSERT INTO ${s}.attempts (
         execution_id, fence, attempt, outcome, supervisor, settled, confirmed, claimed_at, ended_at, result, runner_ref
       )
-      SELECT e.id, e.fence, e.attempts + 1, e.proposed, e.owner, true, true, e.claimed_at, ended, e.result, e.ref
+      SELECT e.id, e.fence, e.attempts + 1, e.proposed, e.owner, true, e.confirmed, e.claimed_at, ended, e.result, e.ref
       FROM decided e
       WHERE e.next = 'queued'
     ), back AS (

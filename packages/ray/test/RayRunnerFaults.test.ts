@@ -13,12 +13,15 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as fs from "node:fs"
 import * as path from "node:path"
+import { fileURLToPath } from "node:url"
 import * as Frame from "../src/Frame.ts"
 import { submissionId } from "../src/Gateway.ts"
-import type * as RayRunner from "../src/RayRunner.ts"
+import * as RayRunner from "../src/RayRunner.ts"
+import laterWorker from "./fixtures/laterWorker.ts"
 import * as Tasks from "./fixtures/tasks.ts"
 import {
   attempt,
+  ClusterLive,
   eventually,
   gatewayPid,
   isAlive,
@@ -174,6 +177,29 @@ describe("RayRunner under faults", () => {
         [0, 1_000].map((base) =>
           Array.from({ length: 200 }, (_, call) => Ended.Succeeded({ value: String(call + base) }))
         )
+      )
+      assert.isTrue(isAlive(gatewayPid(submissionId(deployment, 1))))
+    }))
+
+  it.live("workers of two builds share a gateway, and each runs its own", () =>
+    Effect.gen(function*() {
+      const { context, deployment, runner } = yield* disturbed()
+      const later = RayRunner.layer({
+        deployment,
+        worker: laterWorker,
+        module: fileURLToPath(new URL("./fixtures/laterWorker.ts", import.meta.url))
+      })
+      const second = yield* Layer.build(Layer.provide(later, [ClusterLive, Layer.succeedContext(context)]))
+      const values = (runner: Runner.Runner["Service"]) =>
+        Effect.forEach(
+          Array.from({ length: 50 }, (_, call) => call),
+          (call) => Effect.map(run(runner, Tasks.Add, { a: call, b: 0 }), ({ ended }) => ended),
+          { concurrency: 10 }
+        )
+      const both = yield* Effect.forEach([runner, Context.get(second, Runner.Runner)], values, { concurrency: 2 })
+      assert.deepStrictEqual(
+        both,
+        [0, 1_000].map((more) => Array.from({ length: 50 }, (_, call) => Ended.Succeeded({ value: `${call + more}` })))
       )
       assert.isTrue(isAlive(gatewayPid(submissionId(deployment, 1))))
     }))

@@ -10,6 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as References from "effect/References"
 import * as Schema from "effect/Schema"
 import type { ExecutionId } from "./Broker.ts"
 import { sanitise, utf8Bytes } from "./internal/text.ts"
@@ -147,9 +148,22 @@ const makeRun = <R>(
       "effect_ray.execution": input.executionId,
       "effect_ray.attempt": input.attempt
     })
-    return Effect.updateContext(traced, (outer: Context.Context<never>) => Context.add(within(outer), Attempt, attempt))
+    return Effect.updateContext(traced, (outer: Context.Context<never>) => {
+      const around = within(outer)
+      return Context.add(around, Attempt, attempt).pipe(
+        Context.add(References.CurrentLogAnnotations, annotations(around, attempt))
+      )
+    })
   }
 }
+
+/** Attempts run side by side, so every line that a handler logs says whose it is. */
+const annotations = (around: Context.Context<never>, attempt: Attempt["Service"]) => ({
+  ...Context.get(around, References.CurrentLogAnnotations),
+  task: attempt.task,
+  execution: attempt.executionId,
+  attempt: attempt.attempt
+})
 
 /** An end by what the handler gave, a success or an error, unless that is too large. */
 const bounded = (text: string, end: (text: string) => Ended): Effect.Effect<Ended> =>

@@ -31,7 +31,7 @@ export const minLease = Duration.seconds(1)
 /** How long running attempts may go on after an interruption. @category constants */
 export const defaultDrain = Duration.seconds(30)
 
-/** @category models */
+/** What a supervisor serves, how much of it at once, and how long it may take to stop. @category models */
 export interface Options {
   readonly worker: Worker
   /** Serve these queues only. Default: all queues of the worker's tasks. */
@@ -138,7 +138,7 @@ const end = Effect.fnUntraced(function*(shift: Shift.Shift, options: Options) {
   if (shift.phase === "lapsed") return yield* until(shift, () => shift.running === 0, Shift.stopGrace)
   shift.phase = "draining"
   attempts.releaseBacklog(shift)
-  if (shift.running > 0) yield* Effect.logInfo(`draining: ${shift.running} attempts are running`)
+  if (shift.running > 0) yield* Effect.annotateLogs(Effect.logInfo("draining"), { running: shift.running })
   const drain = Duration.fromInputUnsafe(options.drain ?? defaultDrain)
   yield* until(shift, () => shift.running === 0, drain)
   for (const entry of shift.entries.values()) attempts.stop(shift, entry, "shutdown")

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Effect, Fiber, Layer, Option, Schema } from "effect"
+import { Context, Effect, Fiber, Layer, Logger, Option, Schema } from "effect"
 import { Handler, Limits, Task } from "../src/index.ts"
 
 class Bad extends Schema.TaggedError<Bad>()("Bad", { at: Schema.Date }) {}
@@ -104,6 +104,25 @@ describe("Handler", () => {
       )
       yield* run(layer, "{\"name\":\"x\"}")
       assert.deepStrictEqual(seen, ["0190-a Greet 2", "closed"])
+    }))
+
+  it.effect("puts task, execution and attempt on every line that a handler logs, beside what is there", () =>
+    Effect.gen(function*() {
+      const lines: Array<unknown> = []
+      const logger = Logger.map(
+        Logger.formatStructured,
+        ({ annotations, message }) => lines.push([message, annotations])
+      )
+      const layer = Greet.toLayer(() =>
+        Effect.as(Effect.annotateLogs(Effect.logInfo("hello"), { page: 1 }), { text: "", when: Option.none() })
+      )
+      yield* run(layer, "{\"name\":\"x\"}").pipe(
+        Effect.annotateLogs({ service: "greeter" }),
+        Effect.provide(Logger.layer([logger]))
+      )
+      assert.deepStrictEqual(lines, [
+        ["hello", { service: "greeter", task: "Greet", execution: "0190-a", attempt: 2, page: 1 }]
+      ])
     }))
 
   it.effect("continues the trace it is given; rubbish is no parent and no error", () =>

@@ -8,6 +8,7 @@ import {
   Fiber,
   Latch,
   Layer,
+  Logger,
   Option,
   Ref,
   Schedule,
@@ -203,6 +204,43 @@ describe("Supervisor", () => {
         assert.strictEqual(reason.detail, "boom\uFFFD")
       })
     ))
+
+  it.effect("logs each attempt that failed, and warns when it was the last", () =>
+    Effect.gen(function*() {
+      const lines: Array<{ readonly level: string; readonly annotations: Readonly<Record<string, unknown>> }> = []
+      const logger = Logger.map(Logger.formatStructured, (line) => {
+        if (String(line.message).startsWith("an attempt failed")) lines.push(line)
+      })
+      yield* serve(() =>
+        Effect.gen(function*() {
+          const fail = yield* Task.enqueue(Fail, { final: false })
+          yield* untilState(fail.id, "failed")
+          const told = (attempt: number, outcome: string) => ({
+            task: "Fail",
+            execution: fail.id,
+            attempt,
+            outcome,
+            error: "{\"_tag\":\"Broken\",\"what\":\"again\"}"
+          })
+          assert.deepStrictEqual(lines.map(({ level }) => level), ["INFO", "INFO", "WARN"])
+          assert.deepStrictEqual(
+            lines.map(({ annotations }) => annotations),
+            [told(1, "Retry"), told(2, "Retry"), told(3, "Failed")]
+          )
+          const die = yield* Task.enqueue(Die)
+          yield* untilState(die.id, "failed")
+          const { error: died, stack } = lines.at(-1)!.annotations
+          assert.strictEqual(died, "TypeError: boom\uFFFD")
+          assert.include(stack, "Supervisor.test.ts")
+          const slow = yield* Task.enqueue(Sleep, { millis: 120_000 })
+          yield* untilState(slow.id, "failed")
+          assert.include(lines.at(-1)!.annotations, {
+            error: "the attempt ran longer than 60000 ms",
+            outcome: "TimedOut"
+          })
+        })
+      ).pipe(Effect.provide(Logger.layer([logger])))
+    }))
 
   it.effect("interrupts an attempt that runs over its timeout", () =>
     serve((seen) =>

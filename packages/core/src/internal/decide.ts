@@ -7,8 +7,10 @@ import * as Schema from "effect/Schema"
 import type * as Broker from "../Broker.ts"
 import * as Envelope from "../Envelope.ts"
 import { type Ended, type Outcome, propose } from "../Outcome.ts"
+import * as Limits from "../Limits.ts"
 import * as Retry from "../Retry.ts"
 import * as TaskError from "../TaskError.ts"
+import { sanitise } from "./text.ts"
 import { type Entry, now, type Shift } from "./shift.ts"
 
 /** How long a task's retry policy may think about one failure. */
@@ -33,13 +35,7 @@ export const decide = (shift: Shift, entry: Entry, ended: Ended): Outcome | Effe
     const error = yield* failed
     const next = yield* nextDelay(shift, entry, error)
     const outcome = conclude(next)
-    yield* Effect.logDebug("attempt failed").pipe(Effect.annotateLogs({
-      task: entry.claimed.task,
-      execution: entry.claimed.id,
-      attempt: entry.claimed.attempt,
-      outcome: outcome._tag,
-      error: Option.match(error, { onNone: () => "undecodable", onSome: String })
-    }))
+    yield* tell(outcome, errorOf(entry, ended))
     return outcome
   }).pipe(
     // The policy is the app's code. If it breaks, or does not answer, the row must not wait for it for ever.
@@ -49,8 +45,28 @@ export const decide = (shift: Shift, entry: Entry, ended: Ended): Outcome | Effe
         Effect.logError("the retry policy failed, so this attempt was the last", cause),
         conclude(Option.none())
       )
-    )
+    ),
+    Effect.annotateLogs({ task: entry.claimed.task, execution: entry.claimed.id, attempt: entry.claimed.attempt })
   )
+}
+
+/** One line for each attempt that failed: a warning when no other follows. */
+const tell = (outcome: Outcome, error: Readonly<Record<string, string>>): Effect.Effect<void> => {
+  const log = outcome._tag === "Retry"
+    ? Effect.logInfo("an attempt failed and is tried again")
+    : Effect.logWarning("an attempt failed and was the last")
+  return Effect.annotateLogs(log, { outcome: outcome._tag, ...error })
+}
+
+/** What the attempt ended with, bounded: the declared error as JSON, or a sentence and where it was thrown. */
+const errorOf = ({ claimed }: Entry, ended: Ended): Readonly<Record<string, string>> => {
+  if (ended._tag === "Failed") return { error: sanitise(ended.error, Limits.maxDetailLength) }
+  const reason = ended._tag === "Died"
+    ? ended.reason
+    : new TaskError.TimedOut({ timeoutMillis: claimed.timeoutMillis })
+  const error = TaskError.describe(reason)
+  if (reason._tag === "PythonError") return { error, stack: reason.traceback }
+  return reason._tag === "Defect" && reason.stack !== undefined ? { error, stack: reason.stack } : { error }
 }
 
 /** The error the retry policy sees; undefined when the end is not a failure that counts. */

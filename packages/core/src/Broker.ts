@@ -229,7 +229,7 @@ export type Wakeup =
   /** Notifications may have been missed: look at everything at once. */
   | { readonly _tag: "Resync" }
 
-/** @category services */
+/** Stores executions, hands each to one supervisor at a time, and records how they ended. @category services */
 export class Broker extends Context.Service<Broker, {
   /**
    * Stores executions, all of them or none. Joins the ambient transaction of the app's SqlClient, if there is one.

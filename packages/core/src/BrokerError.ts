@@ -57,10 +57,10 @@ export class Unavailable extends Schema.TaggedError<Unavailable>("@effect-ray/co
   detail: Schema.String
 }) {}
 
-/** @category schemas */
+/** Every reason a `BrokerError` can carry. @category schemas */
 export const Reason = Schema.Union([InvalidPayload, PayloadTooLarge, KeyConflict, OtherTransaction, Unavailable])
 
-/** @category models */
+/** Why the broker did not do what it was asked. @category models */
 export type Reason = typeof Reason.Type
 
 const describe = (reason: Reason): string => {

@@ -13,7 +13,7 @@ import * as Envelope from "./Envelope.ts"
 import type * as Task from "./Task.ts"
 import * as TaskError from "./TaskError.ts"
 
-/** @category models */
+/** A handle on an execution: waits for its end, looks at it, cancels it. @category models */
 export interface Execution<out A, out E, out R = never> {
   readonly id: Broker.ExecutionId
   /** The idempotency key was taken: this is the execution that had it before. */

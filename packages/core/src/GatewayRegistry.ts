@@ -12,7 +12,7 @@ import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
 import type { BrokerError } from "./BrokerError.ts"
 
-/** @category models */
+/** Where workers dial a gateway. @category models */
 export interface GatewayAddress {
   readonly host: string
   readonly port: number
@@ -36,7 +36,7 @@ export interface GatewayEntry {
   readonly address: Option.Option<GatewayAddress>
 }
 
-/** @category services */
+/** Keeps the epochs of gateways, one row each. @category services */
 export class GatewayRegistry extends Context.Service<GatewayRegistry, {
   /** The newest epoch, if any. */
   readonly current: (deployment: string, cluster: string) => Effect.Effect<Option.Option<GatewayEntry>, BrokerError>

@@ -30,7 +30,7 @@ export type Ended = Data.TaggedEnum<{
   Lost: { readonly reason: TaskError.Reason; readonly collateral: boolean }
 }>
 
-/** @category constructors */
+/** Makes an `Ended`: `Ended.Succeeded({ value })`, and so on for each case. @category constructors */
 export const Ended = Data.taggedEnum<Ended>()
 
 /**
@@ -60,7 +60,7 @@ export type Outcome = Data.TaggedEnum<{
   Lost: { readonly result: string; readonly counted: boolean; readonly final: boolean }
 }>
 
-/** @category constructors */
+/** Makes an `Outcome`: `Outcome.Retry({ result, delay })`, and so on for each case. @category constructors */
 export const Outcome = Data.taggedEnum<Outcome>()
 
 /**

@@ -55,7 +55,7 @@ export interface Attempt {
   readonly onStart: (place: Place) => void
 }
 
-/** @category services */
+/** Runs attempts somewhere, one call each, and answers how they ended. @category services */
 export class Runner extends Context.Service<Runner, {
   /** For logs and spans: `in-process`, `sync` or `ray`. */
   readonly name: string

@@ -109,7 +109,7 @@ export interface Options<
   readonly placement?: Placement
 }
 
-/** @category utility types */
+/** The Schema of a payload that was given as a Schema or as the fields of a struct. @category utility types */
 export type PayloadSchema<P extends Schema.Top | Schema.Struct.Fields> = P extends Schema.Struct.Fields
   ? Schema.Struct<P>
   : P extends Schema.Top ? P
@@ -189,7 +189,7 @@ export interface PythonTask<
   readonly function: string
 }
 
-/** @category models */
+/** Any task, whatever its payload, success and error: for functions that take tasks. @category models */
 export interface Any extends Definition<string, Schema.Top, Schema.Top, ErrorSchema> {
   readonly runtime: "effect" | "python"
 }

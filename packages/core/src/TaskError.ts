@@ -132,7 +132,7 @@ export const Reason = Schema.Union([
   Unschedulable
 ])
 
-/** @category models */
+/** Why an execution did not end with its own success or error. @category models */
 export type Reason = typeof Reason.Type
 
 /**

@@ -10,7 +10,7 @@ import type * as Task from "./Task.ts"
 
 const TypeId = "~@effect-ray/core/Worker"
 
-/** @category models */
+/** What a worker module exports as default: tasks, and what their hosts need. @category models */
 export interface Worker<out Tasks extends Task.Any = Task.Any> {
   readonly [TypeId]: typeof TypeId
   readonly tasks: ReadonlyArray<Tasks>

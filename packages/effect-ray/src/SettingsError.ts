@@ -23,7 +23,7 @@ export const Problem = Schema.Struct({
   fix: Schema.String
 })
 
-/** @category models */
+/** As `Problem` describes it. @category models */
 export type Problem = typeof Problem.Type
 
 /**

@@ -24,6 +24,8 @@ import * as Path from "node:path"
 import { type Account, type Binaries, canEnter, prepare, serverAccount } from "./internal/postgresBinaries.ts"
 
 /**
+ * Where a server keeps its data, and how it is set up.
+ *
  * @category models
  */
 export interface Options {
@@ -44,6 +46,8 @@ export interface Options {
 }
 
 /**
+ * A server that runs, and how to reach it.
+ *
  * @category models
  */
 export interface Server {
@@ -74,7 +78,7 @@ export class EmbeddedPostgresError
   }
 }
 
-/** @category services */
+/** A Postgres of this process, for as long as its layer lives. @category services */
 export class EmbeddedPostgres extends Context.Service<EmbeddedPostgres, Server>()(
   "@effect-ray/postgres/EmbeddedPostgres"
 ) {}
@@ -122,6 +126,8 @@ export const make: (options?: Options) => Effect.Effect<Server, EmbeddedPostgres
 })
 
 /**
+ * A server of this process for as long as the layer lives.
+ *
  * @category layers
  */
 export const layer = (options?: Options): Layer.Layer<EmbeddedPostgres, EmbeddedPostgresError> =>

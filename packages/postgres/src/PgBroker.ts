@@ -37,6 +37,8 @@ import { isUuid, makeStore } from "./internal/store.ts"
 import { makeSupervise } from "./internal/supervise.ts"
 
 /**
+ * Where the broker keeps its tables, and how it hears of changes.
+ *
  * @category models
  */
 export interface Options {
@@ -125,6 +127,8 @@ export const make: (
 )
 
 /**
+ * A broker over the app's own client.
+ *
  * @category layers
  */
 export const layer = (options?: Options): Layer.Layer<Broker, never, PgClient.PgClient> =>

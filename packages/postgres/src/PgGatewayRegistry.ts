@@ -14,6 +14,8 @@ import { defaultSchema, quote } from "./internal/schemaName.ts"
 import { retryTransient, unavailable } from "./internal/sqlFailure.ts"
 
 /**
+ * Where the registry keeps its table.
+ *
  * @category models
  */
 export interface Options {
@@ -43,6 +45,8 @@ const toEntry = (row: Row): GatewayEntry => ({
 })
 
 /**
+ * A registry over the client.
+ *
  * @category constructors
  */
 export const make: (options?: Options) => Effect.Effect<GatewayRegistry["Service"], never, PgClient.PgClient> = Effect
@@ -99,6 +103,8 @@ export const make: (options?: Options) => Effect.Effect<GatewayRegistry["Service
   })
 
 /**
+ * A registry over the client, as a layer.
+ *
  * @category layers
  */
 export const layer = (options?: Options): Layer.Layer<GatewayRegistry, never, PgClient.PgClient> =>

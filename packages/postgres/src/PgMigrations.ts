@@ -16,6 +16,8 @@ import { wordsOf } from "./internal/sqlFailure.ts"
 import * as Initial from "./migrations/0001_initial.ts"
 
 /**
+ * Which schema the migrations are for.
+ *
  * @category models
  */
 export interface Options {

@@ -45,7 +45,7 @@ const maxDetail = 2_000
 
 const folder = fileURLToPath(new URL("../gateway/", import.meta.url))
 
-/** @category models */
+/** How a gateway is started, and where it listens. @category models */
 export interface Options {
   /** Workers of one deployment share a gateway. Letters, digits, `_` and `-`. */
   readonly deployment: string

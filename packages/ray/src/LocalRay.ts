@@ -47,7 +47,7 @@ const objectStoreBytes = 256 * 1024 * 1024
 /** Unix sockets live below the temporary folder, and their paths may have 107 bytes. */
 const maxTempDirLength = 32
 
-/** @category services */
+/** A head on this machine that this process uses. @category services */
 export class LocalRay extends Context.Service<LocalRay, {
   /** The dashboard's URL. */
   readonly address: string

@@ -45,7 +45,7 @@ export const uploadTimeout = Duration.minutes(5)
 /** Longer answers of Ray are cut in error messages, in characters. */
 const maxDetail = 2_000
 
-/** @category models */
+/** How far a Ray Job is, in Ray's own words. @category models */
 export type JobStatus = "PENDING" | "RUNNING" | "STOPPED" | "SUCCEEDED" | "FAILED"
 
 /**
@@ -78,7 +78,7 @@ export interface Submission {
   readonly metadata?: Readonly<Record<string, string>>
 }
 
-/** @category services */
+/** A client of one cluster's REST API. @category services */
 export class RayCluster extends Context.Service<RayCluster, {
   /** The dashboard's URL. */
   readonly address: string

@@ -96,7 +96,7 @@ export class BundleFailed extends Schema.TaggedError<BundleFailed>("@effect-ray/
   detail: Schema.String
 }) {}
 
-/** @category schemas */
+/** Every reason a `RayError` can carry. @category schemas */
 export const Reason = Schema.Union([
   InvalidAddress,
   Unreachable,
@@ -109,7 +109,7 @@ export const Reason = Schema.Union([
   BundleFailed
 ])
 
-/** @category models */
+/** Why Ray did not do what it was asked. @category models */
 export type Reason = typeof Reason.Type
 
 /**
@@ -142,7 +142,7 @@ export const describe = (reason: Reason): string => {
   }
 }
 
-/** @category errors */
+/** The failure of every operation on a cluster. @category errors */
 export class RayError extends Schema.TaggedError<RayError>("@effect-ray/ray/RayError")("RayError", {
   reason: Reason
 }) {

@@ -34,7 +34,7 @@ const confirmTimeout = Duration.seconds(3)
 /** A package is pinned for ten minutes at a time, and a pool may grow at any time. */
 const pinInterval = Duration.minutes(4)
 
-/** @category models */
+/** What runs on the cluster, and how its gateway is shared and reached. @category models */
 export interface Options extends Omit<Gateway.Options, "deployment"> {
   readonly worker: Worker
   /** The file whose default export is the worker. */

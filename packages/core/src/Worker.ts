@@ -16,7 +16,7 @@ export interface Worker<out Tasks extends Task.Any = Task.Any> {
   readonly tasks: ReadonlyArray<Tasks>
   /** Built once in each handler thread. None when every task is Python's. */
   readonly handlers: Layer.Layer<never, unknown> | undefined
-  /** The folder with the modules of the Python tasks, relative to the worker module. */
+  /** The folder with the modules of the Python tasks, relative to the worker module. None: the hosts have them. */
   readonly python: string | undefined
   /** Names of environment variables that hosts may see. */
   readonly env: ReadonlyArray<string>
@@ -25,19 +25,31 @@ export interface Worker<out Tasks extends Task.Any = Task.Any> {
 type Handlers<Tasks extends Task.Any, E> = [Task.HandlerOf<Tasks>] extends [never] ? { readonly handlers?: undefined }
   : { readonly handlers: Layer.Layer<Task.HandlerOf<Tasks>, E> }
 
+type Python<Tasks extends Task.Any> = [Extract<Tasks, { readonly runtime: "python" }>] extends [never]
+  ? { readonly python?: string | null }
+  : {
+    /**
+     * The folder with the modules of the Python tasks, relative to the worker module; it travels to the hosts. `null`: the
+     * modules are installed where the hosts run.
+     */
+    readonly python: string | null
+  }
+
 /**
- * Makes a worker. A task without a handler, or a handler with a service nobody provides, is a compile error.
+ * Makes a worker. A task without a handler, a handler with a service nobody provides, and a Python task without a word
+ * about where its module is are compile errors.
  *
  * @category constructors
  */
 export const make = <const Tasks extends ReadonlyArray<Task.Any>, E = never>(
-  options: {
-    readonly tasks: Tasks
-    /** The folder with the modules of the Python tasks, relative to the worker module. */
-    readonly python?: string
-    /** Names of environment variables that hosts may see; they see no others. */
-    readonly env?: ReadonlyArray<string>
-  } & Handlers<Tasks[number], E>
+  options:
+    & {
+      readonly tasks: Tasks
+      /** Names of environment variables that hosts may see; they see no others. */
+      readonly env?: ReadonlyArray<string>
+    }
+    & Handlers<Tasks[number], E>
+    & Python<Tasks[number]>
 ): Worker<Tasks[number]> => {
   const tags = new Set<string>()
   for (const task of options.tasks) {
@@ -45,13 +57,19 @@ export const make = <const Tasks extends ReadonlyArray<Task.Any>, E = never>(
       throw new Error(`Worker.make: two tasks are named "${task._tag}"; a name belongs to one task`)
     }
     tags.add(task._tag)
+    if (task.runtime === "python" && options.python === undefined) {
+      throw new Error(
+        `Worker.make: ${task._tag} is a Python task; name the folder of its module (python: "./python"), `
+          + "or say that the hosts have it installed (python: null)"
+      )
+    }
   }
   return {
     [TypeId]: TypeId,
     tasks: options.tasks,
     // The context of handlers is read by each task's own key, so the layer's output type has done its duty here.
     handlers: options.handlers as Layer.Layer<never, unknown> | undefined,
-    python: options.python,
+    python: options.python ?? undefined,
     env: options.env ?? []
   }
 }

@@ -109,15 +109,21 @@ Task.make("Bad", { timeout: "five minutes" })
 Task.python("Bad", { module: "ml" })
 
 // Workers.
-const worker = Worker.make({ tasks: [Render, Train], handlers: RenderLive })
+const worker = Worker.make({ tasks: [Render, Train], handlers: RenderLive, python: "./python" })
 same<typeof worker, Worker.Worker<typeof Render | typeof Train>>(true)
 Worker.make({ tasks: [Train], python: "./python" })
+Worker.make({ tasks: [Train], python: null })
+Worker.make({ tasks: [Ping], handlers: Ping.toLayer(() => Effect.void) })
 Worker.make({ tasks: [Render, Ping], handlers: Layer.merge(RenderLive, Ping.toLayer(() => Effect.void)) })
 
 // @ts-expect-error a handler is missing
 Worker.make({ tasks: [Render, Ping], handlers: RenderLive })
 // @ts-expect-error the handlers are missing
 Worker.make({ tasks: [Render] })
+// @ts-expect-error nobody says where the Python module is
+Worker.make({ tasks: [Train] })
+// @ts-expect-error nor here
+Worker.make({ tasks: [Render, Train], handlers: RenderLive })
 // @ts-expect-error a service of a handler is not provided
 Worker.make({ tasks: [Ping], handlers: NeedsDatabase })
 // @ts-expect-error not tasks

@@ -19,7 +19,7 @@ export class WorkerModuleError extends Schema.TaggedError<WorkerModuleError>("ef
   "WorkerModuleError",
   {
     module: Schema.String,
-    reason: Schema.Literals(["NotFound", "NotImported", "NotAWorker"]),
+    reason: Schema.Literals(["NotFound", "NotImported", "NotAWorker", "NoPythonFolder"]),
     detail: Schema.String,
     fix: Schema.String
   }
@@ -70,7 +70,10 @@ export const load = Effect.fn("WorkerModule.load")(function*(
       })
   })
   const worker = imported["default"]
-  if (Worker.isWorker(worker)) return { path: file, worker }
+  if (Worker.isWorker(worker)) {
+    yield* checkPython(module, path.dirname(file), worker)
+    return { path: file, worker }
+  }
   return yield* new WorkerModuleError({
     module,
     reason: "NotAWorker",
@@ -78,6 +81,22 @@ export const load = Effect.fn("WorkerModule.load")(function*(
       ? "has a default export that is not a Worker."
       : elsewhere(imported) ?? "has no default export.",
     fix: template
+  })
+})
+
+/** A folder that is not there is told now, and not when a Ray has been started for it. */
+const checkPython = Effect.fnUntraced(function*(module: string, from: string, { python }: Worker.Worker) {
+  if (python === undefined) return
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const folder = path.resolve(from, python)
+  const info = yield* Effect.option(fs.stat(folder))
+  if (info._tag === "Some" && info.value.type === "Directory") return
+  return yield* new WorkerModuleError({
+    module,
+    reason: "NoPythonFolder",
+    detail: `names the Python folder ${JSON.stringify(python)}, and ${folder} is no folder.`,
+    fix: "Correct `python` in its Worker.make: the folder is looked for from the module."
   })
 })
 

@@ -43,6 +43,14 @@ layer(NodeServices.layer)("WorkerModule", (it) => {
       }
     }))
 
+  it.effect("says that the Python folder is not there, before anything is started for it", () =>
+    Effect.gen(function*() {
+      const error = yield* refused("modules/folder.ts")
+      assert.strictEqual(error.reason, "NoPythonFolder")
+      assert.match(error.message, /names the Python folder "\.\/pyhton", and \S+\/modules\/pyhton is no folder/)
+      assert.strictEqual(Runtime.getErrorExitCode(error), 2)
+    }))
+
   it.effect("passes on why a module cannot be imported", () =>
     Effect.gen(function*() {
       for (

@@ -26,7 +26,7 @@ import { fileURLToPath } from "node:url"
 import { freePorts } from "./internal/freePorts.ts"
 import type { Keep } from "./internal/headKeeper.ts"
 import { addUser, hasUsers } from "./internal/headUsers.ts"
-import { isAlive, processId, signal } from "./internal/processes.ts"
+import { hasMembers, isAlive, processId, signal } from "./internal/processes.ts"
 import { findRay } from "./internal/rayExecutable.ts"
 import { whileLocked, writePrivately } from "./internal/stateFiles.ts"
 import * as RayCluster from "./RayCluster.ts"
@@ -37,6 +37,12 @@ export const stopTimeout = Duration.seconds(45)
 
 /** How long a head may take until it accepts jobs. @category constants */
 export const startTimeout = Duration.seconds(90)
+
+/** A head that is asked to end while it starts takes half a minute for it; so long it may take to have started. */
+const settleTimeout = Duration.seconds(10)
+
+/** How long what was killed may take to be gone. */
+const killTimeout = Duration.seconds(5)
 
 /** How long jobs may take to end before the head is ended with them. */
 const jobsTimeout = Duration.seconds(15)
@@ -52,6 +58,8 @@ export class LocalRay extends Context.Service<LocalRay, {
   /** The dashboard's URL. */
   readonly address: string
   readonly token: Redacted.Redacted<string>
+  /** The folder of its logs, those of handlers among them (`worker-*.out`). It goes with the head. */
+  readonly logs: string
   /** The process that keeps the head, leader of its process group. */
   readonly pid: number
   /** Whether it was running before. */
@@ -127,6 +135,7 @@ const findOrStart = Effect.fnUntraced(function*(stateFolder: string, record: str
 const serviceOf = (head: Head, found: boolean): LocalRay["Service"] => ({
   address: head.address,
   token: Redacted.make(head.token),
+  logs: path.join(head.tempDir, "session_latest", "logs"),
   pid: head.keeper.pid,
   found
 })
@@ -184,7 +193,9 @@ const start = Effect.fnUntraced(function*(ray: string, stateFolder: string, reco
   ] = yield* freePorts(11)
   const token = randomBytes(32).toString("hex")
   const tempDir = fs.mkdtempSync(path.join(os.tmpdir().length > maxTempDirLength ? "/tmp" : os.tmpdir(), "er-"))
-  const log = path.join(stateFolder, "ray.log")
+  const temporaryFiles = path.join(tempDir, "tmp")
+  fs.mkdirSync(temporaryFiles)
+  const log = logOf(stateFolder)
   const output = fs.openSync(log, "w", 0o600)
   const args = [
     "start",
@@ -230,6 +241,8 @@ const start = Effect.fnUntraced(function*(ray: string, stateFolder: string, reco
       ...allowed(process.env),
       // Jobs find their `python` by the PATH: the one that Ray is installed in.
       PATH: [bin, process.env["PATH"] ?? ""].join(path.delimiter),
+      // Ray's own processes leave folders behind, and so may handlers: they go with the head.
+      TMPDIR: temporaryFiles,
       RAY_AUTH_MODE: "token",
       RAY_AUTH_TOKEN: token,
       RAY_USAGE_STATS_ENABLED: "0",
@@ -285,21 +298,35 @@ const withoutSpaces = (ray: string, tempDir: string) => {
   return { bin, command: path.join(bin, "python"), first: ["-m", "ray.scripts.scripts"] }
 }
 
+const logOf = (stateFolder: string): string => path.join(stateFolder, "ray.log")
+
+/** The last that `ray start --block` says when it has started. Its dashboard answers a few seconds before. */
+const isStarted = (log: string): boolean =>
+  !fs.existsSync(log) || fs.readFileSync(log, "utf8").includes("This command will now block")
+
 const tail = (file: string): string => fs.readFileSync(file, "utf8").trim().split("\n").slice(-6).join("\n")
 
 /** Asks the keeper to end the head and waits for it. What a keeper that was killed left behind is killed too. */
 const stop = (head: Head, record: string): Effect.Effect<void> =>
   Effect.gen(function*() {
-    if (isAlive(head.keeper)) signal(head.keeper.pid, "SIGTERM")
-    yield* Effect.sync(() => isAlive(head.keeper)).pipe(
-      Effect.repeat({ while: (alive) => alive, schedule: Schedule.spaced("100 millis") }),
-      Effect.timeoutOption(Duration.sum(stopTimeout, Duration.seconds(5)))
-    )
+    const { keeper } = head
+    yield* whilst(() => isAlive(keeper) && !isStarted(logOf(path.dirname(record))), Duration.millis(50), settleTimeout)
+    if (isAlive(keeper)) signal(keeper.pid, "SIGTERM")
+    yield* whilst(() => isAlive(keeper), Duration.millis(100), Duration.sum(stopTimeout, Duration.seconds(5)))
     // The number of a group stays taken as long as it has a member, so this meets nobody else.
-    signal(-head.keeper.pid, "SIGKILL")
+    signal(-keeper.pid, "SIGKILL")
+    // What is killed still listens until the kernel has taken it apart, and whoever hears that the head is gone may look.
+    yield* whilst(() => hasMembers(keeper.pid), Duration.millis(20), killTimeout)
     fs.rmSync(record, { force: true })
     fs.rmSync(head.tempDir, { recursive: true, force: true })
   }).pipe(Effect.uninterruptible)
+
+/** Waits while something holds. Its bound is no timeout: that would have to interrupt, and a finalizer cannot be. */
+const whilst = (holds: () => boolean, every: Duration.Duration, limit: Duration.Duration): Effect.Effect<void> =>
+  Effect.asVoid(Effect.repeat(Effect.sync(holds), {
+    while: (holds) => holds,
+    schedule: Schedule.upTo(Schedule.spaced(every), { duration: limit })
+  }))
 
 const stopRecorded = (record: string): Effect.Effect<void> =>
   Effect.flatMap(

@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { spawn } from "node:child_process"
 import * as fs from "node:fs"
+import * as net from "node:net"
 import * as path from "node:path"
 import { fileURLToPath } from "node:url"
 import * as LocalRay from "../src/LocalRay.ts"
@@ -43,6 +44,13 @@ const listeners = (pids: ReadonlySet<number>): ReadonlyArray<string> => {
   )
 }
 
+const isOpen = (port: number) =>
+  Effect.callback<boolean>((resume) => {
+    const socket = net.connect(port, "127.0.0.1", () => resume(Effect.succeed(true)))
+    socket.on("error", () => resume(Effect.succeed(false)))
+    return Effect.sync(() => socket.destroy())
+  })
+
 const userFile = fileURLToPath(new URL("./fixtures/headUser.ts", import.meta.url))
 
 /** 127.0.0.1, ::ffff:127.0.0.1 and ::1. */
@@ -65,6 +73,20 @@ describe("LocalRay", () => {
       assert.isTrue(first.found && second.found)
       assert.strictEqual(second.address, ray.address)
       assert.strictEqual(fs.statSync(path.join(ray.stateFolder, "ray.json")).mode & 0o777, 0o600)
+    }))
+
+  it.live("is gone when its last user has left: no process, no port, no file", () =>
+    Effect.gen(function*() {
+      if (ray.stateFolder === "") return
+      const stateFolder = yield* tempFolder
+      const { head, logs, port } = yield* Effect.scoped(Effect.gen(function*() {
+        const { address, logs, pid } = yield* LocalRay.make({ stateFolder })
+        assert.isTrue(fs.readdirSync(logs).length > 0)
+        return { head: tree(pid), logs, port: Number(new URL(address).port) }
+      }))
+      assert.deepStrictEqual(Array.from(head).filter(isAlive), [])
+      assert.isFalse(yield* isOpen(port))
+      assert.isFalse(fs.existsSync(path.resolve(logs, "../..")))
     }))
 
   it.live("ends when the last of its users is killed", () =>

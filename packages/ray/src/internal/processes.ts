@@ -44,3 +44,6 @@ export const commandsOf = (group: number): ReadonlyArray<string> | undefined => 
     return match === null || Number(match[1]) !== group || match[2]!.startsWith("Z") ? [] : [match[3]!]
   })
 }
+
+/** Whether any process of a group lives. One that has ended and was not collected by its parent does not. */
+export const hasMembers = (group: number): boolean => signal(-group, 0) && commandsOf(group)?.length !== 0

@@ -86,7 +86,10 @@ export const node = Effect.fn("Bundle.node")(function*(module: string): Effect.f
           `export default start(worker)\n`,
         resolveDir: path.dirname(file),
         sourcefile: "effect-ray-host.js"
-      }
+      },
+      // Stacks then name the user's files and lines. The sources themselves stay here.
+      sourcemap: "inline",
+      sourcesContent: false
     })
   ], { concurrency: 2 })
   return yield* pack({ "host.mjs": { content: host }, "thread.mjs": { content: thread } })
@@ -97,6 +100,8 @@ const build = (module: string, input: esbuild.BuildOptions): Effect.Effect<Uint8
     try: () =>
       esbuild.build({
         ...input,
+        // Paths in the bundle begin here, so the same module makes the same package from any working directory.
+        absWorkingDir: path.dirname(module),
         bundle: true,
         write: false,
         format: "esm",

@@ -16,9 +16,13 @@ const write = (folder: string, files: Record<string, string>) => {
 }
 
 describe("Bundle", () => {
-  it.live("makes the same package of the same worker", () =>
+  it.live("makes the same package of the same worker, from any working directory", () =>
     Effect.gen(function*() {
-      const [first, second] = [yield* Bundle.node(module), yield* Bundle.node(module)]
+      const first = yield* Bundle.node(module)
+      const from = process.cwd()
+      yield* Effect.addFinalizer(() => Effect.sync(() => process.chdir(from)))
+      process.chdir("/")
+      const second = yield* Bundle.node(module)
       assert.strictEqual(packageName(first), packageName(second))
       assert.deepStrictEqual(Object.keys(unzipSync(first)), ["host.mjs", "thread.mjs"])
     }))

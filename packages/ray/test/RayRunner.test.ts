@@ -12,7 +12,7 @@ import { randomUUID } from "node:crypto"
 import * as fs from "node:fs"
 import * as path from "node:path"
 import * as Tasks from "./fixtures/tasks.ts"
-import { attempt, eventually, isAlive, lines, RegistryLive, run, runnerLayer, tempFolder } from "./support.ts"
+import { attempt, eventually, isAlive, lines, module, RegistryLive, run, runnerLayer, tempFolder } from "./support.ts"
 
 const maxResultBytes = 1024 * 1024
 const maxPayloadBytes = 2 * 1024 * 1024
@@ -59,13 +59,17 @@ layer(RunnerLive, { excludeTestServices: true, timeout: "3 minutes" })("RayRunne
       assert.deepStrictEqual(ended, { _tag: "Failed", error: `{"_tag":"OutOfInk","page":7}` })
     }))
 
-  it.effect("answers what a handler died of", () =>
+  it.effect("answers what a handler died of, and where in its own source", () =>
     Effect.gen(function*() {
-      const { ended } = yield* run(yield* Runner.Runner, Tasks.Crash, { message: "off the road" })
-      assert(ended._tag === "Died" && ended.reason._tag === "Defect")
-      assert.strictEqual(ended.reason.name, "RangeError")
-      assert.strictEqual(ended.reason.detail, "off the road")
-      assert.include(ended.reason.stack!, "thread.mjs")
+      for (const task of [Tasks.Crash, Tasks.CrashOnMain]) {
+        const { ended } = yield* run(yield* Runner.Runner, task, { message: "off the road" })
+        assert(ended._tag === "Died" && ended.reason._tag === "Defect")
+        assert.strictEqual(ended.reason.name, "RangeError")
+        assert.strictEqual(ended.reason.detail, "off the road")
+        // The fixture's line, not one of the bundle.
+        const line = fs.readFileSync(module, "utf8").split("\n").findIndex((text) => /^const offTheRoad/.test(text)) + 1
+        assert.match(ended.reason.stack!.split("\n")[1]!, new RegExp(`at offTheRoad \\(.*worker\\.ts:${line}:`))
+      }
     }))
 
   it.effect("answers that a payload does not fit its Schema", () =>

@@ -51,6 +51,8 @@ export const inThread = (bundle: URL, orders: Orders, lanes: number, events: Eve
   const thread = new Worker(bundle, {
     workerData: data,
     transferList: [port2],
+    // Instead of the host's own, which set limits of the process and are no thread's.
+    execArgv: ["--enable-source-maps"],
     ...(heap === undefined ? {} : { resourceLimits: { maxOldGenerationSizeMb: heap } })
   })
   const ready = Promise.withResolvers<void>()
@@ -114,6 +116,8 @@ export const inMain = (bundle: URL, orders: Orders, events: Events): Lane => {
   const begun = counter()
   let executor: Executor | undefined
   const load = async (): Promise<void> => {
+    // Before the bundle is loaded: Node reads a source map when it loads the file that has it.
+    process.setSourceMapsEnabled(true)
     const loaded: { readonly default: Bundle } = await import(bundle.href)
     executor = await loaded.default.make({
       limits: orders.limits,

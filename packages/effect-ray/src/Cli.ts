@@ -6,7 +6,10 @@
  */
 import * as Cause from "effect/Cause"
 import * as CliError from "effect/cli/CliError"
+import * as CliOutput from "effect/cli/CliOutput"
 import * as Command from "effect/cli/Command"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Runtime from "effect/Runtime"
 import { dev } from "./internal/commands/dev.ts"
@@ -30,12 +33,32 @@ export const command = Command.make("effect-ray").pipe(
   Command.withSubcommands([worker, dev, migrate])
 )
 
+/** Whoever mistyped a flag gets the line that says so, and not the whole help above it. */
+const presenter = CliOutput.layerPresenter({
+  present: (event) =>
+    event._tag === "InvalidInvocation"
+      ? Effect.gen(function*() {
+        const formatter = yield* CliOutput.Formatter
+        yield* Console.error(formatter.formatErrors(event.errors).trim())
+        yield* Console.error(`See: ${event.commandPath.join(" ")} --help`)
+      })
+      : CliOutput.defaultPresenter.present(event)
+})
+
+/**
+ * Runs the command with these arguments.
+ *
+ * @category running
+ */
+export const runWith = (args: ReadonlyArray<string>, options: { readonly version: string }) =>
+  Effect.provide(Command.runWith(command, options)(args), presenter)
+
 /**
  * Runs the command with the process's arguments.
  *
  * @category running
  */
-export const run = (options: { readonly version: string }) => Command.run(command, options)
+export const run = (options: { readonly version: string }) => Effect.provide(Command.run(command, options), presenter)
 
 /**
  * The process's exit code for how `run` ended; `interrupted` is the one for an interruption.

@@ -1,7 +1,6 @@
 /** The program as a real process, and what tests ask of it. */
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as Cli from "effect-ray/Cli"
-import * as Command from "effect/cli/Command"
 import * as ConfigProvider from "effect/ConfigProvider"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
@@ -102,7 +101,7 @@ export const call = Effect.fnUntraced(
       log: (...words) => stdout.push(words.join(" ")),
       error: (...words) => stderr.push(words.join(" "))
     }
-    const exit = yield* Command.runWith(Cli.command, { version: "1.2.3" })(args).pipe(
+    const exit = yield* Cli.runWith(args, { version: "1.2.3" }).pipe(
       Effect.provideService(Console.Console, capturing),
       Effect.provideService(ConfigProvider.ConfigProvider, ConfigProvider.fromEnv({ env: { ...env } })),
       Effect.provide(NodeServices.layer),

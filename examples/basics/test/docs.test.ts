@@ -4,7 +4,6 @@
  * A block that begins with `// name.ts` becomes the file of that name, which later blocks of the same page may import.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { keys, table } from "effect-ray/Settings"
 import { execFileSync } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
@@ -82,21 +81,5 @@ describe("the docs", () => {
         .map((target) => `${page}: ${target}`)
     )
     assert.deepStrictEqual(broken, [])
-  })
-
-  it("tell every setting as it is", () => {
-    const cell = (text: string | undefined) => (text ?? "").replaceAll("|", "\\|")
-    const rows = read("docs/settings.md").split("\n").map((line) => line.split(/(?<!\\)\|/).map((text) => text.trim()))
-    for (const key of keys) {
-      const { default: value, env, flag, meaning, metavar } = table[key]
-      assert.deepInclude(rows, [
-        "",
-        `\`${env}\``,
-        flag === undefined ? "" : `\`${`--${flag} ${cell(metavar)}`.trim()}\``,
-        cell(value),
-        cell(meaning),
-        ""
-      ])
-    }
   })
 })

@@ -5,15 +5,19 @@
  * They are validated at start. Everything that is wrong is reported at once, each with the setting's name, its value
  * (hidden when it is a secret) and the fix. An empty text counts as not set.
  *
- * An application that enqueues provides `layerLimits`, so that `EFFECT_RAY_MAX_ATTEMPTS` and
- * `EFFECT_RAY_MAX_PAYLOAD_BYTES` hold for it as they do for workers.
+ * An application that enqueues provides `layerBroker`, so that the settings that concern it hold for it as they do for
+ * workers.
  */
+import type { Broker } from "@effect-ray/core/Broker"
 import * as Limits from "@effect-ray/core/Limits"
+import * as PgBroker from "@effect-ray/postgres/PgBroker"
+import type * as PgClient from "@effect/sql-pg/PgClient"
 import * as Config from "effect/Config"
 import * as ConfigProvider from "effect/ConfigProvider"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import type * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as parsers from "./internal/parsers.ts"
 import { describe, type Problem, SettingsError } from "./SettingsError.ts"
@@ -114,7 +118,26 @@ export const table = {
     example: "postgres://user@localhost:5432/app",
     secret: true,
     parse: parsers.databaseUrl,
-    parseFlag: parsers.databaseUrlWithoutPassword
+    parseFlag: parsers.databaseUrlWithoutPassword("DATABASE_URL")
+  }),
+  listenUrl: makeOptional({
+    env: "EFFECT_RAY_LISTEN_URL",
+    flag: "listen-url",
+    metavar: "URL",
+    meaning: "The same Postgres past a pooler such as pgbouncer, which carries no LISTEN; not needed without a pooler",
+    example: "postgres://user@localhost:5432/app",
+    secret: true,
+    parse: parsers.databaseUrl,
+    parseFlag: parsers.databaseUrlWithoutPassword("EFFECT_RAY_LISTEN_URL")
+  }),
+  prepare: makeSetting<boolean>({
+    env: "EFFECT_RAY_PREPARE",
+    flag: "prepare",
+    metavar: "",
+    meaning: "Use prepared statements; --no-prepare is for a pooler that cannot keep them",
+    default: "true",
+    example: "false",
+    parse: parsers.boolean
   }),
   schema: makeSetting({
     env: "EFFECT_RAY_SCHEMA",
@@ -297,12 +320,24 @@ type Source = "flag" | "environment"
 
 type Described = Omit<Setting<unknown>, "config">
 
-const fixOf = (setting: Described): string =>
-  setting.flag === undefined
+/**
+ * How a setting's flag is written; none for what must not stand in a list of processes. A switch that is on unless told
+ * otherwise is there to be turned off.
+ *
+ * @category formatting
+ */
+export const usage = (setting: Omit<Setting<unknown>, "config">): string | undefined => {
+  if (setting.flag === undefined) return undefined
+  if (setting.metavar !== "") return `--${setting.flag} ${setting.metavar}`
+  return setting.default === "true" ? `--no-${setting.flag}` : `--${setting.flag}`
+}
+
+const fixOf = (setting: Described): string => {
+  const flag = usage({ ...setting, metavar: setting.metavar === "" ? "" : quote(setting.example) })
+  return flag === undefined
     ? `Set ${setting.env}=${setting.example}.`
-    : `Set ${setting.env}=${quote(setting.example)}, or pass --${setting.flag}${
-      setting.metavar === "" ? "" : ` ${quote(setting.example)}`
-    }.`
+    : `Set ${setting.env}=${quote(setting.example)}, or pass ${flag}.`
+}
 
 const quote = (text: string): string => /^[\w.,:/@-]+$/.test(text) ? text : `'${text}'`
 
@@ -362,6 +397,8 @@ export const load = Effect.fn("Settings.load")(function*<K extends Key, R = neve
   readonly flags?: Flags
   /** Other defaults than the table's. */
   readonly defaults?: Flags
+  /** What the environment says of these is of no concern: they have their flag's value or their default. */
+  readonly unread?: ReadonlyArray<Key>
   readonly validate?: (settings: Partial<Settings>) => Effect.Effect<ReadonlyArray<Problem>, never, R>
 }): Effect.fn.Return<Pick<Settings, K>, SettingsError, R> {
   const values: Record<string, unknown> = {}
@@ -371,6 +408,8 @@ export const load = Effect.fn("Settings.load")(function*<K extends Key, R = neve
     const flag = options.flags?.[key]
     const resolved = flag !== undefined
       ? resolve(setting, "flag", Option.some(flag))
+      : options.unread?.includes(key) === true
+      ? resolve(setting, "environment", Option.none())
       : yield* Effect.map(
         Effect.result(textOf(setting)),
         Result.flatMap((text) => resolve(setting, "environment", text))
@@ -408,10 +447,36 @@ export const limits = (settings: Pick<Settings, (typeof limitKeys)[number]>): La
   )
 
 /**
- * The limits that `core` reads, from the environment: for applications that enqueue.
+ * The limits that `core` reads, from the environment.
  *
  * @category layers
  */
 export const layerLimits: Layer.Layer<never, SettingsError> = Layer.unwrap(
   Effect.map(load({ keys: limitKeys }), limits)
+)
+
+/**
+ * Where the broker's tables are and how it hears of changes, for `PgBroker.layer`.
+ *
+ * @category reading
+ */
+export const brokerOptions = (settings: Pick<Settings, "schema" | "listenUrl">): PgBroker.Options => ({
+  schema: settings.schema,
+  ...Option.match(settings.listenUrl, {
+    onNone: () => ({}),
+    onSome: (url: Redacted.Redacted<string>) => ({ listen: { url } })
+  })
+})
+
+/**
+ * For applications that enqueue: a broker over the app's own client with the settings of the environment
+ * (`EFFECT_RAY_SCHEMA`, `EFFECT_RAY_LISTEN_URL` and the limits), as workers have them.
+ *
+ * @category layers
+ */
+export const layerBroker: Layer.Layer<Broker, SettingsError, PgClient.PgClient> = Layer.merge(
+  Layer.unwrap(
+    Effect.map(load({ keys: ["schema", "listenUrl"] }), (settings) => PgBroker.layer(brokerOptions(settings)))
+  ),
+  layerLimits
 )

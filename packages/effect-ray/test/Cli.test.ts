@@ -21,11 +21,12 @@ describe("the program effect-ray", () => {
 
   it.live("reports all wrong settings at once, no secret among them, and ends with 2", () =>
     Effect.gen(function*() {
-      const { code, stderr } = yield* run(["worker", worker, "--sync", "--local", "--concurrency", "0"], {
+      const { code, stderr } = yield* run(["worker", worker, "--local", "--runner", "ray", "--concurrency", "0"], {
         env: {
           EFFECT_RAY_LEASE: "long",
           RAY_AUTH_TOKEN: "sesame and",
-          DATABASE_URL: "mysql://user:sesame@localhost/app"
+          DATABASE_URL: "mysql://user:sesame@localhost/app",
+          RAY_ADDRESS: "http://127.0.0.1:8265"
         }
       })
       assert.strictEqual(code, 2)
@@ -37,7 +38,7 @@ describe("the program effect-ray", () => {
       assert.match(stderr, /^EFFECT_RAY_LEASE "long" is not a duration/m)
       assert.match(stderr, /^RAY_AUTH_TOKEN \(its value is hidden\)/m)
       assert.match(stderr, /^DATABASE_URL \(its value is hidden\) does not begin with postgres:/m)
-      assert.match(stderr, /^--sync and --local contradict each other/m)
+      assert.match(stderr, /^--local and --runner contradict each other/m)
       assert.notInclude(stderr, "sesame")
     }))
 
@@ -88,12 +89,13 @@ describe("the command effect-ray", () => {
       }
     }))
 
-  it.live("ends with 2 when it is called wrongly", () =>
+  it.live("says in a line or two how it was called wrongly, and ends with 2", () =>
     Effect.gen(function*() {
       for (const args of [["work"], ["worker"], ["worker", "x.ts", "--colour"], ["migrate", "now"]]) {
-        const { code, stderr } = yield* call(args)
+        const { code, stderr, stdout } = yield* call(args)
         assert.strictEqual(code, 2)
-        assert.include(stderr, "ERROR")
+        assert.match(stderr, /^ERROR\n  \S.*(\n.*){0,3}\nSee: effect-ray.* --help$/)
+        assert.strictEqual(stdout, "")
       }
     }))
 
@@ -135,11 +137,17 @@ describe("the command effect-ray", () => {
       )
     }))
 
-  it.live("looks at no setting that a command does not need", () =>
+  it.live("looks at no setting that a command or its runner does not need", () =>
     Effect.gen(function*() {
-      const { code, stderr } = yield* call(["migrate"], { DATABASE_URL: somewhere, RAY_ADDRESS: "auto" })
-      assert.strictEqual(code, 1)
-      assert.include(stderr, "ECONNREFUSED")
+      const env = { DATABASE_URL: somewhere, RAY_ADDRESS: "auto" }
+      for (const args of [["migrate"], ["worker", worker, "--in-process"], ["worker", worker, "--sync"]]) {
+        const { code, stderr } = yield* call(args, { ...env, EFFECT_RAY_GATEWAY_PORT: "none" })
+        assert.strictEqual(code, 1)
+        assert.include(stderr, "ECONNREFUSED")
+      }
+      const onRay = yield* call(["worker", worker], env)
+      assert.strictEqual(onRay.code, 2)
+      assert.match(onRay.stderr, /^RAY_ADDRESS "auto" cannot be used/)
     }))
 
   it.live("refuses a queue that the worker does not have, and a module that is none", () =>
@@ -147,7 +155,7 @@ describe("the command effect-ray", () => {
       const env = { DATABASE_URL: somewhere }
       const queue = yield* call(["worker", worker, "--sync", "--queue", "hold"], env)
       assert.strictEqual(queue.code, 2)
-      assert.match(queue.stderr, /hold.*is a queue that none of the worker's tasks has.*default, held, crowd/)
+      assert.match(queue.stderr, /hold.*is a queue that none of the worker's tasks has.*default, held, crowd, python/)
       const module = yield* call(["worker", fixture("modules/named.ts"), "--sync"], env)
       assert.strictEqual(module.code, 2)
       assert.include(module.stderr, "export default Worker.make(")

@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as fs from "node:fs"
+import * as unknownVariables from "../src/internal/unknownVariables.ts"
 
 type Environment = Readonly<Record<string, string>>
 
@@ -45,6 +46,16 @@ const cases: { readonly [K in Settings.Key]: Case } = {
       ["postgres://u:sesame@localhost", "names no database"],
       ["sesame", "is not a URL"]
     ]
+  },
+  listenUrl: {
+    absent: null,
+    valid: [["postgres://u@direct:5432/app", "postgres://u@direct:5432/app"]],
+    invalid: [["direct:5432", "does not begin with postgres://"], ["postgres://u:sesame@direct", "names no database"]]
+  },
+  prepare: {
+    absent: true,
+    valid: [["false", false], ["true", true]],
+    invalid: [["off", "is none of true, false"]]
   },
   schema: {
     absent: "effect_ray",
@@ -133,12 +144,15 @@ const docs = fs.readFileSync(new URL("../../../docs/settings.md", import.meta.ur
 
 describe("Settings", () => {
   it("are in the docs as they are in the table", () => {
-    const rows = docs.split("\n").filter((line) => line.startsWith("| `")).map((line) => line.replaceAll(/ +/g, " "))
+    const rows = docs.split("\n").filter((line) => /^\| `[A-Z_]+` /.test(line)).map((line) =>
+      line.replaceAll(/ +/g, " ")
+    )
     assert.deepStrictEqual(
       rows,
       Settings.keys.map((key) => {
-        const { default: value, env, flag, meaning, metavar } = Settings.table[key]
-        const shown = flag === undefined ? "" : `\`${`--${flag} ${metavar.replaceAll("|", "\\|")}`.trim()}\` `
+        const { default: value, env, meaning } = Settings.table[key]
+        const flag = Settings.usage(Settings.table[key])
+        const shown = flag === undefined ? "" : `\`${flag.replaceAll("|", "\\|")}\` `
         return `| \`${env}\` | ${shown}| ${value === undefined ? "" : `${value} `}| ${meaning} |`
       })
     )
@@ -182,7 +196,7 @@ describe("Settings", () => {
 
     it(`${setting.env}: says what it means, and its example is valid`, () => {
       assert.isAbove(setting.meaning.length, 20)
-      assert.strictEqual(setting.secret && key !== "databaseUrl", setting.flag === undefined)
+      assert.strictEqual(key === "rayAuthToken", setting.flag === undefined)
       if (setting.default !== undefined) assert.strictEqual(setting.parse(setting.default)._tag, "Success")
       if (setting.flag !== undefined) assert.strictEqual(setting.parse(setting.example)._tag, "Success")
     })
@@ -191,15 +205,39 @@ describe("Settings", () => {
   it.effect("take the database's password from the environment, and not from a flag", () =>
     Effect.gen(function*() {
       for (const url of ["postgres://u:sesame@h/d", "postgres://u@h/d?password=sesame"]) {
-        assert.strictEqual(plain((yield* load({ DATABASE_URL: url })).databaseUrl), url)
-        const { message } = yield* refused({}, { databaseUrl: url })
-        assert.match(
-          message,
-          /^--database-url \(DATABASE_URL\) \(its value is hidden\) holds a password, .*variable DATABASE_URL\./
-        )
-        assert.notInclude(message, "sesame")
+        for (
+          const [key, flag, env] of [
+            ["databaseUrl", "--database-url", "DATABASE_URL"],
+            ["listenUrl", "--listen-url", "EFFECT_RAY_LISTEN_URL"]
+          ] as const
+        ) {
+          assert.strictEqual(plain((yield* load({ [env]: url }))[key]), url)
+          const { message } = yield* refused({}, { [key]: url })
+          assert.include(message, `${flag} (${env}) (its value is hidden) holds a password, `)
+          assert.include(message, `variable ${env}.`)
+          assert.notInclude(message, "sesame")
+        }
       }
     }))
+
+  it.effect("says how a switch is turned off that is on by default", () =>
+    Effect.gen(function*() {
+      assert.strictEqual(Settings.usage(Settings.table.prepare), "--no-prepare")
+      assert.strictEqual(Settings.usage(Settings.table.allowOpenCluster), "--allow-open-cluster")
+      assert.include(
+        (yield* refused({ EFFECT_RAY_PREPARE: "off" })).message,
+        "Set EFFECT_RAY_PREPARE=false, or pass --no-prepare."
+      )
+    }))
+
+  it("know the nearest name to one that is unknown", () => {
+    assert.deepStrictEqual(
+      unknownVariables.find(["EFFECT_RAY_CONCURENCY", "EFFECT_RAY_LEASE", "EFFECT_RAY_NODE", "PATH"]),
+      [
+        { name: "EFFECT_RAY_CONCURENCY", nearest: "EFFECT_RAY_CONCURRENCY" }
+      ]
+    )
+  })
 
   it.effect("reports everything that is wrong at once", () =>
     Effect.gen(function*() {

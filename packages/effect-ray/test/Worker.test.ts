@@ -1,6 +1,9 @@
 import { assert, layer } from "@effect/vitest"
 import { Task } from "effect-ray"
 import * as Broker from "@effect-ray/core/Broker"
+import * as PgClient from "@effect/sql-pg/PgClient"
+import * as Settings from "effect-ray/Settings"
+import * as ConfigProvider from "effect/ConfigProvider"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { randomBytes } from "node:crypto"
@@ -10,6 +13,7 @@ import * as Database from "./database.ts"
 import { Crowd, Double, Forever, Hold } from "./fixtures/tasks.ts"
 import { startCollector } from "./collector.ts"
 import { eventually, fixture, run, start, temporaryFolder } from "./kit.ts"
+import * as Wire from "./wire.ts"
 
 const worker = fixture("worker.ts")
 
@@ -101,7 +105,53 @@ layer(Database.layer, { timeout: "3 minutes", excludeTestServices: true })("effe
       const env = yield* Database.environment
       const { code, stderr } = yield* run(["worker", fixture("modules/python.ts"), "--in-process"], { env })
       assert.strictEqual(code, 2)
-      assert.match(stderr, /can run none of the worker's tasks: Train \(Python\)\. Python tasks need Ray/)
+      assert.match(stderr, /can run none of the tasks that were asked for: Train \(Python\)\. Python tasks need Ray/)
+      // Others of the worker's tasks are of no help, when only the queue of this one is served.
+      const queue = yield* run(["worker", worker, "--in-process", "--queue", "python"], { env })
+      assert.strictEqual(queue.code, 2)
+      assert.match(queue.stderr, /can run none of the tasks that were asked for: Reverse \(Python\)/)
+    }))
+
+  it.effect("goes through a pooler: nothing is prepared when told so, and changes are heard past it", () =>
+    Effect.gen(function*() {
+      const { DATABASE_URL, EFFECT_RAY_SCHEMA } = yield* Database.environment
+      for (const flags of [[], ["--no-prepare"]]) {
+        const pooler = yield* Wire.make(DATABASE_URL)
+        const direct = yield* Wire.make(DATABASE_URL)
+        const env = { DATABASE_URL: pooler.url, EFFECT_RAY_LISTEN_URL: direct.url, EFFECT_RAY_SCHEMA }
+        const program = yield* start(["worker", worker, "--in-process", ...flags], { env })
+        yield* program.says("supervisor started")
+        yield* eventually(Effect.sync(direct.listening), (listening) => listening)
+        const execution = yield* Task.enqueue(Double, { n: 4 })
+        assert.strictEqual(yield* execution.await, 8)
+        assert.isFalse(pooler.listening())
+        if (flags.length > 0) assert.strictEqual(pooler.prepared(), 0)
+        else assert.isAbove(pooler.prepared(), 0)
+        yield* program.signal("SIGTERM")
+        assert.strictEqual(yield* program.exit, 0)
+      }
+    }))
+
+  it.effect("gives an application the same schema and limits by the same variables", () =>
+    Effect.gen(function*() {
+      const { EFFECT_RAY_SCHEMA } = yield* Database.environment
+      const env = { EFFECT_RAY_SCHEMA, EFFECT_RAY_MAX_ATTEMPTS: "7" }
+      const execution = yield* Task.enqueue(Double, { n: 1 }).pipe(
+        Effect.provide(Settings.layerBroker),
+        Effect.provideService(ConfigProvider.ConfigProvider, ConfigProvider.fromEnv({ env }))
+      )
+      const sql = yield* PgClient.PgClient
+      const rows = yield* sql`SELECT max_attempts FROM ${sql(EFFECT_RAY_SCHEMA)}.executions WHERE id = ${execution.id}`
+      assert.deepStrictEqual(rows.map((row) => Number(row["max_attempts"])), [7])
+      yield* execution.cancel
+    }))
+
+  it.effect("says which variable is no setting, and which may be meant", () =>
+    Effect.gen(function*() {
+      const env = { ...(yield* Database.environment), EFFECT_RAY_CONCURENCY: "5" }
+      const { code, stderr } = yield* run(["migrate"], { env })
+      assert.strictEqual(code, 0)
+      assert.match(stderr, /EFFECT_RAY_CONCURENCY is no setting .* nearest is EFFECT_RAY_CONCURRENCY/)
     }))
 
   it.effect("writes its log as JSON or for people", () =>

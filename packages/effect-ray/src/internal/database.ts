@@ -9,7 +9,7 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import type * as SqlError from "effect/sql/SqlError"
-import type { Settings } from "../Settings.ts"
+import * as Settings from "../Settings.ts"
 
 /** Postgres cannot be reached, or does not let us in. */
 export class DatabaseUnreachable extends Schema.TaggedError<DatabaseUnreachable>("effect-ray/DatabaseUnreachable")(
@@ -30,7 +30,7 @@ export const where = (url: Redacted.Redacted<string>): string => {
 /** A pool that has answered once. */
 export const layer = (
   url: Redacted.Redacted<string>,
-  options: { readonly maxConnections?: number } = {}
+  options: { readonly maxConnections?: number; readonly prepare?: boolean } = {}
 ): Layer.Layer<SqlClient.SqlClient | PgClient.PgClient, DatabaseUnreachable> => {
   const unreachable = (error: SqlError.SqlError) =>
     new DatabaseUnreachable({ where: where(url), detail: reasonOf(error) })
@@ -51,13 +51,16 @@ const reasonOf = (error: unknown): string => {
   return reason instanceof Error && reason.message !== "" ? reason.message : String(reason)
 }
 
-type Options = Pick<Settings, "schema">
+type Options = Pick<Settings.Settings, "schema">
 
 /** The broker and the registry of gateways, over a schema that is up to date: one that is behind is refused. */
-export const layerStore = ({ schema }: Options) =>
+export const layerStore = (settings: Pick<Settings.Settings, "schema" | "listenUrl">) =>
   Layer.unwrap(Effect.as(
-    PgMigrations.check({ schema }),
-    Layer.mergeAll(PgBroker.layer({ schema }), PgGatewayRegistry.layer({ schema }))
+    PgMigrations.check({ schema: settings.schema }),
+    Layer.mergeAll(
+      PgBroker.layer(Settings.brokerOptions(settings)),
+      PgGatewayRegistry.layer({ schema: settings.schema })
+    )
   ))
 
 /** Applies what is pending and says what that was. */

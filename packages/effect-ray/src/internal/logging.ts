@@ -8,6 +8,7 @@ import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Runtime from "effect/Runtime"
 import * as Stdio from "effect/Stdio"
+import * as unknownVariables from "./unknownVariables.ts"
 
 export type Format = "auto" | "json" | "pretty"
 
@@ -42,9 +43,9 @@ const logFailure = (cause: Cause.Cause<unknown>): Effect.Effect<void> => {
   return error instanceof Error && !Cause.hasDies(cause) ? Effect.logFatal(error.message) : Effect.logFatal(cause)
 }
 
-/** Runs a command with its log, which tells its failure too. */
+/** Runs a command with its log, which tells first what was set in vain, and at last the command's failure. */
 export const logged = (format: Format) => <A, E, R>(command: Effect.Effect<A, E, R>) =>
-  command.pipe(Effect.tapCause(logFailure), Effect.provide(layer(format)))
+  Effect.andThen(unknownVariables.tell, command).pipe(Effect.tapCause(logFailure), Effect.provide(layer(format)))
 
 /** Prints what is wrong with the way the command was called, before there is a log. */
 export const printed = <A, E extends Error, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>

@@ -80,18 +80,18 @@ export const databaseUrl: Parse<Redacted.Redacted<string>> = (text) => {
   }
   if (url.hostname === "") return Result.fail("names no host")
   if (url.pathname.length < 2) return Result.fail("names no database")
-  return Result.succeed(Redacted.make(text.trim(), { label: "DATABASE_URL" }))
+  return Result.succeed(Redacted.make(text.trim()))
 }
 
 /** A flag's text is for all to see: a password may stand in the environment only. */
-export const databaseUrlWithoutPassword: Parse<Redacted.Redacted<string>> = (text) =>
+export const databaseUrlWithoutPassword = (variable: string): Parse<Redacted.Redacted<string>> => (text) =>
   Result.flatMap(databaseUrl(text), (redacted) => {
     const { password, searchParams } = new URL(Redacted.value(redacted))
     return password === "" && !searchParams.has("password")
       ? Result.succeed(redacted)
       : Result.fail(
         "holds a password, which every user of the machine can read in the list of processes: "
-          + "a URL with a password is given by the environment variable DATABASE_URL"
+          + `a URL with a password is given by the environment variable ${variable}`
       )
   })
 

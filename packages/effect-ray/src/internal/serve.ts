@@ -20,13 +20,16 @@ export class NothingToServe extends Schema.TaggedError<NothingToServe>("effect-r
   override get message() {
     return this.tasks.length === 0
       ? "The worker has no tasks. Name them: Worker.make({ tasks: [Render], handlers: RenderLive })"
-      : `The ${this.runner} runner can run none of the worker's tasks: ${this.tasks.join(", ")}. Python tasks need Ray.`
+      : `The ${this.runner} runner can run none of the tasks that were asked for: ${this.tasks.join(", ")}. `
+        + "Python tasks need Ray."
   }
 }
 
 /** The settings that `worker` and `dev` both read. */
 export const keys = [
   "databaseUrl",
+  "listenUrl",
+  "prepare",
   "schema",
   "deployment",
   "rayAddress",
@@ -45,6 +48,14 @@ export const keys = [
   "maxPayloadBytes",
   "logFormat"
 ] as const satisfies ReadonlyArray<Settings.Key>
+
+/** Those of them that only Ray's runners ask for; the ones of a cluster only where it is the one at `RAY_ADDRESS`. */
+const clusterKeys = ["rayAddress", "rayAuthToken", "rayAuthTokenPath", "allowOpenCluster"] as const
+const rayKeys = [...clusterKeys, "deployment", "gatewayPort", "gatewayBind", "gatewayAdvertise"] as const
+
+/** What need not be right in the environment, because a runner never asks for it. */
+export const unread = (runner: Settings.Runner): ReadonlyArray<Settings.Key> =>
+  runner === "ray" ? [] : runner === "local" ? clusterKeys : rayKeys
 
 export interface Options {
   readonly module: WorkerModule
@@ -78,7 +89,7 @@ export const stoppable = Effect.map(Program, (program) => {
 export const serve = Effect.fnUntraced(function*({ module, queues, settings }: Options) {
   const runner = yield* Runner.Runner
   const program = yield* Program
-  const tasks = module.worker.tasks
+  const tasks = module.worker.tasks.filter((task) => queues.length === 0 || queues.includes(task.options.queue))
   if (!tasks.some((task) => runner.supports(task))) {
     return yield* new NothingToServe({
       runner: runner.name,

@@ -9,7 +9,7 @@ import * as database from "../database.ts"
 import * as flags from "../flags.ts"
 import * as logging from "../logging.ts"
 
-const keys = ["databaseUrl", "schema", "logFormat"] as const
+const keys = ["databaseUrl", "prepare", "schema", "logFormat"] as const
 
 const config = {
   dryRun: Flag.Boolean("dry-run").pipe(
@@ -30,7 +30,7 @@ const run = Effect.fnUntraced(function*(dryRun: boolean, settings: Pick<Settings
   const url = Option.getOrThrow(settings.databaseUrl)
   return yield* Effect.provide(
     dryRun ? Effect.flatMap(database.pendingSql(settings), Console.log) : database.migrate(settings),
-    database.layer(url)
+    database.layer(url, { prepare: settings.prepare })
   )
 })
 

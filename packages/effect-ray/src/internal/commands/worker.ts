@@ -122,7 +122,7 @@ const run = Effect.fnUntraced(function*(input: Input, settings: WorkerSettings) 
     input
   )
   const url = Option.getOrThrow(settings.databaseUrl)
-  const store = Layer.provide(database.layerStore(settings), database.layer(url))
+  const store = Layer.provide(database.layerStore(settings), database.layer(url, { prepare: settings.prepare }))
   yield* Effect.logInfo("worker starting").pipe(Effect.annotateLogs({
     module: module.path,
     runner: settings.runner,
@@ -136,9 +136,20 @@ const run = Effect.fnUntraced(function*(input: Input, settings: WorkerSettings) 
   )
 })
 
+/** The runner decides which settings matter. One that is not known asks for all of them to be looked at. */
+const load = (input: Input) =>
+  Effect.gen(function*() {
+    const flags = flagsOf(input)
+    const { runner } = yield* Effect.orElseSucceed(
+      Settings.load({ keys: ["runner"], flags }),
+      () => ({ runner: "ray" as const })
+    )
+    return yield* Settings.load({ keys, flags, unread: serving.unread(runner), validate: validate(input) })
+  })
+
 export const worker = Command.make("worker", config, (input) =>
   Effect.flatMap(
-    logging.printed(Settings.load({ keys, flags: flagsOf(input), validate: validate(input) })),
+    logging.printed(load(input)),
     (settings) => logging.logged(settings.logFormat)(run(input, settings))
   )).pipe(
     Command.withDescription("Serves the tasks of the Worker that MODULE exports as default, until SIGTERM or SIGINT"),

@@ -13,6 +13,9 @@ import { eventually, fixture, start, temporaryFolder } from "./kit.ts"
 
 const venv = fileURLToPath(new URL("../../../.venv/bin", import.meta.url))
 
+/** Where a head that is recorded in the state folder has its token. */
+const tokenOf = (cwd: string) => path.join(cwd, ".effect-ray", "ray.json")
+
 /** Whether anything listens there. */
 const answers = (address: string) =>
   Effect.callback<boolean>((resume) => {
@@ -44,7 +47,7 @@ layer(Database.layer, { timeout: "3 minutes", excludeTestServices: true })("effe
       const [attempt] = yield* (yield* Broker.Broker).attempts(double.id)
       assert.notInclude(Option.getOrThrow(attempt!.runnerRef), `pid ${local.pid}`)
 
-      const { address, token } = JSON.parse(fs.readFileSync(path.join(cwd, ".effect-ray", "ray.json"), "utf8"))
+      const { address, token } = JSON.parse(fs.readFileSync(tokenOf(cwd), "utf8"))
       assert.isTrue(yield* answers(address))
       const tokenFile = path.join(cwd, "token")
       fs.writeFileSync(tokenFile, `${token}\n`)
@@ -56,7 +59,8 @@ layer(Database.layer, { timeout: "3 minutes", excludeTestServices: true })("effe
         const dev = yield* start(["dev", worker], { cwd, env })
         yield* cluster.says("supervisor started")
         yield* dev.says("supervisor started")
-        assert.include(dev.stdout(), `${address} (found)`)
+        assert.include(dev.stdout(), `${address} (found; its token is in ${tokenOf(cwd)})`)
+        assert.notInclude(dev.stdout() + dev.stderr(), token)
         assert.isAtLeast(yield* (yield* Task.enqueue(Crowd)).await, 1)
         yield* Effect.forEach([cluster, dev], (program) => program.signal("SIGTERM"))
         assert.deepStrictEqual(yield* Effect.all([cluster.exit, dev.exit]), [0, 0])
@@ -74,6 +78,6 @@ layer(Database.layer, { timeout: "3 minutes", excludeTestServices: true })("effe
       const { attempts, losses, state } = yield* read(endless.id)
       assert.deepStrictEqual({ attempts, losses, state }, { attempts: 0, losses: 0, state: "queued" })
       assert.isFalse(yield* answers(address))
-      assert.isFalse(fs.existsSync(path.join(cwd, ".effect-ray", "ray.json")))
+      assert.isFalse(fs.existsSync(tokenOf(cwd)))
     }))
 })

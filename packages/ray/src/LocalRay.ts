@@ -58,6 +58,8 @@ export class LocalRay extends Context.Service<LocalRay, {
   /** The dashboard's URL. */
   readonly address: string
   readonly token: Redacted.Redacted<string>
+  /** The file, for this user's eyes only, that holds the token as its field `token`. */
+  readonly tokenFile: string
   /** The folder of its logs, those of handlers among them (`worker-*.out`). It goes with the head. */
   readonly logs: string
   /** The process that keeps the head, leader of its process group. */
@@ -124,17 +126,18 @@ export const make = Effect.fn("LocalRay.make")(function*(
 const findOrStart = Effect.fnUntraced(function*(stateFolder: string, record: string, options: Options) {
   const recorded = yield* readRecord(record)
   if (Option.isSome(recorded)) {
-    if (yield* answers(recorded.value)) return serviceOf(recorded.value, true)
+    if (yield* answers(recorded.value)) return serviceOf(recorded.value, record, true)
     yield* stop(recorded.value, record)
   }
   const ray = options.ray ?? (yield* findRay)
   // A port that was free a moment ago may be taken by now: the next try has others.
-  return serviceOf(yield* Effect.retry(start(ray, stateFolder, record, options), { times: 2 }), false)
+  return serviceOf(yield* Effect.retry(start(ray, stateFolder, record, options), { times: 2 }), record, false)
 })
 
-const serviceOf = (head: Head, found: boolean): LocalRay["Service"] => ({
+const serviceOf = (head: Head, record: string, found: boolean): LocalRay["Service"] => ({
   address: head.address,
   token: Redacted.make(head.token),
+  tokenFile: record,
   logs: path.join(head.tempDir, "session_latest", "logs"),
   pid: head.keeper.pid,
   found

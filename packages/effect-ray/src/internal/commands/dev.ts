@@ -8,6 +8,7 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
@@ -58,16 +59,34 @@ export class AlreadyRunning
   }
 }
 
+/** The port of the last start, so that the address stays good; any free one when it is taken. */
+const embedded = Effect.fnUntraced(function*(folder: string) {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const record = path.join(folder, "postgres.port")
+  const last = Number(yield* Effect.orElseSucceed(fs.readFileString(record), () => ""))
+  const options = { dataFolder: path.join(folder, "postgres"), resolveFrom: [import.meta.url] }
+  const start = EmbeddedPostgres.make(options)
+  const server = yield* (last > 0
+    ? Effect.catchIf(
+      EmbeddedPostgres.make({ ...options, port: last }),
+      (error) => error.detail.includes("Address already in use"),
+      () => start
+    )
+    : start).pipe(
+      Effect.mapError((error) => error.detail.includes("postmaster.pid") ? new AlreadyRunning() : error)
+    )
+  yield* fs.writeFileString(record, String(server.port))
+  return server
+})
+
 const postgres = Effect.fnUntraced(function*(settings: DevSettings, folder: string) {
   if (Option.isSome(settings.databaseUrl)) {
     const url = settings.databaseUrl.value
     return { url, line: `postgres://${database.where(url)} (DATABASE_URL)` } satisfies Postgres
   }
-  const path = yield* Path.Path
-  const server = yield* EmbeddedPostgres.make({
-    dataFolder: path.join(folder, "postgres"),
-    resolveFrom: [import.meta.url]
-  }).pipe(Effect.mapError((error) => error.detail.includes("postmaster.pid") ? new AlreadyRunning() : error))
+  yield* Effect.logInfo("starting a Postgres")
+  const server = yield* embedded(folder)
   // The password is of this machine's own throw-away server, and the application needs it.
   return { url: server.url, line: `${Redacted.value(server.url)} (data in ${server.dataFolder})` } satisfies Postgres
 })
@@ -78,7 +97,7 @@ interface Ray {
     Layer.Error<ReturnType<typeof runners.local>> | runners.HandlersFailed,
     GatewayRegistry
   >
-  readonly line: string
+  readonly lines: ReadonlyArray<string>
 }
 
 const ray = Effect.fnUntraced(function*(
@@ -89,20 +108,29 @@ const ray = Effect.fnUntraced(function*(
 ) {
   const none = (why: string): Ray => ({
     runner: runners.inProcess(module, "in-process"),
-    line: `none, attempts run in this process: ${why}`
+    lines: [`Ray       none, attempts run in this process: ${why}`]
   })
   if (input.inProcess) return none("--in-process")
   if (Option.isSome(settings.rayAddress)) {
     const address = settings.rayAddress.value
     const token = yield* Effect.orDie(rayToken.find(settings, flags.given(input.settings)))
-    return { runner: runners.ray(module, settings, { address, token }), line: `${address} (RAY_ADDRESS)` } satisfies Ray
+    return {
+      runner: runners.ray(module, settings, { address, token }),
+      lines: [`Ray       ${address} (RAY_ADDRESS)`]
+    } satisfies Ray
   }
   const local = yield* Effect.result(localRay.make(folder))
-  if (local._tag === "Failure") return none(local.failure.message)
-  const { address, found } = local.success
+  if (local._tag === "Failure") {
+    // One that was asked for has to be there; else attempts can run here as well.
+    return (yield* localRay.isNamed) ? yield* local.failure : none(local.failure.message)
+  }
+  const { address, found, logs, tokenFile } = local.success
   return {
     runner: Layer.provide(runners.local(module, settings), Layer.succeed(LocalRay.LocalRay, local.success)),
-    line: `${address} (${found ? "found" : "started"})`
+    lines: [
+      `Ray       ${address} (${found ? "found" : "started"}; its token is in ${tokenFile})`,
+      `Logs      ${logs} (what handlers log is in worker-*.out)`
+    ]
   } satisfies Ray
 })
 
@@ -110,18 +138,17 @@ const run = Effect.fnUntraced(function*(input: Input, settings: DevSettings) {
   yield* serving.stoppable
   const module = yield* WorkerModule.load(input.module)
   const folder = yield* stateFolder.make
-  yield* Effect.logInfo("starting a Postgres and a Ray, unless they are there")
-  const [store, cluster] = yield* Effect.all([postgres(settings, folder), ray(module, settings, input, folder)], {
-    concurrency: 2
-  })
-  const client = database.layer(store.url)
+  const store = yield* postgres(settings, folder)
+  const client = database.layer(store.url, { prepare: settings.prepare })
+  // Before a Ray is started: a Postgres that does not answer is told at once.
   yield* Effect.provide(database.migrate(settings), client)
+  const cluster = yield* ray(module, settings, input, folder)
   const queues = [...new Set(module.worker.tasks.map((task) => task.options.queue))]
   yield* Console.log([
     "",
     `  Postgres  ${store.line}`,
-    `  Ray       ${cluster.line}`,
-    `  Worker    ${module.path}, queues ${queues.join(", ")}`,
+    ...cluster.lines.map((line) => `  ${line}`),
+    `  Worker    ${module.path}, queues ${queues.join(", ")}; start again to see changes of it`,
     ""
   ].join("\n"))
   return yield* Effect.provide(
@@ -139,18 +166,28 @@ const validate = (input: Input) => (settings: Partial<Settings.Settings>) =>
     onSuccess: () => []
   })
 
+const load = (input: Input) =>
+  Settings.load({
+    keys,
+    flags: flags.given(input.settings),
+    defaults,
+    unread: input.inProcess ? serving.unread("in-process") : [],
+    validate: validate(input)
+  })
+
 export const dev = Command.make("dev", config, (input) =>
   Effect.flatMap(
-    logging.printed(Settings.load({ keys, flags: flags.given(input.settings), defaults, validate: validate(input) })),
+    logging.printed(load(input)),
     (settings) => logging.logged(settings.logFormat)(Effect.scoped(run(input, settings)))
   )).pipe(
     Command.withDescription(
-      "Develops a worker with nothing installed but this package: a Postgres and a Ray of the project's own, kept in .effect-ray"
+      "Serves a worker for development, with a Postgres and a Ray of the project's own, kept in .effect-ray. "
+        + "Without Ray on this machine attempts run in the command's own process. It does not reload on change."
     ),
     Command.withExamples([
       { command: "effect-ray dev src/worker.ts", description: "Start all, print the addresses, serve" },
       {
-        command: "DATABASE_URL=postgres://localhost/app effect-ray dev src/worker.ts",
+        command: "DATABASE_URL=postgres://me@localhost/app effect-ray dev src/worker.ts",
         description: "With a Postgres that is there"
       }
     ])

@@ -1,10 +1,13 @@
 /** The schema: made once, by whoever comes first, and refused when it is behind. */
-import { PgMigrations } from "@effect-ray/postgres"
+import { Broker, Task } from "@effect-ray/core"
+import { PgBroker, PgMigrations } from "@effect-ray/postgres"
 import { assert, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { database } from "./kit.ts"
 import * as TestPostgres from "./TestPostgres.ts"
+
+class Ping extends Task.make("Ping") {}
 
 for (const version of TestPostgres.versions) {
   const empty = TestPostgres.schema.pipe(
@@ -27,6 +30,11 @@ for (const version of TestPostgres.versions) {
         const error = yield* Effect.flip(PgMigrations.check(options))
         assert.strictEqual(error._tag, "SchemaBehind")
         assert.include(error.message, "effect-ray migrate")
+
+        // What an application sees, which nobody has refused.
+        const broker = yield* PgBroker.make(options)
+        const unavailable = yield* Effect.flip(Task.enqueue(Ping).pipe(Effect.provideService(Broker.Broker, broker)))
+        assert.match(unavailable.message, /does not exist \(3F000\); run `effect-ray migrate`$/)
 
         const applied = yield* Effect.all(
           Array.from({ length: 6 }, () => PgMigrations.migrate(options)),

@@ -44,9 +44,14 @@ export const wordsOf = (error: SqlError): string => {
   return state === undefined ? words : `${words} (${state})`
 }
 
+/** No such schema, table or function: nobody has migrated, or not far enough. */
+const isBehind = (error: SqlError): boolean => /^(3F000|42P01|42883)$/.test(sqlState(error) ?? "")
+
 /** The boundary: a failed statement becomes `Unavailable`. */
-export const unavailable = (operation: string) => (error: SqlError): BrokerError =>
-  new BrokerError({ reason: new Unavailable({ operation, detail: wordsOf(error) }) })
+export const unavailable = (operation: string) => (error: SqlError): BrokerError => {
+  const hint = isBehind(error) ? "; run `effect-ray migrate`" : ""
+  return new BrokerError({ reason: new Unavailable({ operation, detail: wordsOf(error) + hint }) })
+}
 
 const backoff = Schedule.min([Schedule.exponential("20 millis"), Schedule.spaced("500 millis")]).pipe(Schedule.jittered)
 

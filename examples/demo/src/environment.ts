@@ -69,5 +69,6 @@ const SupervisorLive = Layer.effectDiscard(
 export const layer = SupervisorLive.pipe(
   Layer.provide(RunnerLive),
   Layer.provideMerge(BrokerLive),
-  Layer.provide(Layer.succeed(References.MinimumLogLevel, "Warn"))
+  // The file that is bad on purpose is worth a warning elsewhere.
+  Layer.provide(Layer.succeed(References.MinimumLogLevel, "Error"))
 )

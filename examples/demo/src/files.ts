@@ -40,22 +40,52 @@ export class NoFiles
   }
 }
 
-/** The text files of the folder, in the order of their paths. */
+/** Why names of a folder are not among the files that are read. */
+const reasons = {
+  otherKind: "of other kinds",
+  notAFile: "linked",
+  empty: "empty",
+  tooLarge: `over ${maxBytes} bytes`,
+  unreadable: "unreadable",
+  tooMany: `beyond the ${maxFiles} largest`
+}
+
+/** How many names were left out, for each reason. */
+export type LeftOut = Readonly<Partial<Record<keyof typeof reasons, number>>>
+
+/** What was left out, in words; none when nothing was. */
+export const describeLeftOut = (leftOut: LeftOut): string | undefined => {
+  const parts = Object.entries(reasons).flatMap(([reason, words]) => {
+    const count = leftOut[reason as keyof typeof reasons] ?? 0
+    return count === 0 ? [] : [`${count.toLocaleString("en")} ${words}`]
+  })
+  return parts.length === 0 ? undefined : `left out: ${parts.join(", ")}`
+}
+
+interface Choice {
+  readonly files: ReadonlyArray<TextFile>
+  readonly leftOut: LeftOut
+}
+
+/** The text files of the folder, in the order of their paths, and what was left out. */
 export const textFiles = Effect.fn("demo.textFiles")(function*(folder: string) {
   const fail = (detail: string) => new NoFiles({ folder, detail })
-  const names = yield* Effect.tryPromise({
+  const choice = yield* Effect.tryPromise({
     try: async () => {
       if (!(await Fs.stat(folder)).isDirectory()) throw new Error("not a folder")
       const known = await fromGit(folder)
-      return known.length > 0 ? known : await walk(folder)
+      return largest(folder, known.length > 0 ? known : await walk(folder))
     },
     catch: (error) => fail(error instanceof Error ? error.message : String(error))
   })
-  const files = yield* Effect.promise(() => largest(folder, names.filter(isTextName)))
-  if (files.length < 2) {
-    return yield* fail(`${files.length} text files of 1 to ${maxBytes} bytes, the demo compares two or more`)
+  if (choice.files.length < 2) {
+    const others = describeLeftOut(choice.leftOut)
+    return yield* fail(
+      `${choice.files.length} text files of 1 to ${maxBytes} bytes, the demo compares two or more`
+        + (others === undefined ? "" : ` (${others})`)
+    )
   }
-  return files
+  return choice
 })
 
 const isTextName = (name: string) => extensions.has(Path.extname(name).slice(1).toLowerCase())
@@ -75,26 +105,52 @@ const walk = async (folder: string): Promise<Array<string>> => {
   const names: Array<string> = []
   const folders = [""]
   for (let at = 0; at < folders.length && names.length < maxNames; at++) {
-    const entries = await Fs.readdir(Path.join(folder, folders[at]!), { withFileTypes: true }).catch(() => [])
+    const entries = await Fs.readdir(Path.join(folder, folders[at]!), { withFileTypes: true }).catch(
+      (error: unknown) => {
+        // A folder within it that cannot be read has nothing for us; of the folder itself it is the reason to end.
+        if (at === 0) throw error
+        return []
+      }
+    )
     for (const entry of entries) {
       const name = Path.posix.join(folders[at]!, entry.name)
-      if (entry.isFile()) names.push(name)
-      else if (entry.isDirectory() && !ignored.has(entry.name) && !entry.name.startsWith(".")) folders.push(name)
+      if (!entry.isDirectory()) names.push(name)
+      else if (!ignored.has(entry.name) && !entry.name.startsWith(".")) folders.push(name)
     }
   }
   return names
 }
 
-const largest = async (folder: string, names: ReadonlyArray<string>): Promise<Array<TextFile>> => {
+const largest = async (folder: string, names: ReadonlyArray<string>): Promise<Choice> => {
+  const leftOut: Partial<Record<keyof typeof reasons, number>> = {}
+  const leave = (reason: keyof typeof reasons, count = 1) => {
+    leftOut[reason] = (leftOut[reason] ?? 0) + count
+  }
   const sized: Array<{ readonly path: string; readonly size: number }> = []
   for (const path of names) {
-    // Git also names files that were deleted, and links, which may point anywhere.
+    if (!isTextName(path)) {
+      leave("otherKind")
+      continue
+    }
+    // A name that is not UTF-8 cannot be looked up, and git also names what was deleted. Links may point anywhere.
     const stat = await Fs.lstat(Path.join(folder, path)).catch(() => undefined)
-    if (stat?.isFile() === true && stat.size > 0 && stat.size <= maxBytes) sized.push({ path, size: stat.size })
+    if (stat === undefined) leave("unreadable")
+    else if (!stat.isFile()) leave("notAFile")
+    else if (stat.size === 0) leave("empty")
+    else if (stat.size > maxBytes) leave("tooLarge")
+    else sized.push({ path, size: stat.size })
   }
-  const chosen = sized.sort((a, b) => b.size - a.size || (a.path < b.path ? -1 : 1)).slice(0, maxFiles)
-  const files = await Promise.all(
-    chosen.map(async ({ path }): Promise<TextFile> => ({ path, bytes: await Fs.readFile(Path.join(folder, path)) }))
-  )
-  return files.filter(({ bytes }) => bytes.length <= maxBytes).sort((a, b) => a.path < b.path ? -1 : 1)
+  const readable: Array<TextFile> = []
+  for (const { path } of sized.sort((a, b) => b.size - a.size || (a.path < b.path ? -1 : 1))) {
+    if (readable.length === maxFiles) {
+      leave("tooMany")
+      continue
+    }
+    const bytes = await Fs.readFile(Path.join(folder, path)).catch(() => undefined)
+    if (bytes === undefined) leave("unreadable")
+    // It has grown since it was looked at.
+    else if (bytes.length > maxBytes) leave("tooLarge")
+    else readable.push({ path, bytes })
+  }
+  return { files: readable.sort((a, b) => a.path < b.path ? -1 : 1), leftOut }
 }

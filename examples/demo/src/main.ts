@@ -9,11 +9,11 @@ import * as Path from "node:path"
 import { fileURLToPath } from "node:url"
 import { readBadFile } from "./badFile.ts"
 import * as environment from "./environment.ts"
-import { NoFiles, textFiles } from "./files.ts"
+import { describeLeftOut, NoFiles, textFiles } from "./files.ts"
 import { complaints, describe, describePairs } from "./outcome.ts"
 import * as Progress from "./progress.ts"
 import * as Report from "./report.ts"
-import { count, milliseconds } from "./table.ts"
+import { count, milliseconds, printable } from "./table.ts"
 
 /** A demo that hangs is a demo that failed. */
 const limit = "5 minutes"
@@ -24,7 +24,7 @@ class NotAsExpected extends Schema.TaggedError<NotAsExpected>()("NotAsExpected",
   complaints: Schema.Array(Schema.String)
 }) {
   override get message() {
-    return `not as expected:\n${this.complaints.map((complaint) => `- ${complaint}`).join("\n")}`
+    return `not as expected:\n${this.complaints.map((complaint) => `- ${printable(complaint)}`).join("\n")}`
   }
 }
 
@@ -34,8 +34,10 @@ const workingFolder = (process.env["npm_lifecycle_event"] === "demo" ? process.e
 const demo = Effect.gen(function*() {
   const progress = yield* Progress.Progress
   const folder = process.argv[2] === undefined ? repository : Path.resolve(workingFolder, process.argv[2])
-  const files = [...(yield* textFiles(folder)), yield* readBadFile]
-  yield* progress.step(`${count(files.length, "file")} of ${folder}`)
+  const choice = yield* textFiles(folder)
+  const files = [...choice.files, yield* readBadFile]
+  const others = describeLeftOut(choice.leftOut)
+  yield* progress.step(`${count(files.length, "file")} of ${folder}${others === undefined ? "" : `; ${others}`}`)
   yield* progress.update("bringing up a Postgres and a Ray")
   const report = yield* Report.run(folder, files).pipe(
     Effect.tap(() => progress.update("taking everything down")),
@@ -65,7 +67,8 @@ const main = demo.pipe(
 /** What a user can act on needs no stack. */
 const explain = (cause: Cause.Cause<unknown>): string => {
   const error = Cause.squash(cause)
-  return error instanceof NotAsExpected || error instanceof NoFiles ? error.message : Cause.pretty(cause)
+  if (error instanceof NoFiles) return printable(error.message)
+  return error instanceof NotAsExpected ? error.message : Cause.pretty(cause)
 }
 
 NodeRuntime.runMain(main, { disableErrorReporting: true })

@@ -10,10 +10,10 @@ import { NotText } from "./tasks.ts"
 /** The longest path in the table, in characters. */
 const pathWidth = 44
 
-/** One row for each execution. Its run time is from claim to end, so the first ones have waited for their host in it. */
+/** One row for each execution, and what its times are. */
 export const describe = (report: Report): string =>
   table([
-    ["task", "of", "host", "node", "pid", "attempts", "queue wait", "run time", "result"],
+    ["task", "of", "host", "node", "pid", "attempts", "queue wait", "run time ¹", "result"],
     ...report.summaries.map((ended) =>
       row(ended, ({ lines, longestLine, readingMinutes, words }) =>
         `${count(lines, "line")}, longest ${longestLine}, ${count(words, "word")}, ${readingMinutes} min to read`)
@@ -24,7 +24,7 @@ export const describe = (report: Report): string =>
       "ended by itself"),
     row(report.compare, ({ documents, numpy, terms }) =>
       `${count(documents, "file")} × ${count(terms, "term")} compared by NumPy ${numpy}`)
-  ])
+  ]) + "\n\n¹ Of the last attempt, from claim to end: the first ones have waited for their host in it."
 
 /** The files that use the same words. */
 export const describePairs = (report: Report): string =>

@@ -2,6 +2,7 @@
  * What the demo says while it works: one line that is written over on a terminal, plain lines elsewhere.
  */
 import { Context, Effect, Layer } from "effect"
+import { printable } from "./table.ts"
 
 /** Elsewhere than on a terminal a line is written at the most for every so many changes. */
 const changesPerPlainLine = 12
@@ -30,11 +31,11 @@ export const layer = (output: Output): Layer.Layer<Progress> =>
       step: (text) =>
         Effect.sync(() => {
           changes = 0
-          output.write(`${live ? "\r\u001b[K" : ""}${at()}${text}\n`)
+          output.write(`${live ? "\r\u001b[K" : ""}${at()}${printable(text)}\n`)
         }),
       update: (text) =>
         Effect.sync(() => {
-          const line = at() + text
+          const line = at() + printable(text)
           if (live) output.write(`\r\u001b[K${line.slice(0, (output.columns ?? 80) - 1)}`)
           else if (changes++ % changesPerPlainLine === 0) output.write(`${line}\n`)
         })

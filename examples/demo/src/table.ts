@@ -2,8 +2,16 @@
  * Plain text for terminals.
  */
 
+/** Names of files may hold what a terminal obeys: control characters, and those that turn the direction of writing. */
+export const printable = (text: string): string =>
+  text.replaceAll(
+    /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu,
+    (character) => `\\u{${character.codePointAt(0)!.toString(16)}}`
+  )
+
 /** Rows in columns as wide as their widest cell. The first row is the heading. */
-export const table = (rows: ReadonlyArray<ReadonlyArray<string>>): string => {
+export const table = (raw: ReadonlyArray<ReadonlyArray<string>>): string => {
+  const rows = raw.map((row) => row.map(printable))
   const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => (row[column] ?? "").length)))
   const line = (cells: ReadonlyArray<string>) =>
     widths.map((width, column) => (cells[column] ?? "").padEnd(width)).join("  ").trimEnd()

@@ -4,7 +4,7 @@ import { execFileSync } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
-import { maxBytes, maxFiles, textFiles } from "../src/files.ts"
+import { describeLeftOut, maxBytes, maxFiles, textFiles } from "../src/files.ts"
 
 const withFolder = <A, E>(use: (folder: string, write: (name: string, text: string) => void) => Effect.Effect<A, E>) =>
   Effect.acquireUseRelease(
@@ -17,7 +17,17 @@ const withFolder = <A, E>(use: (folder: string, write: (name: string, text: stri
     (folder) => Effect.sync(() => Fs.rmSync(folder, { recursive: true, force: true }))
   )
 
-const paths = (folder: string) => Effect.map(textFiles(folder), (files) => files.map(({ path }) => path))
+const paths = (folder: string) => Effect.map(textFiles(folder), ({ files }) => files.map(({ path }) => path))
+
+/** As an ordinary user, whom permissions concern. */
+const asNobody = Effect.acquireRelease(
+  Effect.sync(() => {
+    const own = process.geteuid!()
+    if (own === 0) process.seteuid!(65_534)
+    return own
+  }),
+  (own) => Effect.sync(() => process.seteuid!(own))
+)
 
 describe("the files of the demo", () => {
   it.live("are the folder's own text files", () =>
@@ -46,10 +56,45 @@ describe("the files of the demo", () => {
     withFolder((folder, write) => {
       write("large.txt", "x".repeat(maxBytes + 1))
       for (let n = 0; n < maxFiles + 5; n++) write(`${String(n).padStart(3, "0")}.txt`, "x".repeat(n + 1))
-      return Effect.map(paths(folder), (found) => {
-        assert.strictEqual(found.length, maxFiles)
-        assert.strictEqual(found[0], "005.txt")
+      return Effect.map(textFiles(folder), ({ files, leftOut }) => {
+        assert.strictEqual(files.length, maxFiles)
+        assert.strictEqual(files[0]!.path, "005.txt")
+        assert.deepStrictEqual(leftOut, { tooLarge: 1, tooMany: 5 })
       })
+    }))
+
+  it.live("are told apart from what is left out", () =>
+    withFolder((folder, write) => {
+      write("a.md", "a")
+      write("b.md", "b")
+      write("locked.md", "l")
+      write("empty.md", "")
+      write("large.md", "x".repeat(maxBytes + 1))
+      write("Makefile", "all:")
+      Fs.writeFileSync(Buffer.concat([Buffer.from(`${folder}/`), Buffer.from([0xff]), Buffer.from(".md")]), "not UTF-8")
+      Fs.symlinkSync("/etc/hosts", Path.join(folder, "link.md"))
+      Fs.chmodSync(folder, 0o755)
+      Fs.chmodSync(Path.join(folder, "locked.md"), 0o000)
+      return Effect.scoped(Effect.gen(function*() {
+        yield* asNobody
+        const { files, leftOut } = yield* textFiles(folder)
+        assert.deepStrictEqual(files.map(({ path }) => path), ["a.md", "b.md"])
+        assert.deepStrictEqual(leftOut, { otherKind: 1, notAFile: 1, empty: 1, tooLarge: 1, unreadable: 2 })
+        assert.strictEqual(
+          describeLeftOut(leftOut),
+          `left out: 1 of other kinds, 1 linked, 1 empty, 1 over ${maxBytes} bytes, 2 unreadable`
+        )
+        assert.isUndefined(describeLeftOut({}))
+      }))
+    }))
+
+  it.live("are not looked for in a folder that cannot be read, which is told", () =>
+    withFolder((folder) => {
+      Fs.chmodSync(folder, 0o000)
+      return Effect.scoped(Effect.gen(function*() {
+        yield* asNobody
+        assert.include((yield* Effect.flip(textFiles(folder))).message, "permission denied")
+      }))
     }))
 
   it.live("must be there", () =>

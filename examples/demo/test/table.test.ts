@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { count, milliseconds, shorten, table } from "../src/table.ts"
+import { count, milliseconds, printable, shorten, table } from "../src/table.ts"
 
 describe("the table", () => {
   it("gives each column the width of its widest cell", () => {
@@ -12,6 +12,12 @@ describe("the table", () => {
   it("keeps the end of a long path", () => {
     assert.strictEqual(shorten("packages/core/src/Task.ts", 12), "…src/Task.ts")
     assert.strictEqual(shorten("Task.ts", 12), "Task.ts")
+  })
+
+  it("shows what a terminal would obey instead of sending it", () => {
+    assert.strictEqual(printable("a\u001b[2Jb\nc\u202ed"), "a\\u{1b}[2Jb\\u{a}c\\u{202e}d")
+    assert.strictEqual(printable("ünï 🎈.md"), "ünï 🎈.md")
+    assert.notInclude(table([["of"], ["\u001b[31m.md"]]), "\u001b")
   })
 
   it("says times and numbers as people do", () => {

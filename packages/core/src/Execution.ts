@@ -25,7 +25,7 @@ export interface Execution<out A, out E, out R = never> {
   /**
    * `Cancelled`: it was queued. `Requested`: it is running, `await` tells the end. `TooLate`: it is over, or unknown.
    *
-   * Inside a transaction it takes effect at once, over a second connection, and survives a rollback; only what the
+   * Inside a transaction it takes effect at once, over a connection of the broker's, and survives a rollback; only what the
    * transaction itself has enqueued is cancelled within it.
    */
   readonly cancel: Effect.Effect<"Cancelled" | "Requested" | "TooLate", BrokerError>

@@ -5,12 +5,12 @@
  * with it and rolls back with it. Inside a transaction of another client it fails with `OtherTransaction` instead of
  * writing outside. Everything lies in one schema (`effect_ray` unless configured), which `PgMigrations` makes.
  *
- * A `cancel` inside a transaction does not wait for its commit: it takes a second connection of the pool and stands even
- * when the transaction rolls back, except for what the transaction itself has enqueued.
+ * A `cancel` inside a transaction does not wait for its commit: it goes over a connection of the broker's own, beside
+ * the client's pool, and stands even when the transaction rolls back, except for what the transaction itself has enqueued.
  *
  * Postgres going away is a failure with reason `Unavailable`, never a defect; all goes on by itself when it is back.
  */
-import { Broker, type ExecutionId } from "@effect-ray/core/Broker"
+import { Broker } from "@effect-ray/core/Broker"
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -20,18 +20,19 @@ import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { TransactionConnection } from "effect/sql/SqlClient"
 import { makeAwaiting } from "./internal/awaiting.ts"
+import { makeCancel } from "./internal/cancel.ts"
 import { makeClaim } from "./internal/claim.ts"
 import { makeEnqueue } from "./internal/enqueue.ts"
 import { makeFloors } from "./internal/floors.ts"
 import { makeLaneBook } from "./internal/lanes.ts"
 import { makeListener } from "./internal/listener.ts"
 import { makeLocal } from "./internal/local.ts"
-import { makeNotifier, type Woken } from "./internal/notifier.ts"
+import { makeNotifier } from "./internal/notifier.ts"
 import { makePartitions } from "./internal/partitions.ts"
 import { makeOwned } from "./internal/owned.ts"
 import * as Records from "./internal/records.ts"
 import { defaultSchema } from "./internal/schemaName.ts"
-import { cancelledResult, makeSettle } from "./internal/settle.ts"
+import { makeSettle } from "./internal/settle.ts"
 import { unavailable } from "./internal/sqlFailure.ts"
 import { isUuid, makeStore } from "./internal/store.ts"
 import { makeSupervise } from "./internal/supervise.ts"
@@ -65,6 +66,22 @@ export const make: (
 ) => Effect.Effect<Broker["Service"], never, PgClient.PgClient | Scope.Scope> = Effect.fn("PgBroker.make")(
   function*(options: Options = {}) {
     const client = yield* PgClient.PgClient
+    return yield* outsideTransactions(client, build(client, options))
+  }
+)
+
+/** What is made in a transaction outlives it: its fibers must not write as part of it. */
+const outsideTransactions = <A, R>(client: PgClient.PgClient, effect: Effect.Effect<A, never, R>) =>
+  Effect.updateContext(
+    effect,
+    (context: Context.Context<R>) =>
+      Context.omit(client.transactionService)(context as Context.Context<R | TransactionConnection>) as Context.Context<
+        R
+      >
+  )
+
+const build = Effect.fnUntraced(
+  function*(client: PgClient.PgClient, options: Options) {
     const store = makeStore(client, options.schema ?? defaultSchema)
     const notify = options.notify ?? true
     const local = yield* makeLocal
@@ -74,34 +91,6 @@ export const make: (
     const floors = makeFloors()
     local.onAgain = floors.clear
     const partitions = makePartitions(store)
-    const { s, sql } = store
-
-    const ask = (id: ExecutionId) =>
-      sql<Woken & { readonly answer: "Cancelled" | "Requested" | "TooLate" }>`
-        SELECT * FROM ${s}.cancel(${id}, ${cancelledResult})
-      `.pipe(
-        Effect.mapError(unavailable("cancel")),
-        Effect.tap(([row]) =>
-          sql.afterCommit(Effect.sync(() => {
-            if (row!.answer === "Requested") notifier.cancelling([id])
-            notifier.woken(row!)
-          }))
-        ),
-        Effect.map(([row]) => row!.answer)
-      )
-
-    // At once, whatever becomes of the caller's transaction: in it, the row would stay locked until the end, and with
-    // it every settlement in its batch. Only what the transaction itself has enqueued is cancelled inside.
-    const cancel = (id: ExecutionId) =>
-      Effect.contextWith((context: Context.Context<never>) => {
-        if (Context.getOrUndefined(context, sql.transactionService) === undefined) return ask(id)
-        return ask(id).pipe(
-          Effect.updateContext((context: Context.Context<never>) =>
-            Context.omit(sql.transactionService)(context as Context.Context<TransactionConnection>)
-          ),
-          Effect.flatMap((answer) => answer === "TooLate" ? ask(id) : Effect.succeed(answer))
-        )
-      })
 
     return Broker.of({
       enqueue: yield* makeEnqueue(store, notifier, noteLanes),
@@ -116,7 +105,7 @@ export const make: (
       awaitTerminal: yield* makeAwaiting(store, local, listener, {
         pollInterval: Duration.fromInputUnsafe(options.pollInterval ?? "1 second")
       }),
-      cancel: (id) => isUuid(id) ? cancel(id) : Effect.succeed("TooLate" as const),
+      cancel: yield* makeCancel(store, notifier),
       claim: makeClaim(store, floors),
       owned: makeOwned(store),
       settle: makeSettle(store, notifier, partitions),

@@ -1,5 +1,6 @@
 /** Enqueue and the transactions of the app. */
 import { Broker } from "@effect-ray/core/Broker"
+import { PgBroker } from "@effect-ray/postgres"
 import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, layer } from "@effect/vitest"
 import * as Context from "effect/Context"
@@ -9,6 +10,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
+import * as Scope from "effect/Scope"
 import { listenTo } from "../../core/test/brokerSuite/kit.ts"
 import { database, eventually, execution, hire, key, makeLane } from "./kit.ts"
 import * as TestPostgres from "./TestPostgres.ts"
@@ -186,6 +188,43 @@ for (const version of TestPostgres.versions) {
           assert.strictEqual(rolledBack._tag, "Failure")
           assert.isTrue(Option.isNone(yield* broker.read(own.id)))
           assert.strictEqual(Option.getOrThrow(yield* broker.read(other.id)).state, "cancelled")
+        }))
+
+      it.effect("is no reason to run out of connections, when others are cancelled in all there are", () =>
+        Effect.gen(function*() {
+          const lane = makeLane()
+          const only = yield* Layer.build(Layer.fresh(TestPostgres.client({ maxConnections: 1 })))
+          const sql = Context.get(only, PgClient.PgClient)
+          const { name: schema } = yield* TestPostgres.TestSchema
+          const broker = yield* Effect.provideContext(PgBroker.make({ schema }), only)
+          const others = Array.from({ length: 3 }, () => execution(lane))
+          yield* broker.enqueue(others)
+          const answers = yield* Effect.forEach(others, ({ id }) => sql.withTransaction(broker.cancel(id)), {
+            concurrency: "unbounded"
+          })
+          assert.deepStrictEqual(answers, ["Cancelled", "Cancelled", "Cancelled"])
+        }).pipe(Effect.timeout("20 seconds")))
+
+      it.effect("does not take along what others enqueue through a broker that was made in it", () =>
+        Effect.gen(function*() {
+          const { sql } = yield* database
+          const lane = makeLane()
+          const { name: schema } = yield* TestPostgres.TestSchema
+          const made = yield* Deferred.make<Broker["Service"]>()
+          const open = yield* Deferred.make<void>()
+          const scope = yield* Effect.scope
+          const transaction = yield* Effect.forkChild(Effect.exit(sql.withTransaction(Effect.gen(function*() {
+            yield* Deferred.succeed(made, yield* Scope.provide(PgBroker.make({ schema }), scope))
+            yield* Deferred.await(open)
+            return yield* Effect.fail("no")
+          }))))
+          const broker = yield* Deferred.await(made)
+          const [before, after] = [execution(lane), execution(lane)]
+          yield* broker.enqueue([before])
+          yield* Deferred.succeed(open, undefined)
+          yield* Fiber.join(transaction)
+          yield* broker.enqueue([after])
+          for (const { id } of [before, after]) assert.isTrue(Option.isSome(yield* broker.read(id)))
         }))
 
       it.effect("is waited for by `owned`, when it is a claim under way", () =>

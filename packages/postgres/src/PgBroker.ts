@@ -52,6 +52,11 @@ export interface Options {
   readonly notify?: boolean | undefined
   /** How to reach Postgres for LISTEN, when the client goes through a pooler such as pgbouncer. Default: as the client. */
   readonly listen?: PgClient.PgClientConfig | undefined
+  /**
+   * How long an enqueue waits for an idempotency key that another transaction has enqueued and not yet committed; it
+   * then fails with `Unavailable`. Default: 30 seconds.
+   */
+  readonly keyPatience?: Duration.Input | undefined
   /** How often awaited executions are asked about while nothing is heard by LISTEN. Default: 1 second. */
   readonly pollInterval?: Duration.Input | undefined
 }
@@ -93,7 +98,9 @@ const build = Effect.fnUntraced(
     const partitions = makePartitions(store)
 
     return Broker.of({
-      enqueue: yield* makeEnqueue(store, notifier, noteLanes),
+      enqueue: yield* makeEnqueue(store, notifier, noteLanes, {
+        keyPatience: Duration.fromInputUnsafe(options.keyPatience ?? "30 seconds")
+      }),
       read: (id) =>
         isUuid(id)
           ? Effect.map(

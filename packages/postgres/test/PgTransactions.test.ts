@@ -1,5 +1,5 @@
 /** Enqueue and the transactions of the app. */
-import { Broker } from "@effect-ray/core/Broker"
+import { Broker, type NewExecution } from "@effect-ray/core/Broker"
 import { PgBroker } from "@effect-ray/postgres"
 import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, layer } from "@effect/vitest"
@@ -26,6 +26,20 @@ const otherClient = Layer.effect(
     return Context.get(services, PgClient.PgClient)
   })
 )
+
+/** A transaction that has enqueued the execution, and is open until it is told to end, or the test ends. */
+const holding = Effect.fnUntraced(function*(broker: Broker["Service"], given: NewExecution) {
+  const { sql } = yield* database
+  const open = yield* Deferred.make<void>()
+  const enqueued = yield* Deferred.make<void>()
+  const fiber = yield* Effect.forkScoped(sql.withTransaction(Effect.gen(function*() {
+    yield* broker.enqueue([given])
+    yield* Deferred.succeed(enqueued, undefined)
+    yield* Deferred.await(open)
+  })))
+  yield* Deferred.await(enqueued)
+  return { end: Effect.andThen(Deferred.succeed(open, undefined), Fiber.join(fiber)) }
+})
 
 for (const version of TestPostgres.versions) {
   layer(otherClient.pipe(Layer.provideMerge(TestPostgres.layer(version))), { excludeTestServices: true })(
@@ -134,24 +148,68 @@ for (const version of TestPostgres.versions) {
       it.effect("holds up nobody but those who want the same key", () =>
         Effect.gen(function*() {
           const broker = yield* Broker
-          const { sql } = yield* database
           const lane = makeLane()
-          const open = yield* Deferred.make<void>()
-          const enqueued = yield* Deferred.make<void>()
           const first = execution({ ...lane, ...key("k") })
-          const transaction = yield* Effect.forkChild(sql.withTransaction(Effect.gen(function*() {
-            yield* broker.enqueue([first])
-            yield* Deferred.succeed(enqueued, undefined)
-            yield* Deferred.await(open)
-          })))
-          yield* Deferred.await(enqueued)
-          const waiter = yield* Effect.forkChild(broker.enqueue([execution({ ...lane, ...key("k") })]))
+          const transaction = yield* holding(broker, first)
+          const wanted = yield* Effect.forkChild(
+            Effect.forEach(
+              Array.from({ length: 10 }),
+              () => broker.enqueue([execution({ ...lane, ...key("k") })]),
+              { concurrency: "unbounded" }
+            )
+          )
+          // These go together with one who has to wait, and the second time those who wait are known.
+          for (const round of ["a", "b"]) {
+            yield* Effect.forEach(
+              Array.from({ length: 20 }, (_, n) => execution({ ...lane, ...key(`${round}-${n}`) })),
+              (given) => broker.enqueue([given]),
+              { concurrency: "unbounded" }
+            )
+          }
           yield* broker.enqueue([execution(lane)])
-          yield* broker.enqueue([execution({ ...lane, ...key("another") })])
-          assert.isUndefined(waiter.pollUnsafe())
-          yield* Deferred.succeed(open, undefined)
-          yield* Fiber.join(transaction)
-          assert.deepStrictEqual(yield* Fiber.join(waiter), [{ id: first.id, deduplicated: true }])
+          assert.isUndefined(wanted.pollUnsafe())
+          yield* transaction.end
+          for (const answer of yield* Fiber.join(wanted)) {
+            assert.deepStrictEqual(answer, [{ id: first.id, deduplicated: true }])
+          }
+        }).pipe(Effect.timeout("20 seconds")))
+
+      it.effect("keeps waiting who wants its keys, and who wants others' no longer than they are held", () =>
+        Effect.gen(function*() {
+          const broker = yield* Broker
+          const lane = makeLane()
+          const held = Array.from({ length: 4 }, (_, n) => execution({ ...lane, ...key(`held-${n}`) }))
+          yield* Effect.forEach(held, (given) => holding(broker, given))
+          yield* Effect.forEach(
+            held,
+            (given) => Effect.forkChild(broker.enqueue([{ ...given, id: execution().id }]), { startImmediately: true })
+          )
+          const first = execution({ ...lane, ...key("freed") })
+          const transaction = yield* holding(broker, first)
+          const wanted = yield* Effect.forkChild(broker.enqueue([execution({ ...lane, ...key("freed") })]))
+          yield* broker.enqueue([execution({ ...lane, ...key("not held") })])
+          yield* transaction.end
+          assert.deepStrictEqual(yield* Fiber.join(wanted), [{ id: first.id, deduplicated: true }])
+        }).pipe(Effect.timeout("20 seconds")))
+
+      it.effect("is waited for as long as the broker's patience, by each who wants its key", () =>
+        Effect.gen(function*() {
+          const lane = makeLane()
+          const { name: schema } = yield* TestPostgres.TestSchema
+          const broker = yield* PgBroker.make({ schema, keyPatience: "1 second" })
+          yield* holding(broker, execution({ ...lane, ...key("k") }))
+          const began = performance.now()
+          const errors = yield* Effect.forEach(
+            Array.from({ length: 8 }),
+            () => Effect.flip(broker.enqueue([execution({ ...lane, ...key("k") })])),
+            { concurrency: "unbounded" }
+          )
+          for (const { reason } of errors) {
+            assert.strictEqual(reason._tag, "Unavailable")
+            if (reason._tag === "Unavailable") assert.include(reason.detail, "another transaction holds")
+          }
+          // One after the other they would take as many seconds as there are.
+          assert.isBelow(performance.now() - began, 6_000)
         }))
 
       it.effect("makes one execution of a key that a transaction gave up", () =>

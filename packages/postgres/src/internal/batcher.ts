@@ -21,7 +21,7 @@ export interface Options<In, Out> {
   /** The most a batch may weigh; a single input may weigh more. */
   readonly maxWeight: number
   readonly weigh: (input: In) => number
-  /** Inputs with a mark in common never share a batch. */
+  /** Inputs with a mark in common are never under way at once. */
   readonly marks?: (input: In) => ReadonlyArray<string>
   /** Answers every input, in the order given; failing fails them all. */
   readonly run: (inputs: ReadonlyArray<In>) => Effect.Effect<ReadonlyArray<Exit.Exit<Out, BrokerError>>, BrokerError>
@@ -34,31 +34,34 @@ export const make = <In, Out>(
   Effect.gen(function*() {
     const runFork = Effect.runForkWith(yield* Effect.context<never>())
     const running = new Set<Fiber.Fiber<void>>()
+    const marked = new Set<string>()
     let pending: Array<Entry<In, Out>> = []
+
+    const marksOf = (input: In): ReadonlyArray<string> => options.marks?.(input) ?? []
 
     const take = (): ReadonlyArray<Entry<In, Out>> => {
       const batch: Array<Entry<In, Out>> = []
       const left: Array<Entry<In, Out>> = []
-      const marks = new Set<string>()
       let weight = 0
       for (const entry of pending) {
-        const own = options.marks?.(entry.input) ?? []
-        const heavy = weight + options.weigh(entry.input) > options.maxWeight
-        if (batch.length > 0 && (heavy || own.some((mark) => marks.has(mark)))) {
+        const own = marksOf(entry.input)
+        const heavy = batch.length > 0 && weight + options.weigh(entry.input) > options.maxWeight
+        if (heavy || own.some((mark) => marked.has(mark))) {
           left.push(entry)
           continue
         }
         batch.push(entry)
         weight += options.weigh(entry.input)
-        for (const mark of own) marks.add(mark)
+        for (const mark of own) marked.add(mark)
       }
       pending = left
       return batch
     }
 
     const pump = () => {
-      while (running.size < options.concurrency && pending.length > 0) {
+      while (running.size < options.concurrency) {
         const batch = take()
+        if (batch.length === 0) return
         const fiber = runFork(
           Effect.exit(Effect.suspend(() => options.run(batch.map((entry) => entry.input)))).pipe(
             Effect.map((exit) => {
@@ -71,6 +74,7 @@ export const make = <In, Out>(
         running.add(fiber)
         fiber.addObserver(() => {
           running.delete(fiber)
+          for (const { input } of batch) for (const mark of marksOf(input)) marked.delete(mark)
           pump()
         })
       }

@@ -2,7 +2,7 @@
  * Enqueue: in the app's own transaction when there is one, else together with whoever enqueues at the same time.
  */
 import type { Enqueued, NewExecution } from "@effect-ray/core/Broker"
-import { BrokerError, InvalidPayload, OtherTransaction } from "@effect-ray/core/BrokerError"
+import { BrokerError, InvalidPayload, OtherTransaction, Unavailable } from "@effect-ray/core/BrokerError"
 import * as Context from "effect/Context"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Duration from "effect/Duration"
@@ -13,7 +13,7 @@ import type * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Batcher from "./batcher.ts"
 import * as Input from "./input.ts"
-import { answer, type Call, digestOf, makeCall, markOf, stored } from "./keyedCalls.ts"
+import { type Answer, answer, type Call, digestOf, makeCall, markOf, stored } from "./keyedCalls.ts"
 import { laneId, type LaneBook } from "./lanes.ts"
 import { newsOf, type Notifier } from "./notifier.ts"
 import { isBadValue, isLockTimeout, retryTransient, unavailable, wordsOf } from "./sqlFailure.ts"
@@ -25,29 +25,36 @@ const CurrentTransaction = Context.Reference<Context.Key<never, object> | undefi
   { defaultValue: () => undefined }
 )
 
-/** The most rows in one grouped statement. A single call may have more. */
-const maxBatchRows = 1_000
+/** The most a grouped statement weighs, in characters of payload. A single call may weigh more. */
+const maxBatchWeight = 16 * 1024 * 1024
 
-/** How long a batch waits for a key that another transaction holds, before each call waits for itself. */
-const batchPatience = "100ms"
+/** What a row weighs at least: a thousand of them fill a batch. */
+const minRowWeight = maxBatchWeight / 1_000
 
-/** How long one call waits for a key that another transaction holds. */
-const callPatience = "30s"
+/** How long a batch waits for a key that another transaction holds, before it is halved to find out whose that is. */
+const batchPatience = "25ms"
 
-/** What a call hears whose batch met a key that another transaction holds. */
-const held = "held" as const
+/** How long one call waits for such a key in one go, and how many wait at once. Then others have a turn. */
+const waitPatience = "250ms"
+const maxWaiting = 3
+
+/** What a call hears whose key another transaction holds. */
+const heldWords = "another transaction holds the idempotency key and has not ended in time"
+
+const isHeld = ({ reason }: BrokerError): boolean => reason._tag === "Unavailable" && reason.detail === heldWords
 
 /** Stores calls, and answers each. */
-type Statement<Out = ReadonlyArray<Enqueued>> = (
+type Statement = (
   calls: ReadonlyArray<Call>,
   token: string | null,
   message: string | null
-) => Effect.Effect<ReadonlyArray<Exit.Exit<Out, BrokerError>>, SqlError>
+) => Effect.Effect<ReadonlyArray<Answer>, SqlError>
 
 export const makeEnqueue = Effect.fnUntraced(function*(
   store: Store,
   notifier: Notifier,
-  noteLanes: LaneBook
+  noteLanes: LaneBook,
+  options: { readonly keyPatience: Duration.Duration }
 ): Effect.fn.Return<
   (executions: ReadonlyArray<NewExecution>) => Effect.Effect<ReadonlyArray<Enqueued>, BrokerError>,
   never,
@@ -84,11 +91,8 @@ export const makeEnqueue = Effect.fnUntraced(function*(
     )
   }
 
-  /** Runs a batch under a token of its own; call by call when one of its values cannot be stored. */
-  const run = <Out>(
-    calls: ReadonlyArray<Call>,
-    statement: Statement<Out>
-  ): Effect.Effect<ReadonlyArray<Exit.Exit<Out, BrokerError>>, BrokerError> =>
+  /** Runs a batch under a token of its own; halves it until who cannot be stored, or has to wait, stands alone. */
+  const run = (calls: ReadonlyArray<Call>, statement: Statement): Effect.Effect<ReadonlyArray<Answer>> =>
     Effect.suspend(() => {
       const rows = calls.flatMap((call) => call.executions)
       const news = newsOf(rows)
@@ -100,45 +104,71 @@ export const makeEnqueue = Effect.fnUntraced(function*(
           return Effect.void
         }),
         Effect.catch((error) => {
-          if (!isBadValue(error)) return Effect.fail(unavailable("enqueue")(error))
-          if (calls.length === 1) return Effect.succeed([Exit.fail(refused(calls[0]!, error))])
-          return Effect.map(Effect.forEach(calls, (call) => run([call], statement)), (answers) => answers.flat())
+          if (calls.length === 1 || !(isBadValue(error) || isLockTimeout(error))) {
+            return Effect.succeed(calls.map((call) => Exit.fail(failed(call, error))))
+          }
+          const middle = Math.ceil(calls.length / 2)
+          return Effect.zipWith(
+            run(calls.slice(0, middle), statement),
+            run(calls.slice(middle), statement),
+            (first, second) => [...first, ...second]
+          )
         })
       )
     })
 
   const plain = yield* Batcher.make<Call, ReadonlyArray<Enqueued>>({
     concurrency: 2,
-    maxWeight: maxBatchRows,
-    weigh: (call) => call.executions.length,
+    maxWeight: maxBatchWeight,
+    weigh,
     run: (calls) => run(calls, insert)
   })
 
   // Calls with keys have a lane of their own, and those that wait for somebody's transaction yet another: they hold
   // up nobody else.
-  const keyed = yield* Batcher.make<Call, ReadonlyArray<Enqueued> | typeof held>({
+  const keyed = yield* Batcher.make<Call, ReadonlyArray<Enqueued>>({
     concurrency: 1,
-    maxWeight: maxBatchRows,
-    weigh: (call) => call.executions.length,
-    marks: (call) => call.executions.flatMap((row) => markOf(row) ?? []),
-    run: (calls) =>
-      run<ReadonlyArray<Enqueued> | typeof held>(calls, (calls, token, message) =>
-        Effect.catchIf(
-          insertKeyed(batchPatience)(calls, token, message),
-          isLockTimeout,
-          () => Effect.succeed(calls.map(() => Exit.succeed(held)))
-        ))
+    maxWeight: maxBatchWeight,
+    weigh,
+    marks: marksOf,
+    run: (calls) => run(calls, insertKeyed(batchPatience))
   })
   const patient = yield* Batcher.make<Call, ReadonlyArray<Enqueued>>({
-    concurrency: 3,
+    concurrency: maxWaiting,
     maxWeight: 1,
     weigh: () => 1,
-    run: (calls) => run(calls, insertKeyed(callPatience))
+    marks: marksOf,
+    run: (calls) => run(calls, insertKeyed(waitPatience))
   })
+
+  /** How many calls wait for a key, by its mark. */
+  const waiting = new Map<string, number>()
+  const count = (marks: ReadonlyArray<string>, n: number): void => {
+    for (const mark of marks) {
+      const left = (waiting.get(mark) ?? 0) + n
+      if (left === 0) waiting.delete(mark)
+      else waiting.set(mark, left)
+    }
+  }
+
+  /** Waits in turns with all who wait for a key. */
+  const wait = (call: Call, marks: ReadonlyArray<string>): Effect.Effect<ReadonlyArray<Enqueued>, BrokerError> =>
+    Effect.acquireUseRelease(
+      Effect.sync(() => count(marks, 1)),
+      () =>
+        Effect.timeoutOrElse(Effect.retry(patient(call), { while: isHeld }), {
+          duration: options.keyPatience,
+          orElse: () => Effect.fail(held())
+        }),
+      () => Effect.sync(() => count(marks, -1))
+    )
 
   const grouped = (call: Call, hasKeys: boolean): Effect.Effect<ReadonlyArray<Enqueued>, BrokerError> => {
     if (!hasKeys) return plain(call)
-    return Effect.flatMap(keyed(call), (answer) => answer === held ? patient(call) : Effect.succeed(answer))
+    const marks = marksOf(call)
+    // Where others wait already, the batches need not find out.
+    if (marks.some((mark) => waiting.has(mark))) return wait(call, marks)
+    return Effect.catchIf(keyed(call), isHeld, () => wait(call, marks))
   }
 
   /** In the app's transaction: no token, for it is all or nothing anyway, and nothing is told before the commit. */
@@ -152,12 +182,7 @@ export const makeEnqueue = Effect.fnUntraced(function*(
         notifier.background(noteLanes(call.executions))
       }))
       return answer
-    }).pipe(
-      Effect.catchTag(
-        "SqlError",
-        (error) => Effect.fail(isBadValue(error) ? refused(call, error) : unavailable("enqueue")(error))
-      )
-    )
+    }).pipe(Effect.catchTag("SqlError", (error) => Effect.fail(failed(call, error))))
   }
 
   return (given) =>
@@ -206,13 +231,21 @@ const tagsOf = ({ tags }: NewExecution): string | null => {
   return null
 }
 
-const refused = (call: Call, error: SqlError): BrokerError =>
-  new BrokerError({
-    reason: new InvalidPayload({
-      task: call.executions[0]!.task,
-      detail: `Postgres cannot store it: ${wordsOf(error)}`
-    })
-  })
+const marksOf = (call: Call): ReadonlyArray<string> => call.executions.flatMap((row) => markOf(row) ?? [])
+
+const weigh = (call: Call): number =>
+  call.executions.reduce((weight, { payload }) => weight + Math.max(minRowWeight, payload.length), 0)
+
+const held = (): BrokerError =>
+  new BrokerError({ reason: new Unavailable({ operation: "enqueue", detail: heldWords }) })
+
+/** What one call hears of a failed statement. */
+const failed = (call: Call, error: SqlError): BrokerError => {
+  if (isLockTimeout(error)) return held()
+  if (!isBadValue(error)) return unavailable("enqueue")(error)
+  const detail = `Postgres cannot store it: ${wordsOf(error)}`
+  return new BrokerError({ reason: new InvalidPayload({ task: call.executions[0]!.task, detail }) })
+}
 
 const otherTransaction = (): BrokerError =>
   new BrokerError({

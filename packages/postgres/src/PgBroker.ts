@@ -8,7 +8,8 @@
  * A `cancel` inside a transaction does not wait for its commit: it goes over a connection of the broker's own, beside
  * the client's pool, and stands even when the transaction rolls back, except for what the transaction itself has enqueued.
  *
- * Postgres going away is a failure with reason `Unavailable`, never a defect; all goes on by itself when it is back.
+ * Postgres going away is a failure with reason `Unavailable`, never a defect; all goes on by itself when it is back. So is
+ * one that says nothing any more, after `answerPatience`; give the client a `keepAlive`, so that the system notices first.
  */
 import { Broker } from "@effect-ray/core/Broker"
 import * as PgClient from "@effect/sql-pg/PgClient"
@@ -19,6 +20,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { TransactionConnection } from "effect/sql/SqlClient"
+import { defaultPatience } from "./internal/answered.ts"
 import { makeAwaiting } from "./internal/awaiting.ts"
 import { makeCancel } from "./internal/cancel.ts"
 import { makeClaim } from "./internal/claim.ts"
@@ -57,6 +59,11 @@ export interface Options {
    * then fails with `Unavailable`. Default: 30 seconds.
    */
   readonly keyPatience?: Duration.Input | undefined
+  /**
+   * How long an answer of Postgres is waited for, and longer for what weighs megabytes. The connection then counts as
+   * broken, and the operation fails with `Unavailable` if another one does no better. Default: 15 seconds.
+   */
+  readonly answerPatience?: Duration.Input | undefined
   /** How often awaited executions are asked about while nothing is heard by LISTEN. Default: 1 second. */
   readonly pollInterval?: Duration.Input | undefined
 }
@@ -87,7 +94,8 @@ const outsideTransactions = <A, R>(client: PgClient.PgClient, effect: Effect.Eff
 
 const build = Effect.fnUntraced(
   function*(client: PgClient.PgClient, options: Options) {
-    const store = makeStore(client, options.schema ?? defaultSchema)
+    const patience = Duration.fromInputUnsafe(options.answerPatience ?? defaultPatience)
+    const store = makeStore(client, options.schema ?? defaultSchema, patience)
     const notify = options.notify ?? true
     const local = yield* makeLocal
     const notifier = yield* makeNotifier(store, local, { notify })

@@ -10,6 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import { defaultPatience, makeAnswered } from "./internal/answered.ts"
 import { defaultSchema, quote } from "./internal/schemaName.ts"
 import { retryTransient, unavailable } from "./internal/sqlFailure.ts"
 
@@ -53,17 +54,18 @@ export const make: (options?: Options) => Effect.Effect<GatewayRegistry["Service
   .fnUntraced(function*(options: Options = {}) {
     const client = yield* PgClient.PgClient
     const sql = client.withoutTransforms()
+    const answered = makeAnswered(defaultPatience)
     const s = sql.literal(quote(options.schema ?? defaultSchema))
 
     return GatewayRegistry.of({
       current: (deployment, cluster) =>
-        sql<Row>`
+        answered(sql<Row>`
           SELECT g.deployment, g.cluster, g.epoch, g.submission_id, g.protocol, g.secret, g.host, g.port
           FROM ${s}.gateways g
           WHERE g.deployment = ${deployment} AND g.cluster = ${cluster}
           ORDER BY g.epoch DESC
           LIMIT 1
-        `.pipe(
+        `).pipe(
           retryTransient,
           Effect.mapError(unavailable("gateway registry")),
           Effect.map(([row]) => Option.map(Option.fromUndefinedOr(row), toEntry))
@@ -71,7 +73,7 @@ export const make: (options?: Options) => Effect.Effect<GatewayRegistry["Service
 
       // Not repeated by itself: after a lost acknowledgement the answer could be "another did" for our own row.
       open: (entry) =>
-        sql`
+        answered(sql`
           INSERT INTO ${s}.gateways (
             deployment, cluster, epoch, submission_id, protocol, secret, host, port, opened_at
           )
@@ -88,17 +90,17 @@ export const make: (options?: Options) => Effect.Effect<GatewayRegistry["Service
           )
           ON CONFLICT (deployment, cluster, epoch) DO NOTHING
           RETURNING 1
-        `.pipe(Effect.mapBoth({
+        `).pipe(Effect.mapBoth({
           onFailure: unavailable("gateway registry"),
           onSuccess: (rows) => rows.length === 1
         })),
 
       publish: (entry, address) =>
-        sql`
+        answered(sql`
           UPDATE ${s}.gateways g
           SET host = ${address.host}, port = ${address.port}
           WHERE g.deployment = ${entry.deployment} AND g.cluster = ${entry.cluster} AND g.epoch = ${entry.epoch}
-        `.pipe(retryTransient, Effect.mapError(unavailable("gateway registry")), Effect.asVoid)
+        `).pipe(retryTransient, Effect.mapError(unavailable("gateway registry")), Effect.asVoid)
     })
   })
 

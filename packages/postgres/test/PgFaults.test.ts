@@ -3,10 +3,13 @@ import { Broker } from "@effect-ray/core/Broker"
 import { PgBroker } from "@effect-ray/postgres"
 import { assert, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
+import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
 import { listenTo } from "../../core/test/brokerSuite/kit.ts"
 import { database, eventually, execution, hire, key, makeLane } from "./kit.ts"
 import * as TestPostgres from "./TestPostgres.ts"
@@ -122,6 +125,60 @@ for (const version of TestPostgres.versions) {
         yield* proxy.cut
         const record = Option.getOrThrow(yield* Fiber.join(waiter))
         assert.strictEqual(record.state, "succeeded")
+      }))
+  })
+
+  const impatient = TestPostgres.broker({ answerPatience: "1 second" }).pipe(
+    Layer.provideMerge(TestPostgres.migrated),
+    Layer.provideMerge(TestPostgres.schema),
+    Layer.provideMerge(TestPostgres.client()),
+    Layer.provideMerge(proxied),
+    Layer.provideMerge(TestPostgres.server(version))
+  )
+  layer(impatient, { excludeTestServices: true })(`A silent wire to Postgres ${version}`, (it) => {
+    it.effect("is given up: all goes on over new connections", () =>
+      Effect.gen(function*() {
+        const broker = yield* Broker
+        const proxy = yield* TestProxy
+        const lane = makeLane()
+        const [first, second] = [execution(lane), execution(lane)]
+        yield* broker.enqueue([first, second])
+        const worker = yield* hire(broker, [lane])
+        const claimed = yield* worker.claim(1)
+        const waiter = yield* Effect.forkChild(broker.awaitTerminal(first.id), { startImmediately: true })
+        yield* Effect.addFinalizer(() => proxy.cut)
+        // As many connections as there are verbs, all of them open when they fall silent.
+        yield* Effect.all(Array.from({ length: 10 }, () => broker.read(first.id)), { concurrency: "unbounded" })
+        yield* proxy.freeze
+        const again = Schedule.recurs(10)
+        const [tick, more, settled, [plain], [keyed]] = yield* Effect.all([
+          Effect.retry(worker.tick, again),
+          Effect.catch(worker.claim(1), () => Effect.retry(broker.owned(worker.supervisor), again)),
+          Effect.retry(worker.succeed(claimed), again),
+          Effect.retry(broker.enqueue([execution(lane)]), again),
+          Effect.retry(broker.enqueue([execution({ ...lane, ...key("k") })]), again)
+        ], { concurrency: "unbounded" })
+        assert.isTrue(tick.alive)
+        assert.deepStrictEqual(settled, ["Settled"])
+        assert.isFalse(plain!.deduplicated || keyed!.deduplicated)
+        // Whether the claim was carried out before its answer was lost is not known.
+        assert.isAtMost(more.length, 2)
+        assert.strictEqual(Option.getOrThrow(yield* Fiber.join(waiter)).state, "succeeded")
+      }).pipe(Effect.timeout("60 seconds")))
+
+    it.effect("does not keep a broker from ending", () =>
+      Effect.gen(function*() {
+        const proxy = yield* TestProxy
+        const { name: schema } = yield* TestPostgres.TestSchema
+        const scope = yield* Scope.make()
+        const broker = yield* Scope.provide(PgBroker.make({ schema, answerPatience: "1 second" }), scope)
+        yield* Effect.addFinalizer(() => proxy.cut)
+        const wakeups = yield* listenTo(broker, ["any"])
+        assert.strictEqual((yield* Queue.take(wakeups))._tag, "Resync")
+        yield* proxy.freeze
+        yield* Effect.forkChild(Effect.ignore(broker.enqueue([execution()])), { startImmediately: true })
+        const ended = yield* Effect.forkDetach(Scope.close(scope, Exit.void))
+        assert.isTrue(Option.isSome(yield* Effect.timeoutOption(Fiber.await(ended), "30 seconds")))
       }))
   })
 

@@ -11,6 +11,8 @@ export class TestProxy extends Context.Service<TestProxy, {
   readonly loseNextAnswer: Effect.Effect<void>
   /** Cuts every connection. */
   readonly cut: Effect.Effect<void>
+  /** Lets nothing more through on the connections there are, and says nothing. New ones work. */
+  readonly freeze: Effect.Effect<void>
   /** How many round trips there have been. */
   readonly roundTrips: Effect.Effect<number>
 }>()("@effect-ray/postgres/test/TestProxy") {}
@@ -42,6 +44,7 @@ const makeCounter = (onSync: () => void) => {
 const make = Effect.gen(function*() {
   const target = new URL(Redacted.value((yield* TestServer).url))
   const sockets = new Set<Net.Socket>()
+  const frozen = new WeakSet<Net.Socket>()
   let losing = false
   let roundTrips = 0
 
@@ -59,10 +62,12 @@ const make = Effect.gen(function*() {
       socket.on("error", end)
     }
     client.on("data", (chunk) => {
+      if (frozen.has(client)) return
       count(chunk)
       upstream.write(chunk)
     })
     upstream.on("data", (chunk) => {
+      if (frozen.has(upstream)) return true
       if (!losing) return client.write(chunk)
       if (chunk.subarray(-ready.length).equals(ready)) {
         losing = false
@@ -89,6 +94,7 @@ const make = Effect.gen(function*() {
       loseNextAnswer: Effect.sync(() => {
         losing = true
       }),
+      freeze: Effect.sync(() => sockets.forEach((socket) => frozen.add(socket))),
       cut: Effect.sync(() => sockets.forEach((socket) => socket.destroy())),
       roundTrips: Effect.sync(() => roundTrips)
     })

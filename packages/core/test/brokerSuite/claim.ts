@@ -79,6 +79,21 @@ export const claimPromises = <R>(it: It<R>): void => {
         assert.strictEqual((yield* worker.claim(5)).length, 3)
       }))
 
+    it.effect("hands out large payloads in as many claims as it takes, each with something until there is nothing", () =>
+      Effect.gen(function*() {
+        const desk = yield* makeDesk
+        const payload = `"${"x".repeat(3 * 1024 * 1024)}"`
+        const ids = yield* desk.enqueueMany(10, { payload })
+        const worker = yield* desk.hire()
+        const claimed: Array<string> = []
+        for (let claims = 0; claims < ids.length && claimed.length < ids.length; claims++) {
+          const some = yield* worker.claim(10)
+          assert.isAbove(some.length, 0)
+          claimed.push(...some.map(({ id }) => id))
+        }
+        assert.deepStrictEqual(claimed, ids)
+      }))
+
     it.effect("gives nothing to a supervisor that never registered, or has left", () =>
       Effect.gen(function*() {
         const desk = yield* makeDesk

@@ -27,6 +27,9 @@ export const where = (url: Redacted.Redacted<string>): string => {
   return host + pathname
 }
 
+/** How long a connection says nothing before the system asks the other end whether it is there. */
+const keepAlive = "30 seconds"
+
 /** A pool that has answered once. */
 export const layer = (
   url: Redacted.Redacted<string>,
@@ -35,7 +38,7 @@ export const layer = (
   const unreachable = (error: SqlError.SqlError) =>
     new DatabaseUnreachable({ where: where(url), detail: reasonOf(error) })
   const client = Layer.catch(
-    PgClient.layer({ url, connectTimeout: "10 seconds", applicationName: "effect-ray", ...options }),
+    PgClient.layer({ url, connectTimeout: "10 seconds", keepAlive, applicationName: "effect-ray", ...options }),
     (error) => Layer.effectDiscard(Effect.fail(unreachable(error)))
   ) as Layer.Layer<SqlClient.SqlClient | PgClient.PgClient, DatabaseUnreachable>
   const ping = Layer.effectDiscard(

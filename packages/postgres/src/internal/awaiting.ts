@@ -26,6 +26,9 @@ const pollWhileTold = Duration.seconds(5)
 /** The most ids in one question. */
 const maxIds = 1_000
 
+/** The most records in one answer: each may hold a payload and a result. */
+const maxRecords = 100
+
 /** How long a server that is away is waited for. A caller that awaits has nothing better to do. */
 const patience = Schedule.upTo(
   Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("2 seconds")]),
@@ -57,9 +60,9 @@ export const makeAwaiting = Effect.fnUntraced(function*(
     maxWeight: maxIds,
     weigh: () => 1,
     run: (ids) =>
-      retryTransient(
+      retryTransient(store.answered(
         sql<{ readonly id: ExecutionId }>`SELECT w.id FROM ${s}.watch(${store.process}, ${arrays.uuid(ids)}) AS w(id)`
-      ).pipe(
+      )).pipe(
         Effect.mapError(unavailable("awaitTerminal")),
         Effect.map((rows) => {
           const open = new Set(rows.map((row) => row.id))
@@ -70,7 +73,7 @@ export const makeAwaiting = Effect.fnUntraced(function*(
 
   const lookup = yield* Batcher.make<ExecutionId, Option.Option<Record>>({
     concurrency: 2,
-    maxWeight: maxIds,
+    maxWeight: maxRecords,
     weigh: () => 1,
     run: (ids) =>
       retryTransient(find(store, ids)).pipe(
@@ -85,9 +88,9 @@ export const makeAwaiting = Effect.fnUntraced(function*(
   const ask = Effect.gen(function*() {
     const ids = [...waiting.keys()]
     for (let from = 0; from < ids.length; from += maxIds) {
-      const ended = yield* sql<{ readonly id: ExecutionId }>`
+      const ended = yield* store.answered(sql<{ readonly id: ExecutionId }>`
         SELECT f.id FROM ${s}.find_ended(${arrays.uuid(ids.slice(from, from + maxIds))}) AS f(id)
-      `
+      `)
       local.onEnded(ended.map((row) => row.id))
     }
   })

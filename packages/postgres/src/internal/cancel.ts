@@ -32,7 +32,9 @@ export const makeCancel = Effect.fnUntraced(function*(
   const beside = yield* makeBeside(store.sql)
 
   const ask = (sql: PgClient.PgClient, id: ExecutionId) =>
-    sql<Woken & { readonly answer: Answer }>`SELECT * FROM ${s}.cancel(${id}, ${cancelledResult})`.pipe(
+    store.answered(
+      sql<Woken & { readonly answer: Answer }>`SELECT * FROM ${s}.cancel(${id}, ${cancelledResult})`
+    ).pipe(
       Effect.mapError(unavailable("cancel")),
       Effect.tap(([row]) =>
         sql.afterCommit(Effect.sync(() => {

@@ -10,6 +10,9 @@ import { laneId } from "./lanes.ts"
 import { unavailable } from "./sqlFailure.ts"
 import { arrays, isUuid, type Store } from "./store.ts"
 
+/** The most bytes of payload that one claim takes, unless the first has more alone. */
+const maxClaimBytes = 16 * 1024 * 1024
+
 export interface ClaimedRow {
   readonly ord: number
   readonly id: string
@@ -29,10 +32,15 @@ export interface ClaimedRow {
   readonly claimed_millis: number
   readonly waited_millis: number
   readonly run_seconds: number
+  /** Some of what was found was left: a suspect goes alone, and payloads may be large. */
+  readonly more: boolean
 }
 
+/** What every row of an owner holds. */
+export type OwnedRow = Omit<ClaimedRow, "ord" | "lane" | "band" | "run_seconds" | "more">
+
 /** The row as supervisors know it. */
-export const toClaimed = (row: Omit<ClaimedRow, "ord" | "lane" | "band" | "run_seconds">): Claimed => ({
+export const toClaimed = (row: OwnedRow): Claimed => ({
   id: row.id,
   fence: Number(row.fence),
   task: row.task,
@@ -62,22 +70,24 @@ export const makeClaim = (store: Store, floors: Floors) => {
     const pairs = floors.pairs(lanes)
     const era = floors.era()
     const began = performance.now()
-    const rows = sql<ClaimedRow>`
+    const rows = store.answered(
+      sql<ClaimedRow>`
       SELECT * FROM ${s}.claim(
         ${supervisor},
         ${arrays.int8(pairs.map(({ lane }) => lane))},
         ${arrays.int2(pairs.map(({ band }) => band))},
         ${arrays.float8(pairs.map(({ floor }) => floor.seconds))},
         ${arrays.uuid(pairs.map(({ floor }) => floor.id))},
-        ${limit}, ${suspectLosses}
+        ${limit}, ${suspectLosses}, ${maxClaimBytes}
       )
       ORDER BY ord
-    `
+    `,
+      { characters: maxClaimBytes }
+    )
     return Effect.map(rows, ([header, ...taken]) => {
       // Without a header the supervisor is not alive, which tells nothing of the lanes.
       if (header === undefined) return taken
-      // A suspect goes alone, so one row may be fewer than there are.
-      const all = taken.length < limit && (taken[0]?.losses ?? 0) < suspectLosses
+      const all = taken.length < limit && taken[0]?.more !== true
       floors.raise({ era, lanes, taken, all, fromBottom, began, clock: header.run_seconds })
       return taken
     })

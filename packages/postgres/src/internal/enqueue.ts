@@ -97,7 +97,10 @@ export const makeEnqueue = Effect.fnUntraced(function*(
       const rows = calls.flatMap((call) => call.executions)
       const news = newsOf(rows)
       const message = notifier.leadingEdge(news)
-      return retryTransient(statement(calls, SecureRandom.uuidV7Unsafe(), message)).pipe(
+      const asked = store.answered(statement(calls, SecureRandom.uuidV7Unsafe(), message), {
+        characters: calls.reduce((sum, call) => sum + weigh(call), 0)
+      })
+      return retryTransient(asked).pipe(
         Effect.tap(() => {
           notifier.enqueued(news, message !== null)
           notifier.background(noteLanes(rows))

@@ -29,7 +29,7 @@ export const laneId = ({ queue, task }: Lane): bigint => {
 
 /** Notes lanes for people to see. Each is written once a process. */
 export const makeLaneBook = (store: Store) => {
-  const { s, sql } = store
+  const { answered, s, sql } = store
   const known = new Set<bigint>()
   return (lanes: Iterable<Lane>): Effect.Effect<void, SqlError> =>
     Effect.suspend(() => {
@@ -50,7 +50,7 @@ export const makeLaneBook = (store: Store) => {
         ) AS i(id, queue, task)
         ON CONFLICT DO NOTHING
       `
-      return Effect.map(insert, () => {
+      return Effect.map(answered(insert), () => {
         if (known.size >= maxRemembered) known.clear()
         for (const id of fresh.keys()) known.add(id)
       })

@@ -12,6 +12,7 @@ import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
+import * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Local } from "./local.ts"
 import { Message } from "./notifier.ts"
@@ -58,12 +59,15 @@ export const makeListener = Effect.fnUntraced(function*(
 
   /** Listens until the connection is lost. */
   const session: Effect.Effect<never, SqlError | Cause.TimeoutError> = Effect.scoped(Effect.gen(function*() {
+    // Made before the connection, so closed after it: on one that is gone without a word UNLISTEN would have no end.
+    const channels = yield* Scope.fork(yield* Effect.scope)
     const connection = yield* Effect.flatMap(
       PgConnection.make({ keepAlive: "30 seconds", ...options.connection }),
       (connection) => connection.pin
     )
-    const all = yield* connection.listen(store.channel)
-    const own = yield* connection.listen(`${store.channel}_${store.process}`)
+    const listen = (channel: string) => Scope.provide(connection.listen(channel), channels)
+    const all = yield* listen(store.channel)
+    const own = yield* listen(`${store.channel}_${store.process}`)
     connected = true
     local.again()
     local.resync()

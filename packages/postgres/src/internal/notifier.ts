@@ -61,7 +61,7 @@ export const makeNotifier = Effect.fnUntraced(function*(
   local: Local,
   options: { readonly notify: boolean }
 ) {
-  const { sql } = store
+  const { answered, sql } = store
   const runFork = Effect.runForkWith(yield* Effect.context<never>())
   const queues = new Map<string, number>()
   const cancelling = new Set<ExecutionId>()
@@ -108,13 +108,13 @@ export const makeNotifier = Effect.fnUntraced(function*(
     if (messages.length === 0) return
     lastSent = performance.now()
     // A message must not wait for the disk: what it tells of is there already.
-    background(sql`
+    background(answered(sql`
       SELECT set_config('synchronous_commit', 'off', true), pg_notify(n.channel, n.message)
       FROM unnest(
         ${arrays.text(messages.map(([channel]) => channel))},
         ${arrays.text(messages.map(([, message]) => message))}
       ) AS n(channel, message)
-    `)
+    `))
   }
 
   const schedule = (): void => {

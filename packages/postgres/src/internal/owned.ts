@@ -2,14 +2,16 @@
 import type { Claimed, SupervisorId } from "@effect-ray/core/Broker"
 import type { BrokerError } from "@effect-ray/core/BrokerError"
 import * as Effect from "effect/Effect"
-import { type ClaimedRow, toClaimed } from "./claim.ts"
+import { type OwnedRow, toClaimed } from "./claim.ts"
 import { unavailable } from "./sqlFailure.ts"
 import { isUuid, type Store } from "./store.ts"
 
 export const makeOwned =
-  ({ s, sql }: Store) => (supervisor: SupervisorId): Effect.Effect<ReadonlyArray<Claimed>, BrokerError> =>
+  ({ answered, s, sql }: Store) => (supervisor: SupervisorId): Effect.Effect<ReadonlyArray<Claimed>, BrokerError> =>
     isUuid(supervisor)
-      ? sql<Omit<ClaimedRow, "ord" | "lane" | "band" | "run_seconds">>`SELECT * FROM ${s}.owned(${supervisor})`.pipe(
+      ? answered(
+        sql<OwnedRow>`SELECT * FROM ${s}.owned(${supervisor})`
+      ).pipe(
         Effect.mapBoth({ onFailure: unavailable("owned"), onSuccess: (rows) => rows.map(toClaimed) })
       )
       : Effect.succeed([])

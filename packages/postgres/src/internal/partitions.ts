@@ -16,11 +16,14 @@ const interval = 6 * 60 * 60 * 1000
 export type Partitions = ReturnType<typeof makePartitions>
 
 export const makePartitions = (store: Store) => {
-  const { s, sql } = store
+  const { answered, s, sql } = store
   let looked = -Infinity
 
   const ensure: Effect.Effect<void, SqlError> = Effect.asVoid(
-    Effect.retry(sql`SELECT ${s}.ensure_partitions(${daysAhead})`, { while: isLockTimeout, times: maxRetries })
+    Effect.retry(answered(sql`SELECT ${s}.ensure_partitions(${daysAhead})`), {
+      while: isLockTimeout,
+      times: maxRetries
+    })
   )
 
   return {

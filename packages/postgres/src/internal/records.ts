@@ -47,8 +47,11 @@ export const isTerminal = (record: Record): boolean => Option.isSome(record.resu
 
 /** The records of these ids; those that are not known are left out. */
 export const find = (store: Store, ids: ReadonlyArray<ExecutionId>): Effect.Effect<ReadonlyArray<Record>, SqlError> => {
-  const { s, sql } = store
-  return Effect.map(sql<RecordRow>`SELECT * FROM ${s}.find(${arrays.uuid(ids)})`, (rows) => rows.map(toRecord))
+  const { answered, s, sql } = store
+  return Effect.map(
+    answered(sql<RecordRow>`SELECT * FROM ${s}.find(${arrays.uuid(ids)})`),
+    (rows) => rows.map(toRecord)
+  )
 }
 
 interface AttemptRow {
@@ -68,8 +71,8 @@ export const attempts = (
   id: ExecutionId
 ): Effect.Effect<ReadonlyArray<AttemptRecord>, SqlError> => {
   if (!isUuid(id)) return Effect.succeed([])
-  const { s, sql } = store
-  const rows = sql<AttemptRow>`
+  const { answered, s, sql } = store
+  const rows = answered(sql<AttemptRow>`
     SELECT a.fence, a.attempt, a.outcome, a.claimed_at, a.ended_at, a.result, a.runner_ref, a.confirmed
     FROM ${s}.attempts a
     WHERE a.execution_id = ${id}
@@ -80,7 +83,7 @@ export const attempts = (
     WHERE h.id = ${id} AND h.outcome IS NOT NULL
     ORDER BY fence
     LIMIT ${maxAttemptsRead}
-  `
+  `)
   return Effect.map(rows, (rows) =>
     rows.map((row) => ({
       execution: id,

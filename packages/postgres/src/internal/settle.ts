@@ -73,7 +73,8 @@ export const makeSettle = (store: Store, notifier: Notifier, partitions: Partiti
     const settlements = positions.map((position) => given[position]!)
     const columns = settlements.map(({ outcome }) => columnsOf(outcome))
     return Effect.map(
-      sql<Woken & { readonly lease_lost: ReadonlyArray<number> | null }>`
+      store.answered(
+        sql<Woken & { readonly lease_lost: ReadonlyArray<number> | null }>`
         SELECT * FROM ${s}.settle(
           ${supervisor},
           ${arrays.uuid(settlements.map(({ id }) => id))},
@@ -86,6 +87,8 @@ export const makeSettle = (store: Store, notifier: Notifier, partitions: Partiti
           ${cancelledResult}, ${unconfirmedResult}
         )
       `,
+        { characters: columns.reduce((sum, { result }) => sum + (result?.length ?? 0), 0) }
+      ),
       ([row]): ReadonlyArray<Settled> => {
         notifier.woken(row!)
         const answers = given.map((): Settled => "Settled")

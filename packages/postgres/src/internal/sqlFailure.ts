@@ -53,11 +53,15 @@ export const unavailable = (operation: string) => (error: SqlError): BrokerError
   return new BrokerError({ reason: new Unavailable({ operation, detail: wordsOf(error) + hint }) })
 }
 
-const backoff = Schedule.min([Schedule.exponential("20 millis"), Schedule.spaced("500 millis")]).pipe(Schedule.jittered)
+/** About two seconds. What was asked for long without an answer is asked once more. */
+const backoff = Schedule.min([Schedule.exponential("20 millis"), Schedule.spaced("500 millis")]).pipe(
+  Schedule.jittered,
+  Schedule.upTo({ duration: "2 seconds", times: 7 })
+)
 
-/** About two seconds of patience with a server that stumbles. For statements that may be repeated. */
+/** Patience with a server that stumbles. For statements that may be repeated. */
 export const retryTransient = <A, R>(effect: Effect.Effect<A, SqlError, R>): Effect.Effect<A, SqlError, R> =>
   Effect.catch(effect, (error) =>
     isTransient(error)
-      ? Effect.retry(effect, { schedule: backoff, while: isTransient, times: 7 })
+      ? Effect.retry(effect, { schedule: backoff, while: isTransient })
       : Effect.fail(error))

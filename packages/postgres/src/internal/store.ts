@@ -1,9 +1,11 @@
 /** What every verb of the Postgres broker works with. */
 import type { PgClient } from "@effect/sql-pg/PgClient"
 import * as PgTypes from "@effect/sql-pg/PgTypes"
+import type * as Duration from "effect/Duration"
 import * as Result from "effect/Result"
 import type * as Statement from "effect/sql/Statement"
 import * as Crypto from "node:crypto"
+import { type Answered, makeAnswered } from "./answered.ts"
 import { channelOf, quote } from "./schemaName.ts"
 
 export interface Store {
@@ -13,16 +15,19 @@ export interface Store {
   readonly s: Statement.Fragment
   /** The channel of every process. */
   readonly channel: string
+  /** A statement with a bound to the waiting. */
+  readonly answered: Answered
   /** This process's name: what its own channel adds, and what `waiters` holds. */
   readonly process: string
 }
 
-export const makeStore = (client: PgClient, schema: string): Store => {
+export const makeStore = (client: PgClient, schema: string, patience: Duration.Duration): Store => {
   const sql = client.withoutTransforms()
   return {
     sql,
     s: sql.literal(quote(schema)),
     channel: channelOf(schema),
+    answered: makeAnswered(patience),
     process: Crypto.randomBytes(8).toString("hex")
   }
 }

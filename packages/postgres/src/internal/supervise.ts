@@ -21,6 +21,15 @@ const leftResult = Envelope.taskError(new TaskError.Lost({ detail: "its worker l
 const quarantinedResult = Envelope.taskError(new TaskError.Quarantined({ losses: maxLosses, detail: lapsed }))
 const expiredResult = Envelope.taskError(new TaskError.Expired())
 
+/** A tick is asked again before the lease is over, more than once. */
+const ticksInLease = 3
+
+/** The shortest time to wait for a tick's answer, however short the lease. */
+const minTickPatience = Duration.seconds(1)
+
+const tickPatience = (lease: Duration.Duration): Duration.Duration =>
+  Duration.max(minTickPatience, Duration.millis(millis(lease) / ticksInLease))
+
 const millis = (lease: Duration.Duration): number => Math.min(Duration.toMillis(lease), maxMillis)
 
 export const makeSupervise = (
@@ -29,26 +38,29 @@ export const makeSupervise = (
   noteLanes: LaneBook,
   partitions: Partitions
 ): Pick<Broker["Service"], "register" | "unregister" | "tick"> => {
-  const { s, sql } = store
+  const { answered, s, sql } = store
 
   const tick = (
     supervisor: SupervisorId,
     lanes: ReadonlyArray<Lane>,
     lease: Duration.Duration
   ): Effect.Effect<Tick, BrokerError> =>
-    sql<
-      Woken & {
-        readonly alive: boolean
-        readonly cancelling: ReadonlyArray<string> | null
-        readonly reaped: number
-        readonly next_due_millis: number | null
-      }
-    >`
+    answered(
+      sql<
+        Woken & {
+          readonly alive: boolean
+          readonly cancelling: ReadonlyArray<string> | null
+          readonly reaped: number
+          readonly next_due_millis: number | null
+        }
+      >`
       SELECT * FROM ${s}.tick(
         ${supervisor}, ${millis(lease)}, ${arrays.int8(lanes.map(laneId))}, ${maxLosses},
         ${lostResult}, ${quarantinedResult}, ${unconfirmedResult}, ${expiredResult}
       )
-    `.pipe(
+    `,
+      { atMost: tickPatience(lease) }
+    ).pipe(
       Effect.mapError(unavailable("tick")),
       Effect.map(([row]) => {
         notifier.woken(row!)
@@ -69,19 +81,21 @@ export const makeSupervise = (
     register: ({ label, lanes, lease, supervisor }) =>
       retryTransient(Effect.andThen(
         noteLanes(lanes),
-        sql`
+        answered(sql`
           INSERT INTO ${s}.supervisors (id, label, registered_at, lease_millis, expires_at)
           SELECT ${supervisor}::uuid, ${label}, c.at, l.millis, c.at + l.millis * interval '1 millisecond'
           FROM (SELECT ${s}.clock() AS at) c, (SELECT ${millis(lease)}::double precision AS millis) l
           ON CONFLICT (id) DO NOTHING
-        `
+        `)
       )).pipe(
         Effect.mapError(unavailable("register")),
         Effect.map(() => notifier.background(partitions.keep))
       ),
 
     unregister: (supervisor) =>
-      retryTransient(sql<Woken>`SELECT * FROM ${s}.unregister(${supervisor}, ${leftResult}, ${cancelledResult})`).pipe(
+      retryTransient(
+        answered(sql<Woken>`SELECT * FROM ${s}.unregister(${supervisor}, ${leftResult}, ${cancelledResult})`)
+      ).pipe(
         Effect.mapError(unavailable("unregister")),
         Effect.map(([row]) => notifier.woken(row!))
       ),

@@ -13,11 +13,12 @@ export const claim = (s: string): ReadonlyArray<string> => [
   `
   CREATE FUNCTION ${s}.claim(
     me uuid, lane_ids bigint[], bands smallint[], floor_seconds double precision[], floor_ids uuid[],
-    max_rows integer, suspect_losses integer
+    max_rows integer, suspect_losses integer, max_bytes bigint
   ) RETURNS TABLE (
     ord integer, id uuid, fence bigint, lane bigint, band smallint, task text, queue text, payload text, format integer,
     attempt integer, losses integer, max_attempts integer, timeout_millis double precision, at_most_once boolean,
-    traceparent text, claimed_millis double precision, waited_millis double precision, run_seconds double precision
+    traceparent text, claimed_millis double precision, waited_millis double precision, run_seconds double precision,
+    more boolean
   )
   LANGUAGE plpgsql
   ${pinned}
@@ -64,10 +65,10 @@ export const claim = (s: string): ReadonlyArray<string> => [
       GROUP BY d.lane, d.band, d.floor_at, d.floor_id
     ),
     locked AS MATERIALIZED (
-      SELECT c.place, c.losses, row_number() OVER (ORDER BY d.band DESC, c.run_at, c.id) AS ord
+      SELECT c.place, c.losses, row_number() OVER found AS ord, sum(c.bytes) OVER found AS bytes
       FROM due d
       CROSS JOIN LATERAL (
-        SELECT e.ctid AS place, e.id, e.losses, e.run_at
+        SELECT e.ctid AS place, e.id, e.losses, e.run_at, octet_length(e.payload) AS bytes
         FROM ${s}.executions e
         WHERE e.state = 'queued' AND e.lane = d.lane AND e.band = d.band
           AND (e.run_at, e.id) >= (d.floor_at, d.floor_id) AND e.run_at <= ${s}.now()
@@ -76,12 +77,17 @@ export const claim = (s: string): ReadonlyArray<string> => [
         LIMIT d.n
         FOR NO KEY UPDATE SKIP LOCKED
       ) c
+      WINDOW found AS (ORDER BY d.band DESC, c.run_at, c.id)
     ),
-    -- A suspect goes alone: either it is the first and the only one, or what comes before it is taken.
+    -- As much as one answer should carry. A suspect goes alone: either it is the first and the only one, or what comes
+    -- before it is taken.
     chosen AS MATERIALIZED (
       SELECT l.place, l.ord
       FROM locked l
-      WHERE l.ord = 1 OR l.ord < coalesce((SELECT min(m.ord) FROM locked m WHERE m.losses >= suspect_losses), max_rows + 1)
+      WHERE l.ord = 1 OR (
+        l.bytes <= max_bytes
+        AND l.ord < coalesce((SELECT min(m.ord) FROM locked m WHERE m.losses >= suspect_losses), max_rows + 1)
+      )
     )
     UPDATE ${s}.executions e
     SET state = 'running', owner = me, fence = e.fence + 1, claimed_at = claimed,
@@ -94,7 +100,8 @@ export const claim = (s: string): ReadonlyArray<string> => [
       -- Who runs it need not be on the disk before it runs: a claim that a crash of Postgres undoes leaves the execution
       -- queued, to be run again. Not so where it must never run again.
       CASE WHEN e.at_most_once THEN set_config('synchronous_commit', waits, true) IS NOT NULL ELSE false END, e.traceparent,
-      date_part('epoch', claimed) * 1000, date_part('epoch', claimed - e.run_at) * 1000, date_part('epoch', e.run_at);
+      date_part('epoch', claimed) * 1000, date_part('epoch', claimed - e.run_at) * 1000, date_part('epoch', e.run_at),
+      (SELECT count(*) FROM locked) > (SELECT count(*) FROM chosen);
   END
   $$
   `,

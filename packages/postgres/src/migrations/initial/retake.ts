@@ -4,6 +4,9 @@ import { file, pinned, woken } from "./shared.ts"
 const expiryBatch = 1_000
 const maxExpiryBatches = 20
 
+/** How many supervisors one tick takes everything from. It must not take longer than its lease. */
+const maxReaped = 20
+
 /** How many tokens of grouped writes a tick forgets: more than are written between two ticks. */
 const maxForgotten = 50_000
 
@@ -130,7 +133,7 @@ export const retake = (s: string): ReadonlyArray<string> => [
         FROM ${s}.supervisors l
         WHERE ${s}.lease_end(l.expires_at, l.lease_millis) <= ended
         ORDER BY l.id
-        LIMIT 100
+        LIMIT ${maxReaped}
         FOR UPDATE SKIP LOCKED
       )
       RETURNING v.id

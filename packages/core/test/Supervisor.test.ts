@@ -562,6 +562,67 @@ describe("Supervisor", () => {
       yield* Fiber.interrupt(supervisor)
     }).pipe(Effect.provide(MemoryBroker.layer)))
 
+  it.effect("finds what it owns when a settlement of the same fence was refused", () =>
+    Effect.gen(function*() {
+      const seen = yield* makeSeen
+      const worker = workerOf(seen)
+      const real = yield* Broker.Broker
+      let refused = 0
+      // As after a crash of the store that undid the claim: refused, then claimed again under the same fence.
+      const broker = Broker.Broker.of({
+        ...real,
+        settle: (supervisor, settlements) =>
+          refused++ === 0
+            ? Effect.succeed(settlements.map(() => "LeaseLost" as const))
+            : real.settle(supervisor, settlements)
+      })
+      const execution = yield* Task.enqueue(Double, { n: 1 })
+      const supervisor = yield* Supervisor.run({ worker, concurrency: 10 }).pipe(
+        Effect.provideService(Broker.Broker, broker),
+        Effect.provide(InProcessRunner.layer(worker)),
+        Effect.forkChild
+      )
+      yield* untilState(execution.id, "succeeded")
+      yield* Fiber.interrupt(supervisor)
+    }).pipe(Effect.provide(MemoryBroker.layer)))
+
+  it.effect("settles no more at once than a statement should carry, and a larger result alone", () =>
+    Effect.gen(function*() {
+      const seen = yield* makeSeen
+      const real = yield* Broker.Broker
+      const mebibyte = 1024 * 1024
+      const batches: Array<ReadonlyArray<number>> = []
+      const broker = Broker.Broker.of({
+        ...real,
+        settle: (supervisor, settlements) => {
+          batches.push(settlements.map(({ outcome }) => "result" in outcome ? outcome.result.length : 0))
+          return real.settle(supervisor, settlements)
+        }
+      })
+      const large = Runner.Runner.of({
+        name: "large",
+        supports: () => true,
+        isolatesSuspects: true,
+        maxConcurrency: 20,
+        run: ({ payload }) =>
+          Effect.succeed(Outcome.Ended.Succeeded({ value: "1".repeat(JSON.parse(payload).millis) })),
+        acknowledge: () => Effect.void
+      })
+      const sizes = [...Array.from({ length: 11 }, () => 3 * mebibyte), 20 * mebibyte]
+      const executions = yield* Task.enqueueAll(Sleep, sizes.map((millis) => ({ millis })))
+      const supervisor = yield* Supervisor.run({ worker: workerOf(seen), concurrency: 20 }).pipe(
+        Effect.provideService(Broker.Broker, broker),
+        Effect.provideService(Runner.Runner, large),
+        Effect.forkChild
+      )
+      yield* Effect.forEach(executions, ({ id }) => untilState(id, "succeeded"), { discard: true })
+      for (const batch of batches) {
+        assert.isTrue(batch.length === 1 || batch.reduce((sum, size) => sum + size, 0) <= 16 * mebibyte)
+      }
+      assert.strictEqual(batches.flat().length, sizes.length)
+      yield* Fiber.interrupt(supervisor)
+    }).pipe(Effect.provide(MemoryBroker.layer)))
+
   it.effect("goes on with an attempt whose claim a crash of the store undid, and starts no other", () =>
     Effect.gen(function*() {
       const seen = yield* makeSeen

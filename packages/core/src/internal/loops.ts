@@ -19,6 +19,9 @@ export const minTickInterval = Duration.millis(200)
 /** The most settlements in one statement. */
 export const maxSettle = 1_000
 
+/** The most characters of results in one statement, unless the first has more alone. */
+export const maxSettleLength = 16 * 1024 * 1024
+
 /** How long to wait before the broker is asked again: slower each time, never long. */
 const backoff = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("1 second")]).pipe(Schedule.jittered)
 
@@ -98,12 +101,22 @@ export const settleLoop = (shift: Shift): Effect.Effect<never> =>
       shift.settleable.closeUnsafe()
       return shift.settleable.await
     }
-    const batch = shift.settlements.splice(0, maxSettle)
+    const batch = shift.settlements.splice(0, batchSize(shift.settlements))
     return Effect.flatMap(
       persistently("settle", shift.broker.settle(shift.id, batch)),
       (answers) => recorded(shift, batch, answers)
     )
   }))
+
+/** How many of these go into the next statement. */
+const batchSize = (settlements: ReadonlyArray<Broker.Settlement>): number => {
+  let length = 0
+  for (const [index, { outcome }] of settlements.entries()) {
+    length += "result" in outcome ? outcome.result.length : 0
+    if (index === maxSettle || (index > 0 && length > maxSettleLength)) return index
+  }
+  return settlements.length
+}
 
 const recorded = (
   shift: Shift,
@@ -124,6 +137,8 @@ const recorded = (
     if (settlement.outcome._tag === "Retry") dueAfter(shift, settlement.outcome.delay)
     if (settlement.outcome._tag === "Lost" || settlement.outcome._tag === "Released") dueAfter(shift, Duration.zero)
   })
+  // A crash of the store may have undone a claim that has been made again since, under the fence that was just refused.
+  if (lost > 0) shift.doubtful = true
   shift.progressed.openUnsafe()
   if (claimLimit(shift) > 0) shift.claimable.openUnsafe()
   const tellLost = lost === 0
@@ -165,6 +180,8 @@ export const tickLoop = (shift: Shift): Effect.Effect<void> => {
 }
 
 const hear = (shift: Shift, tick: Broker.Tick): void => {
+  // There may be more of them than one tick takes.
+  if (tick.reaped > 0) shift.tickable.openUnsafe()
   for (const id of tick.cancelling) cancel(shift, id)
   if (Option.isSome(tick.nextDue)) dueAfter(shift, tick.nextDue.value)
 }

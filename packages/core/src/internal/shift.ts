@@ -96,7 +96,7 @@ export interface Shift {
   readonly settleable: Latch.Latch
   /** Opened when an attempt ended or a settlement was recorded: the drain looks again. */
   readonly progressed: Latch.Latch
-  /** A claim's answer was lost: it may have been carried out. */
+  /** Something may be owned and not in hand: a claim's answer was lost, or a settlement was refused. */
   doubtful: boolean
   /** When the next execution of the lanes is due, by this process' clock. */
   nextDueMillis: number

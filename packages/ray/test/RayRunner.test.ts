@@ -67,7 +67,9 @@ layer(RunnerLive, { excludeTestServices: true, timeout: "3 minutes" })("RayRunne
         assert.strictEqual(ended.reason.name, "RangeError")
         assert.strictEqual(ended.reason.detail, "off the road")
         // The fixture's line, not one of the bundle.
-        const line = fs.readFileSync(module, "utf8").split("\n").findIndex((text) => /^const offTheRoad/.test(text)) + 1
+        const line = fs.readFileSync(module, "utf8").split("\n").findIndex((text) =>
+          text.startsWith("const offTheRoad")
+        ) + 1
         assert.match(ended.reason.stack!.split("\n")[1]!, new RegExp(`at offTheRoad \\(.*worker\\.ts:${line}:`))
       }
     }))

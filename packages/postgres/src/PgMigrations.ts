@@ -26,14 +26,13 @@ export interface Options {
 }
 
 /**
- * One migration, with the SQL it runs.
+ * One step from one state of the schema to the next.
  *
  * @category models
  */
 export interface Migration {
   readonly id: number
   readonly name: string
-  readonly statements: ReadonlyArray<string>
 }
 
 /**
@@ -65,27 +64,50 @@ export class SchemaBehind extends Schema.TaggedError<SchemaBehind>("@effect-ray/
 }
 
 /** Every migration of this version, oldest first. */
-const all = (schema: string): ReadonlyArray<Migration> => [
-  { id: 1, name: "0001_initial", statements: Initial.statements(quote(schema)) }
+const all: ReadonlyArray<Migration & { readonly statements: (schema: string) => ReadonlyArray<string> }> = [
+  { id: 1, name: "0001_initial", statements: Initial.statements }
 ]
 
 const failed = (error: SqlError) => new MigrationFailed({ detail: wordsOf(error) })
 
-/** The ids of what was applied; none when there is no table of it yet. */
-const applied = Effect.fnUntraced(function*(sql: PgClient.PgClient, schema: string) {
-  const found = yield* sql<{ readonly found: boolean }>`
-    SELECT to_regclass(${`${quote(schema)}.migrations`}) IS NOT NULL AS found
+interface Plan {
+  readonly migrations: ReadonlyArray<Migration>
+  /** All that has to run, in order. */
+  readonly statements: ReadonlyArray<string>
+}
+
+/** What is to be done, as things stand. */
+const makePlan = Effect.fnUntraced(function*(sql: PgClient.PgClient, schema: string) {
+  const s = quote(schema)
+  const [found] = yield* sql<{ readonly schema: boolean; readonly table: boolean }>`
+    SELECT to_regnamespace(${s}) IS NOT NULL AS schema, to_regclass(${`${s}.migrations`}) IS NOT NULL AS table
   `
-  if (!found[0]!.found) return Option.none<ReadonlySet<number>>()
-  const rows = yield* sql<{ readonly id: number }>`SELECT id FROM ${sql.literal(quote(schema))}.migrations`
-  return Option.some<ReadonlySet<number>>(new Set(rows.map((row) => row.id)))
+  const rows = found!.table ? yield* sql<{ readonly id: number }>`SELECT id FROM ${sql.literal(s)}.migrations` : []
+  const applied = new Set(rows.map(({ id }) => id))
+  const migrations = all.filter(({ id }) => !applied.has(id))
+  const plan: Plan = {
+    migrations,
+    statements: [
+      // IF NOT EXISTS wants the right to create even where there is nothing to create.
+      ...(found!.schema ? [] : [`CREATE SCHEMA ${s}`]),
+      ...(found!.table ? [] : [
+        `CREATE TABLE ${s}.migrations (id integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL)`
+      ]),
+      ...migrations.flatMap(({ id, name, statements }) => [
+        ...statements(s),
+        `INSERT INTO ${s}.migrations (id, name, applied_at) VALUES (${id}, '${name}', clock_timestamp())`
+      ])
+    ]
+  }
+  return plan
 })
 
-const without = (schema: string, ids: Option.Option<ReadonlySet<number>>): ReadonlyArray<Migration> =>
-  all(schema).filter(({ id }) => Option.isNone(ids) || !ids.value.has(id))
+/** Held by whoever migrates, until the transaction ends. The name of a schema is plain, see `quote`. */
+const lock = (schema: string): string =>
+  `SELECT pg_advisory_xact_lock(hashtextextended('effect-ray migrate ${schema}', 0))`
 
 /**
- * What `migrate` would run. Changes nothing.
+ * What `migrate` would apply. Changes nothing.
  *
  * @category migrating
  */
@@ -94,8 +116,27 @@ export const pending: (
 ) => Effect.Effect<ReadonlyArray<Migration>, MigrationFailed, PgClient.PgClient> = Effect.fn("PgMigrations.pending")(
   function*(options: Options = {}) {
     const client = yield* PgClient.PgClient
+    return (yield* makePlan(client.withoutTransforms(), options.schema ?? defaultSchema)).migrations
+  },
+  Effect.catchTag("SqlError", (error) => Effect.fail(failed(error)))
+)
+
+/**
+ * All that `migrate` would run, as one transaction for `psql -v ON_ERROR_STOP=1`; none when nothing is pending.
+ *
+ * @category migrating
+ */
+export const script: (
+  options?: Options
+) => Effect.Effect<Option.Option<string>, MigrationFailed, PgClient.PgClient> = Effect.fn("PgMigrations.script")(
+  function*(options: Options = {}) {
+    const client = yield* PgClient.PgClient
     const schema = options.schema ?? defaultSchema
-    return without(schema, yield* applied(client.withoutTransforms(), schema))
+    const { migrations, statements } = yield* makePlan(client.withoutTransforms(), schema)
+    if (migrations.length === 0) return Option.none()
+    return Option.some(
+      ["BEGIN", lock(schema), ...statements, "COMMIT"].map((statement) => `${statement.trim()};`).join("\n\n")
+    )
   },
   Effect.catchTag("SqlError", (error) => Effect.fail(failed(error)))
 )
@@ -112,23 +153,10 @@ export const migrate: (
     const schema = options.schema ?? defaultSchema
     const client = yield* PgClient.PgClient
     const sql = client.withoutTransforms()
-    const s = sql.literal(quote(schema))
     return yield* sql.withTransaction(Effect.gen(function*() {
-      yield* sql`SELECT pg_advisory_xact_lock(hashtextextended(${`effect-ray migrate ${schema}`}, 0))`
-      const ids = yield* applied(sql, schema)
-      const migrations = without(schema, ids)
-      // Asked first: IF NOT EXISTS wants the right to create even where there is nothing to create.
-      const found = yield* sql`SELECT 1 FROM pg_namespace WHERE nspname = ${schema}`
-      if (found.length === 0) yield* sql`CREATE SCHEMA ${s}`
-      if (Option.isNone(ids)) {
-        yield* sql`
-          CREATE TABLE ${s}.migrations (id integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL)
-        `
-      }
-      for (const { id, name, statements } of migrations) {
-        for (const statement of statements) yield* sql.unsafe(statement).unprepared
-        yield* sql`INSERT INTO ${s}.migrations (id, name, applied_at) VALUES (${id}, ${name}, clock_timestamp())`
-      }
+      yield* sql.unsafe(lock(schema)).unprepared
+      const { migrations, statements } = yield* makePlan(sql, schema)
+      for (const statement of statements) yield* sql.unsafe(statement).unprepared
       return migrations
     }))
   },

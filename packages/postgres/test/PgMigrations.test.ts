@@ -4,6 +4,7 @@ import { PgBroker, PgMigrations } from "@effect-ray/postgres"
 import { assert, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import { database } from "./kit.ts"
 import * as TestPostgres from "./TestPostgres.ts"
 
@@ -22,9 +23,8 @@ for (const version of TestPostgres.versions) {
 
         const pending = yield* PgMigrations.pending(options)
         assert.deepStrictEqual(pending.map(({ name }) => name), ["0001_initial"])
-        assert.isTrue(
-          pending[0]!.statements.some((text) => text.includes(`CREATE TABLE "${options.schema}".executions`))
-        )
+        const script = Option.getOrThrow(yield* PgMigrations.script(options))
+        assert.include(script, `CREATE TABLE "${options.schema}".executions`)
         assert.strictEqual((yield* sql`SELECT FROM pg_namespace WHERE nspname = ${options.schema}`).length, 0)
 
         const error = yield* Effect.flip(PgMigrations.check(options))
@@ -45,6 +45,23 @@ for (const version of TestPostgres.versions) {
         yield* PgMigrations.check(options)
         assert.deepStrictEqual(yield* PgMigrations.pending(options), [])
         assert.deepStrictEqual(yield* PgMigrations.migrate(options), [])
+      }))
+
+    it.effect("are a script that leaves nothing to do", () =>
+      Effect.gen(function*() {
+        const { sql } = yield* database
+        const options = { schema: (yield* TestPostgres.TestSchema).name }
+        yield* sql`DROP SCHEMA IF EXISTS ${sql.literal(options.schema)} CASCADE`
+        const script = Option.getOrThrow(yield* PgMigrations.script(options))
+        // One statement is all that this protocol takes, so its transaction is the script's.
+        const inside = /^BEGIN;([^]*)COMMIT;$/.exec(script)![1]!
+        yield* sql.unsafe(`DO $do$ BEGIN EXECUTE $script$${inside}$script$; END $do$`).unprepared
+        yield* PgMigrations.check(options)
+        assert.deepStrictEqual(yield* PgMigrations.migrate(options), [])
+        assert.isTrue(Option.isNone(yield* PgMigrations.script(options)))
+        const broker = yield* PgBroker.make(options)
+        const { id } = yield* Task.enqueue(Ping).pipe(Effect.provideService(Broker.Broker, broker))
+        assert.isTrue(Option.isSome(yield* broker.read(id)))
       }))
 
     it.effect("leave a schema that is ahead alone", () =>

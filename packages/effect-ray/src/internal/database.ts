@@ -5,6 +5,7 @@ import * as PgMigrations from "@effect-ray/postgres/PgMigrations"
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
@@ -75,9 +76,4 @@ export const migrate = Effect.fnUntraced(function*({ schema }: Options) {
 
 /** What `migrate` would run, as a script. */
 export const pendingSql = ({ schema }: Options) =>
-  Effect.map(PgMigrations.pending({ schema }), (migrations) =>
-    migrations.length === 0
-      ? `-- The schema ${schema} is up to date.`
-      : migrations.map(({ name, statements }) =>
-        [`-- ${name}`, ...statements.map((statement) => `${statement.trim().replace(/;$/, "")};`)].join("\n\n")
-      ).join("\n\n"))
+  Effect.map(PgMigrations.script({ schema }), Option.getOrElse(() => `-- The schema ${schema} is up to date.`))

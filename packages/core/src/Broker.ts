@@ -234,6 +234,7 @@ export class Broker extends Context.Service<Broker, {
   /**
    * Stores executions, all of them or none. Joins the ambient transaction of the app's SqlClient, if there is one.
    * A key that is taken answers the existing execution, or fails with `KeyConflict` when the payload differs.
+   * An id is used once: that one belonged to an execution which has ended need not be noticed.
    */
   readonly enqueue: (
     executions: ReadonlyArray<NewExecution>

@@ -48,7 +48,8 @@ export class OtherTransaction extends Schema.TaggedError<OtherTransaction>("@eff
 ) {}
 
 /**
- * The store did not answer, or refused; `detail` carries its words. Safe to try again.
+ * The store did not answer, or refused; `detail` carries its words. Safe to try again, but for one thing: an enqueue without an
+ * idempotency key may have been stored, and is then stored twice.
  *
  * @category reasons
  */

@@ -3,12 +3,19 @@
  *
  * The payload itself was checked against its Schema by `Task.enqueue`. This is the
  * last door: what no store can take is refused here with a typed error, so that one
- * bad execution is told apart from a store that does not answer.
+ * bad execution is told apart from a store that does not answer. How an attempt ended
+ * cannot be refused, so it is put into a form that can be stored.
  */
+import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
-import type { NewExecution } from "./Broker.ts"
+import type { Due, NewExecution } from "./Broker.ts"
 import { BrokerError, InvalidPayload } from "./BrokerError.ts"
-import { isPriority } from "./Limits.ts"
+import * as Envelope from "./Envelope.ts"
+import { utf8Bytes } from "./internal/text.ts"
+import { isPriority, maxKeyBytes, maxNameBytes } from "./Limits.ts"
+import type { Outcome } from "./Outcome.ts"
+import * as TaskError from "./TaskError.ts"
 
 /**
  * Whether Postgres can keep the text: no NUL character and no half of a surrogate pair.
@@ -18,6 +25,53 @@ import { isPriority } from "./Limits.ts"
 export const isStorable = (text: string): boolean => !text.includes("\u0000") && text.isWellFormed()
 
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
+
+/**
+ * Whether the text is a UUID.
+ *
+ * @category guards
+ */
+export const isUuid = (text: string): boolean => uuid.test(text)
+
+/**
+ * The longest time that is stored, in milliseconds: a hundred thousand years. Postgres' timestamps and intervals end beyond.
+ *
+ * @category constants
+ */
+export const maxMillis = 3.2e15
+
+/** The first moment that is stored: the beginning of the year 1. */
+const minEpochMillis = Date.parse("0001-01-01T00:00:00Z")
+
+/**
+ * A duration as it is stored, in milliseconds: never below zero, never above `maxMillis`.
+ *
+ * @category converting
+ */
+export const storedMillis = (duration: Duration.Duration): number => {
+  const millis = Duration.toMillis(duration)
+  return millis > 0 ? Math.min(millis, maxMillis) : 0
+}
+
+/**
+ * The outcome in a form that can be stored. A result that cannot be kept fails its own execution and nobody else's; an
+ * error that cannot be kept is replaced.
+ *
+ * @category converting
+ */
+export const storable = (outcome: Outcome): Outcome => {
+  if (!("result" in outcome) || isStorable(outcome.result)) return outcome
+  return outcome._tag === "Succeeded" ? { _tag: "Failed", result: unstorable } : { ...outcome, result: unstorable }
+}
+
+/**
+ * The envelope that stands for a result which cannot be stored.
+ *
+ * @category constants
+ */
+export const unstorable = Envelope.taskError(
+  new TaskError.Undecodable({ what: "result", detail: "the result holds characters that cannot be stored" })
+)
 
 /**
  * The first thing that is wrong with a batch of executions, if anything is.
@@ -35,23 +89,60 @@ export const check = (executions: ReadonlyArray<NewExecution>): BrokerError | un
   return undefined
 }
 
-const printable = (text: string): string => text.replaceAll("\u0000", "\uFFFD").toWellFormed()
+const printable = (text: unknown): string => String(text).replaceAll("\u0000", "\uFFFD").toWellFormed()
 
+// Not everybody who calls has been through a compiler.
 const fault = (execution: NewExecution): string | undefined => {
-  if (!uuid.test(execution.id)) return `the id "${printable(execution.id)}" is not a UUID`
-  if (execution.task === "") return "the task's name is empty"
-  if (execution.queue === "") return "the queue's name is empty"
-  if (!isPriority(execution.priority)) return `priority ${execution.priority} is not a whole number from 0 to 9`
-  if (!Number.isInteger(execution.maxAttempts) || execution.maxAttempts < 1) {
-    return `maxAttempts ${execution.maxAttempts} is not a whole number from 1`
-  }
   for (const [what, text] of texts(execution)) {
+    if (typeof text !== "string") return `${what} is no text`
     if (!isStorable(text)) return `${what} holds a NUL character or half a surrogate pair`
   }
+  const { id, maxAttempts, priority, queue, task } = execution
+  if (!isUuid(id)) return `the id "${printable(id)}" is not a UUID`
+  if (task === "") return "the task's name is empty"
+  if (queue === "") return "the queue's name is empty"
+  if (utf8Bytes(task, maxNameBytes) > maxNameBytes) return `the task's name is longer than ${maxNameBytes} bytes`
+  if (utf8Bytes(queue, maxNameBytes) > maxNameBytes) return `the queue's name is longer than ${maxNameBytes} bytes`
+  if (!isPriority(priority)) return `priority ${priority} is not a whole number from 0 to 9`
+  if (!Number.isInteger(maxAttempts) || maxAttempts < 1 || maxAttempts > maxInteger) {
+    return `maxAttempts ${maxAttempts} is not a whole number from 1 to ${maxInteger}`
+  }
+  if (!Duration.isDuration(execution.timeout) || !(Duration.toMillis(execution.timeout) > 0)) {
+    return "the timeout is not a duration above zero"
+  }
+  if (!isTime(execution.due)) return "the due time is out of range"
+  if (Option.isSome(execution.startBy) && !isTime(execution.startBy.value)) return "startBy is out of range"
+  return Option.isNone(execution.idempotencyKey) ? undefined : faultOfKey(execution.idempotencyKey.value)
+}
+
+const faultOfKey = (
+  { key, timeToLive }: Option.Option.Value<NewExecution["idempotencyKey"]>
+): string | undefined => {
+  if (utf8Bytes(key, maxKeyBytes) > maxKeyBytes) return `the idempotency key is longer than ${maxKeyBytes} bytes`
+  if (Option.isSome(timeToLive) && !isSpan(timeToLive.value)) return "the key's time to live is out of range"
   return undefined
 }
 
-const texts = (execution: NewExecution): ReadonlyArray<readonly [what: string, text: string]> => [
+/** What Postgres counts in an integer column. */
+const maxInteger = 2 ** 31 - 1
+
+const isSpan = (duration: Duration.Duration): boolean =>
+  Duration.isDuration(duration) && Math.abs(Duration.toMillis(duration)) <= maxMillis
+
+const isTime = (due: Due): boolean => {
+  switch (due._tag) {
+    case "Now":
+      return true
+    case "After":
+      return isSpan(due.delay)
+    case "At":
+      return DateTime.isDateTime(due.at) && due.at.epochMilliseconds >= minEpochMillis
+        && due.at.epochMilliseconds <= maxMillis
+  }
+}
+
+const texts = (execution: NewExecution): ReadonlyArray<readonly [what: string, text: unknown]> => [
+  ["the id", execution.id],
   ["the task's name", execution.task],
   ["the queue's name", execution.queue],
   ["the payload", execution.payload],

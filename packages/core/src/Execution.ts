@@ -18,7 +18,10 @@ export interface Execution<out A, out E, out R = never> {
   readonly id: Broker.ExecutionId
   /** The idempotency key was taken: this is the execution that had it before. */
   readonly deduplicated: boolean
-  /** Waits for the end: the task's success, its declared error, or a `TaskError` with the reason. */
+  /**
+   * Waits for the end: the task's success, its declared error, or a `TaskError` with the reason. To be asked after the commit:
+   * within the transaction that enqueues it nobody else knows of it, and it counts as lost.
+   */
   readonly await: Effect.Effect<A, E | TaskError.TaskError | BrokerError, R>
   /** The end, if it has come. */
   readonly poll: Effect.Effect<Option.Option<Exit.Exit<A, E | TaskError.TaskError>>, BrokerError, R>

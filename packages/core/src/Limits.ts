@@ -10,6 +10,12 @@ import * as Duration from "effect/Duration"
 /** The queue of tasks that name none. @category constants */
 export const defaultQueue = "default"
 
+/** The longest name of a task or a queue, in bytes of UTF-8: names are parts of indexes. @category constants */
+export const maxNameBytes = 400
+
+/** The longest idempotency key, in bytes of UTF-8. @category constants */
+export const maxKeyBytes = 1_800
+
 /** The limit of one attempt of tasks that state none. @category constants */
 export const defaultTimeout = Duration.hours(1)
 

@@ -147,7 +147,7 @@ const millisOf = (due: Due, now: number): number => {
     case "Now":
       return now
     case "After":
-      return now + Duration.toMillis(due.delay)
+      return now + BrokerInput.storedMillis(due.delay)
     case "At":
       return due.at.epochMilliseconds
   }
@@ -165,7 +165,7 @@ const liveKey = (store: Store, name: string, now: number): Key | undefined => {
 const keyExpiry = (execution: NewExecution, now: number): number =>
   Option.match(Option.flatMap(execution.idempotencyKey, ({ timeToLive }) => timeToLive), {
     onNone: () => Number.POSITIVE_INFINITY,
-    onSome: (timeToLive) => now + Duration.toMillis(timeToLive)
+    onSome: (timeToLive) => now + BrokerInput.storedMillis(timeToLive)
   })
 
 const conflictOf = (holder: Key, { idempotencyKey, payload, task }: NewExecution): BrokerError | undefined => {

@@ -6,12 +6,13 @@
  * execution's id: the same history gives the same delay.
  */
 import * as Clock from "effect/Clock"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
+import { storedMillis } from "./BrokerInput.ts"
 import * as Limits from "./Limits.ts"
 import type { TaskError } from "./TaskError.ts"
 
@@ -105,7 +106,8 @@ const replay = Effect.fnUntraced(function*(
     )
     // A schedule that is done, or that fails, asks for no further attempt.
     if (Exit.isFailure(exit)) return Option.none<Duration.Duration>()
-    delay = Option.some(exit.value[1])
+    // A schedule is the app's code: what it asks for may be below zero, or no number.
+    delay = Option.some(Duration.millis(storedMillis(exit.value[1])))
   }
   return delay
 })

@@ -50,7 +50,7 @@ export interface Attempt {
   readonly suspect: boolean
   /**
    * Called at most once, when the handler is about to run: the timeout counts from here. May be left out
-   * for an attempt that ends at once; `ended` may then be called with the place only.
+   * for an attempt that ends at once; its end may then name the place only.
    */
   readonly onStart: (place: Place) => void
 }

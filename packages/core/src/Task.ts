@@ -21,14 +21,16 @@ import * as SecureRandom from "effect/crypto/SecureRandom"
 import type * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Formatter from "effect/Formatter"
 import type * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Pipeable from "effect/Pipeable"
-import type * as Schedule from "effect/Schedule"
+import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type { Scope } from "effect/Scope"
 import * as Broker from "./Broker.ts"
 import { BrokerError, InvalidPayload } from "./BrokerError.ts"
+import * as Envelope from "./Envelope.ts"
 import * as Execution from "./Execution.ts"
 import type { Handler } from "./Handler.ts"
 import * as handler from "./Handler.ts"
@@ -94,13 +96,13 @@ export interface Options<
   readonly payload?: P
   readonly success?: S
   readonly error?: E
-  /** Default `default`. */
+  /** Default `default`. Where it is changed, what is queued stays in the old queue, which some worker has to serve. */
   readonly queue?: string
   /** Default: 3 attempts in all, exponential from 1 second with jitter, capped at 5 minutes. */
   readonly retry?: Retry.Policy<E["Type"]>
   /** The limit of one attempt. Default 1 hour. */
   readonly timeout?: Duration.Input
-  /** The same key enqueued again answers the existing execution. Scope: the task. */
+  /** The same key enqueued again answers the existing execution. Scope: the task. At most `Limits.maxKeyBytes`. */
   readonly idempotencyKey?: (payload: PayloadSchema<P>["Type"]) => string
   /** 0 to 9, 9 first. Default 5. */
   readonly priority?: number
@@ -297,7 +299,7 @@ export interface EnqueueOptions {
   readonly runAt?: DateTime.Utc
   /** 0 to 9, 9 first. Default: the task's. */
   readonly priority?: number
-  /** Default: the task's. */
+  /** Default: the task's. Of `enqueueAll` it makes all of them one, so their payloads have to be the same. */
   readonly idempotencyKey?: string
   /** How long the key is kept. Default: as long as the execution's record. */
   readonly keyTimeToLive?: Duration.Input
@@ -367,21 +369,18 @@ const store = Effect.fnUntraced(function*<T extends Any>(
   Broker.Broker | T["payloadSchema"]["EncodingServices"]
 > {
   const broker = yield* Broker.Broker
-  const shared = yield* resolveOptions(task, options ?? {})
+  const { timeToLive, ...shared } = yield* resolveOptions(task, options ?? {})
   const traceparent = yield* currentTraceparent
   const rows: Array<Broker.NewExecution> = []
   for (const payload of payloads) {
     const { text, value } = yield* encodePayload(task, payload)
-    const key = options?.idempotencyKey ?? task.options.idempotencyKey?.(value)
+    const key = options?.idempotencyKey ?? (yield* keyOf(task, value))
     rows.push({
       ...shared,
       id: SecureRandom.uuidV7Unsafe(),
       payload: text,
       traceparent,
-      idempotencyKey: Option.map(Option.fromUndefinedOr(key), (key) => ({
-        key,
-        timeToLive: Option.map(Option.fromUndefinedOr(options?.keyTimeToLive), Duration.fromInputUnsafe)
-      }))
+      idempotencyKey: Option.map(Option.fromUndefinedOr(key), (key) => ({ key, timeToLive }))
     })
   }
   const enqueued = yield* broker.enqueue(rows)
@@ -399,30 +398,53 @@ export const execution = <T extends Any>(
 ): Effect.Effect<ExecutionOf<T>, never, Broker.Broker> =>
   Effect.map(Effect.service(Broker.Broker), (broker) => Execution.make(task, broker, id, false))
 
+const invalid = (task: Any, detail: string): BrokerError =>
+  new BrokerError({ reason: new InvalidPayload({ task: task._tag, detail }) })
+
+/** The task's own key for a payload. The function is the app's code, and may throw. */
+const keyOf = (task: Any, payload: unknown): Effect.Effect<string | undefined, BrokerError> => {
+  const { idempotencyKey } = task.options
+  return idempotencyKey === undefined ? Effect.undefined : Effect.try({
+    try: () => idempotencyKey(payload),
+    catch: (error) => invalid(task, `its idempotencyKey failed: ${String(error)}`)
+  })
+}
+
+const durationOf = (
+  task: Any,
+  what: string,
+  input: Duration.Input | undefined
+): Effect.Effect<Option.Option<Duration.Duration>, BrokerError> => {
+  if (input === undefined) return Effect.succeedNone
+  const duration = Duration.fromInput(input)
+  return Option.isSome(duration)
+    ? Effect.succeed(duration)
+    : Effect.fail(invalid(task, `${what} is ${Formatter.format(input)}: expected a duration`))
+}
+
 const resolveOptions = Effect.fnUntraced(function*(task: Any, options: EnqueueOptions) {
-  const invalid = (detail: string) => new BrokerError({ reason: new InvalidPayload({ task: task._tag, detail }) })
   if (options.delay !== undefined && options.runAt !== undefined) {
-    return yield* invalid("give either delay or runAt, not both")
+    return yield* invalid(task, "give either delay or runAt, not both")
   }
-  const priority = options.priority ?? task.options.priority
-  if (!Limits.isPriority(priority)) return yield* invalid(`priority ${priority} is not a whole number from 0 to 9`)
+  const delay = yield* durationOf(task, "delay", options.delay)
+  const startBy = yield* durationOf(task, "startBy", options.startBy)
+  const timeToLive = yield* durationOf(task, "keyTimeToLive", options.keyTimeToLive)
   const maxAttempts = yield* Limits.MaxAttempts
   const due: Broker.Due = options.runAt !== undefined
     ? { _tag: "At", at: options.runAt }
-    : options.delay !== undefined
-    ? { _tag: "After", delay: Duration.fromInputUnsafe(options.delay) }
+    : Option.isSome(delay)
+    ? { _tag: "After", delay: delay.value }
     : { _tag: "Now" }
   return {
     task: task._tag,
     queue: task.options.queue,
-    priority,
-    format: 1,
+    priority: options.priority ?? task.options.priority,
+    format: Envelope.format,
     due,
     maxAttempts: task.options.atMostOnce ? 1 : attemptsOf(task.options.retry) ?? maxAttempts,
     timeout: task.options.timeout,
-    startBy: options.startBy === undefined
-      ? Option.none<Broker.Due>()
-      : Option.some<Broker.Due>({ _tag: "After", delay: Duration.fromInputUnsafe(options.startBy) }),
+    startBy: Option.map(startBy, (delay): Broker.Due => ({ _tag: "After", delay })),
+    timeToLive,
     atMostOnce: task.options.atMostOnce,
     tags: options.tags ?? {}
   }
@@ -431,7 +453,5 @@ const resolveOptions = Effect.fnUntraced(function*(task: Any, options: EnqueueOp
 /** A bare Schedule says nothing about the number of attempts: it ends by itself. */
 const attemptsOf = (retry: Retry.Policy<unknown> | undefined): number | undefined => {
   if (retry === undefined) return undefined
-  return isSchedule(retry) ? Limits.maxAttemptsOfSchedule : retry.attempts
+  return Schedule.isSchedule(retry) ? Limits.maxAttemptsOfSchedule : retry.attempts
 }
-
-const isSchedule = (retry: Retry.Policy<unknown>): retry is Schedule.Schedule<unknown, unknown> => "step" in retry

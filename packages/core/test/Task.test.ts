@@ -36,6 +36,8 @@ describe("Task", () => {
       assert.throws(() => Task.make("Bad", options), `Task "Bad": ${words}`)
     refuses({ priority: 10 }, "priority is 10: ")
     refuses({ queue: "" }, "queue is \"\": ")
+    const long = "q".repeat(401)
+    refuses({ queue: long }, `queue is "${long}": Expected at most 400 bytes`)
     refuses({ retry: { attempts: 0 } }, "attempts is 0: ")
     refuses({ placement: { cpus: -1 } }, "placement.cpus is -1: ")
     refuses({ placement: { memory: 0.5 } }, "placement.memory is 0.5: ")
@@ -94,6 +96,26 @@ describe("Task", () => {
       assert.match(both.message, /either delay or runAt/)
       const priority = yield* refused(Task.enqueue(Render, { url: "a" }, { priority: 1.5 }))
       assert.match(priority.message, /priority 1.5/)
+    }).pipe(Effect.provide(MemoryBroker.layer)))
+
+  it.effect("refuses options that no compiler has seen, and a key that its function does not give", () =>
+    Effect.gen(function*() {
+      for (const option of ["delay", "startBy", "keyTimeToLive"]) {
+        const error = yield* refused(Task.enqueue(Render, { url: "a" }, { idempotencyKey: "k", [option]: "soon" }))
+        assert.strictEqual(error.reason._tag, "InvalidPayload")
+        assert.include(error.message, `${option} is "soon": expected a duration`)
+      }
+      class Broken extends Task.make("Broken", {
+        payload: { id: Schema.String },
+        idempotencyKey: ({ id }) => {
+          if (id === "") throw new RangeError("no id")
+          return 7 as never
+        }
+      }) {}
+      const threw = yield* refused(Task.enqueue(Broken, { id: "" }))
+      assert.include(threw.message, "its idempotencyKey failed: RangeError: no id")
+      const number = yield* refused(Task.enqueue(Broken, { id: "a" }))
+      assert.include(number.message, "the idempotency key is no text")
     }).pipe(Effect.provide(MemoryBroker.layer)))
 
   it.effect("refuses a payload over the limit, and warns of a large one", () =>

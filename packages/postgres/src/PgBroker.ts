@@ -12,6 +12,7 @@
  * one that says nothing any more, after `answerPatience`; give the client a `keepAlive`, so that the system notices first.
  */
 import { Broker } from "@effect-ray/core/Broker"
+import { isUuid } from "@effect-ray/core/BrokerInput"
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -36,7 +37,7 @@ import * as Records from "./internal/records.ts"
 import { defaultSchema } from "./internal/schemaName.ts"
 import { makeSettle } from "./internal/settle.ts"
 import { unavailable } from "./internal/sqlFailure.ts"
-import { isUuid, makeStore } from "./internal/store.ts"
+import { makeStore } from "./internal/store.ts"
 import { makeSupervise } from "./internal/supervise.ts"
 
 /**
@@ -120,7 +121,7 @@ const build = Effect.fnUntraced(
       awaitTerminal: yield* makeAwaiting(store, local, listener, {
         pollInterval: Duration.fromInputUnsafe(options.pollInterval ?? "1 second")
       }),
-      cancel: yield* makeCancel(store, notifier),
+      cancel: yield* makeCancel(store, notifier, partitions),
       claim: makeClaim(store, floors),
       owned: makeOwned(store),
       settle: makeSettle(store, notifier, partitions),

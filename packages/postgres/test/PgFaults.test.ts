@@ -1,13 +1,16 @@
 /** What goes wrong between a broker and its Postgres, and comes right by itself. */
 import { Broker } from "@effect-ray/core/Broker"
 import { PgBroker } from "@effect-ray/postgres"
+import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, layer } from "@effect/vitest"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
+import * as Reactivity from "effect/reactivity/Reactivity"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import { listenTo } from "../../core/test/brokerSuite/kit.ts"
@@ -220,18 +223,65 @@ for (const version of TestPostgres.versions) {
         assert.strictEqual((yield* sql`SELECT FROM ${s}.executions WHERE task = ${lane.task}`).length, 0)
       }))
 
+    const dropToday = Effect.gen(function*() {
+      const { s, sql } = yield* database
+      const today = new Date().toISOString().slice(0, 10).replaceAll("-", "")
+      yield* sql`DROP TABLE ${s}.${sql.literal(`history_default_${today}`)}`
+    })
+
     it.effect("has no partition for today: it is made, and the batch is settled", () =>
       Effect.gen(function*() {
         const broker = yield* Broker
-        const { s, sql } = yield* database
         const lane = makeLane()
         yield* broker.enqueue([execution(lane), execution(lane)])
         const worker = yield* hire(broker, [lane])
         const claimed = yield* worker.claim()
-        const today = new Date().toISOString().slice(0, 10).replaceAll("-", "")
-        yield* sql`DROP TABLE ${s}.${sql.literal(`history_default_${today}`)}`
+        yield* dropToday
         assert.deepStrictEqual(yield* worker.succeed(claimed), ["Settled", "Settled"])
         assert.strictEqual(Option.getOrThrow(yield* broker.read(claimed[0]!.id)).state, "succeeded")
+      }))
+
+    it.effect("has no partition for today: what is cancelled, expires, or is left behind ends as it should", () =>
+      Effect.gen(function*() {
+        const broker = yield* Broker
+        const lane = makeLane()
+        const stateOf = (id: string) => Effect.map(broker.read(id), (record) => Option.getOrThrow(record).state)
+        const [queued, late, once] = [
+          execution(lane),
+          execution({ ...lane, startBy: Option.some({ _tag: "After", delay: Duration.zero }) }),
+          execution({ ...lane, atMostOnce: true, priority: 9 })
+        ]
+        yield* broker.enqueue([queued, late, once])
+        const worker = yield* hire(broker, [lane])
+        assert.deepStrictEqual((yield* worker.claim(1)).map(({ id }) => id), [once.id])
+
+        yield* dropToday
+        assert.strictEqual(yield* broker.cancel(queued.id), "Cancelled")
+        yield* dropToday
+        yield* worker.tick
+        assert.strictEqual(yield* stateOf(late.id), "expired")
+        yield* dropToday
+        yield* broker.unregister(worker.supervisor)
+        assert.strictEqual(yield* stateOf(once.id), "lost")
+      }))
+
+    it.effect("begins its transactions with another isolation: it says what to do", () =>
+      Effect.gen(function*() {
+        const { url } = yield* TestPostgres.TestServer
+        const schema = (yield* TestPostgres.TestSchema).name
+        const client = yield* PgClient.make({ url, maxConnections: 1 }).pipe(
+          Effect.provideServiceEffect(Reactivity.Reactivity, Reactivity.make)
+        )
+        yield* client`SET default_transaction_isolation = 'repeatable read'`
+        const broker = yield* Effect.provideService(PgBroker.make({ schema }), PgClient.PgClient, client)
+        const lane = makeLane()
+        yield* broker.enqueue([execution(lane)])
+        const worker = yield* hire(broker, [lane])
+        const error = yield* Effect.flip(worker.claim())
+        assert.strictEqual(error.reason._tag, "Unavailable")
+        assert.match(error.message, /needs the isolation level read committed.*begins with "repeatable read"/)
+        yield* client`SET default_transaction_isolation = 'read committed'`
+        assert.lengthOf(yield* worker.claim(), 1)
       }))
 
     it.effect("tells other processes of new work, cancel requests and ends", () =>

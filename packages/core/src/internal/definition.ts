@@ -5,14 +5,21 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
 import * as Limits from "../Limits.ts"
+import { utf8Bytes } from "./text.ts"
 
 const Amount = Schema.Finite.check(Schema.isGreaterThanOrEqualTo(0))
 
 const count = (maximum: number) => Schema.Int.check(Schema.isBetween({ minimum: 1, maximum }))
 
+const Name = Schema.NonEmptyString.check(
+  Schema.makeFilter((name) =>
+    utf8Bytes(name, Limits.maxNameBytes) <= Limits.maxNameBytes || `Expected at most ${Limits.maxNameBytes} bytes`
+  )
+)
+
 const Checked = Schema.Struct({
-  name: Schema.NonEmptyString,
-  queue: Schema.NonEmptyString,
+  name: Name,
+  queue: Name,
   priority: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 9 })),
   attempts: Schema.optional(count(Limits.maxAttemptsOfSchedule)),
   placement: Schema.Struct({

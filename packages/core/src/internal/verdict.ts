@@ -4,9 +4,8 @@
  * An end stands, whatever else was going on. What would go back to its queue is
  * cancelled instead when somebody had asked for that.
  */
-import * as Duration from "effect/Duration"
 import type { AttemptRecord, State } from "../Broker.ts"
-import { isStorable } from "../BrokerInput.ts"
+import { storable, storedMillis } from "../BrokerInput.ts"
 import * as Envelope from "../Envelope.ts"
 import { maxLosses, type Outcome } from "../Outcome.ts"
 import * as TaskError from "../TaskError.ts"
@@ -51,7 +50,7 @@ export const resolve = (facts: Facts, proposed: Outcome): Verdict => {
         return { ...ended("failed", "failed", outcome.result), confirmed: outcome.confirmed }
       }
       return {
-        ...requeued("retry", Duration.toMillis(outcome.delay)),
+        ...requeued("retry", storedMillis(outcome.delay)),
         counts: true,
         confirmed: outcome.confirmed,
         attemptResult: outcome.result
@@ -126,11 +125,3 @@ const requeued = (attempt: Verdict["attempt"], delayMillis?: number): Verdict =>
 })
 
 const leftBehind = "its worker left without saying how it ended"
-
-const unstorable = Envelope.taskError(
-  new TaskError.Undecodable({ what: "result", detail: "the result holds characters that cannot be stored" })
-)
-
-/** A result that Postgres could not keep fails its own execution and nobody else's. */
-const storable = (outcome: Outcome): Outcome =>
-  "result" in outcome && !isStorable(outcome.result) ? { _tag: "Failed", result: unstorable } : outcome

@@ -4,6 +4,7 @@ import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import { Outcome } from "../../src/Outcome.ts"
 import { type Advance, type It, makeDesk, reasonOf, retry, succeeded, uuid } from "./kit.ts"
 
 const after = (delay: Duration.Input) => ({ _tag: "After", delay: Duration.fromInputUnsafe(delay) }) as const
@@ -134,6 +135,18 @@ export const enqueuePromises = <R>(it: It<R>, advance: Advance<R>): void => {
         assert.strictEqual((yield* reasonOf(record))?._tag, "Expired")
         assert.isTrue(Option.isSome(record.finishedAt))
         assert.deepStrictEqual(yield* worker.claim(), [])
+      }))
+
+    it.effect("expires what was given back before its attempt was started", () =>
+      Effect.gen(function*() {
+        const desk = yield* makeDesk
+        const { claimed, id, worker } = yield* desk.holding({ startBy: Option.some(after("1 hour")) })
+        assert.strictEqual(yield* worker.settle(claimed, Outcome.Released()), "Settled")
+        yield* advance("61 minutes")
+        const other = yield* desk.hire()
+        assert.deepStrictEqual(yield* other.claim(), [])
+        yield* other.tick
+        assert.strictEqual((yield* desk.read(id)).state, "expired")
       }))
 
     it.effect("does not expire what was started in time and waits for its next attempt", () =>

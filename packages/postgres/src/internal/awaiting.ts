@@ -6,6 +6,7 @@
  */
 import type { ExecutionId, Record } from "@effect-ray/core/Broker"
 import type { BrokerError } from "@effect-ray/core/BrokerError"
+import { isUuid } from "@effect-ray/core/BrokerInput"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -18,7 +19,7 @@ import type { Listener } from "./listener.ts"
 import type { Local } from "./local.ts"
 import { find, isTerminal } from "./records.ts"
 import { retryTransient, unavailable } from "./sqlFailure.ts"
-import { arrays, isUuid, type Store } from "./store.ts"
+import { arrays, type Store } from "./store.ts"
 
 /** How often a process asks about what it awaits: seldom while it is told, often while it is not. */
 const pollWhileTold = Duration.seconds(5)
@@ -34,6 +35,10 @@ const patience = Schedule.upTo(
   Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("2 seconds")]),
   { duration: "2 minutes" }
 )
+
+/** Each question anew: who waits for days lives through more than one outage. */
+const patiently = <A>(question: Effect.Effect<A, BrokerError>): Effect.Effect<A, BrokerError> =>
+  Effect.retry(question, patience)
 
 export const makeAwaiting = Effect.fnUntraced(function*(
   store: Store,
@@ -115,7 +120,7 @@ export const makeAwaiting = Effect.fnUntraced(function*(
     if (latches?.size === 0) waiting.delete(id)
   }
 
-  const attempt = (id: ExecutionId) =>
+  const untilEnded = (id: ExecutionId) =>
     Effect.acquireUseRelease(
       Effect.sync(() => enter(id)),
       (latch) =>
@@ -123,8 +128,8 @@ export const makeAwaiting = Effect.fnUntraced(function*(
           while (true) {
             // Closed before the row is asked, so that an end between the two opens it again.
             latch.closeUnsafe()
-            if (yield* watch(id)) yield* latch.await
-            const record = yield* lookup(id)
+            if (yield* patiently(watch(id))) yield* latch.await
+            const record = yield* patiently(lookup(id))
             if (Option.isNone(record) || isTerminal(record.value)) return record
           }
         }),
@@ -135,6 +140,6 @@ export const makeAwaiting = Effect.fnUntraced(function*(
     Effect.suspend(() => {
       if (!isUuid(id)) return Effect.succeedNone
       listener.start()
-      return Effect.retry(attempt(id.toLowerCase()), patience)
+      return untilEnded(id.toLowerCase())
     })
 })

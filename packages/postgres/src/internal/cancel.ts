@@ -1,15 +1,17 @@
 /** Cancel: at once, whatever becomes of the transaction of the caller. */
 import type { ExecutionId } from "@effect-ray/core/Broker"
 import type { BrokerError } from "@effect-ray/core/BrokerError"
+import { isUuid } from "@effect-ray/core/BrokerInput"
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Reactivity from "effect/reactivity/Reactivity"
 import type * as Scope from "effect/Scope"
 import type { Notifier, Woken } from "./notifier.ts"
+import type { Partitions } from "./partitions.ts"
 import { cancelledResult } from "./settle.ts"
 import { unavailable } from "./sqlFailure.ts"
-import { isUuid, type Store } from "./store.ts"
+import type { Store } from "./store.ts"
 
 type Answer = "Cancelled" | "Requested" | "TooLate"
 
@@ -26,14 +28,16 @@ const makeBeside = (client: PgClient.PgClient): Effect.Effect<PgClient.PgClient,
 
 export const makeCancel = Effect.fnUntraced(function*(
   store: Store,
-  notifier: Notifier
+  notifier: Notifier,
+  partitions: Partitions
 ): Effect.fn.Return<(id: ExecutionId) => Effect.Effect<Answer, BrokerError>, never, Scope.Scope> {
   const { s } = store
   const beside = yield* makeBeside(store.sql)
 
   const ask = (sql: PgClient.PgClient, id: ExecutionId) =>
-    store.answered(
-      sql<Woken & { readonly answer: Answer }>`SELECT * FROM ${s}.cancel(${id}, ${cancelledResult})`
+    partitions.filing(
+      store.answered(sql<Woken & { readonly answer: Answer }>`SELECT * FROM ${s}.cancel(${id}, ${cancelledResult})`),
+      sql
     ).pipe(
       Effect.mapError(unavailable("cancel")),
       Effect.tap(([row]) =>

@@ -2,13 +2,14 @@
 import type { Claimed, Lane, SupervisorId } from "@effect-ray/core/Broker"
 import type { BrokerError } from "@effect-ray/core/BrokerError"
 import { suspectLosses } from "@effect-ray/core/Outcome"
+import { isUuid } from "@effect-ray/core/BrokerInput"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Floors } from "./floors.ts"
 import { laneId } from "./lanes.ts"
 import { unavailable } from "./sqlFailure.ts"
-import { arrays, isUuid, type Store } from "./store.ts"
+import { arrays, type Store } from "./store.ts"
 
 /** The most bytes of payload that one claim takes, unless the first has more alone. */
 const maxClaimBytes = 16 * 1024 * 1024

@@ -1,18 +1,19 @@
 /**
  * Enqueue: in the app's own transaction when there is one, else together with whoever enqueues at the same time.
  */
-import type { Enqueued, NewExecution } from "@effect-ray/core/Broker"
+import type { Due, Enqueued, NewExecution } from "@effect-ray/core/Broker"
 import { BrokerError, InvalidPayload, OtherTransaction, Unavailable } from "@effect-ray/core/BrokerError"
+import * as BrokerInput from "@effect-ray/core/BrokerInput"
 import * as Context from "effect/Context"
 import * as SecureRandom from "effect/crypto/SecureRandom"
-import * as Duration from "effect/Duration"
+import * as DateTime from "effect/DateTime"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Batcher from "./batcher.ts"
-import * as Input from "./input.ts"
 import { type Answer, answer, type Call, digestOf, makeCall, markOf, stored } from "./keyedCalls.ts"
 import { laneId, type LaneBook } from "./lanes.ts"
 import { newsOf, type Notifier } from "./notifier.ts"
@@ -72,7 +73,7 @@ export const makeEnqueue = Effect.fnUntraced(function*(
     const rows = calls.flatMap((call) => call.executions)
     const keys = rows.map((row) => Option.getOrUndefined(row.idempotencyKey))
     const lives = keys.map((key) =>
-      key === undefined || Option.isNone(key.timeToLive) ? null : Duration.toMillis(key.timeToLive.value)
+      key === undefined || Option.isNone(key.timeToLive) ? null : BrokerInput.storedMillis(key.timeToLive.value)
     )
     return Effect.map(
       sql<{ readonly ord: number; readonly holder: string; readonly same_payload: boolean }>`
@@ -191,7 +192,7 @@ export const makeEnqueue = Effect.fnUntraced(function*(
   return (given) =>
     Effect.contextWith((context: Context.Context<never>) => {
       if (given.length === 0) return Effect.succeed([])
-      const refusal = Input.refusalOf(given)
+      const refusal = BrokerInput.check(given)
       if (refusal !== undefined) return Effect.fail(refusal)
       const call = makeCall(given)
       if (call instanceof BrokerError) return Effect.fail(call)
@@ -205,8 +206,8 @@ export const makeEnqueue = Effect.fnUntraced(function*(
 /** The executions as the schema's functions take them: one array a column. */
 const rowsOf = ({ sql }: Store, calls: ReadonlyArray<Call>) => {
   const rows = calls.flatMap((call) => call.executions)
-  const dues = rows.map((row) => Input.due(row.due))
-  const starts = rows.map((row) => Option.isNone(row.startBy) ? never : Input.due(row.startBy.value))
+  const dues = rows.map((row) => columnsOf(row.due))
+  const starts = rows.map((row) => Option.isNone(row.startBy) ? never : columnsOf(row.startBy.value))
   return sql`
     ${arrays.uuid(rows.map((row) => row.id))},
     ${arrays.int8(rows.map(laneId))},
@@ -218,7 +219,7 @@ const rowsOf = ({ sql }: Store, calls: ReadonlyArray<Call>) => {
     ${arrays.float8(dues.map((due) => due.delay))},
     ${arrays.float8(dues.map((due) => due.at))},
     ${arrays.int4(rows.map((row) => row.maxAttempts))},
-    ${arrays.float8(rows.map((row) => Math.min(Duration.toMillis(row.timeout), Input.maxMillis)))},
+    ${arrays.float8(rows.map((row) => BrokerInput.storedMillis(row.timeout)))},
     ${arrays.float8(starts.map((start) => start.delay))},
     ${arrays.float8(starts.map((start) => start.at))},
     ${arrays.bool(rows.map((row) => row.atMostOnce))},
@@ -228,6 +229,18 @@ const rowsOf = ({ sql }: Store, calls: ReadonlyArray<Call>) => {
 }
 
 const never = { delay: null, at: null }
+
+/** A due time as two columns: a delay by the store's clock, or a moment; both in milliseconds. */
+const columnsOf = (due: Due): { readonly delay: number | null; readonly at: number | null } => {
+  switch (due._tag) {
+    case "Now":
+      return { delay: 0, at: null }
+    case "After":
+      return { delay: BrokerInput.storedMillis(due.delay), at: null }
+    case "At":
+      return { delay: null, at: DateTime.toEpochMillis(due.at) }
+  }
+}
 
 const tagsOf = ({ tags }: NewExecution): string | null => {
   for (const _ in tags) return JSON.stringify(tags)

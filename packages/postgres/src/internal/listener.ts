@@ -22,7 +22,10 @@ import type { Store } from "./store.ts"
 const probeInterval = Duration.seconds(30)
 const probeTimeout = Duration.seconds(5)
 
-const backoff = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("2 seconds")]).pipe(Schedule.jittered)
+/** The shortest time between a connection that is lost and the next. */
+const minPause = Duration.millis(50)
+
+const backoff = Schedule.min([Schedule.exponential(minPause), Schedule.spaced("2 seconds")]).pipe(Schedule.jittered)
 
 const decode = Schema.decodeUnknownOption(Schema.fromJsonString(Message))
 
@@ -41,6 +44,7 @@ export const makeListener = Effect.fnUntraced(function*(
   const scope = yield* Effect.scope
   let started = false
   let connected = false
+  let sessions = 0
   const runFork = Effect.runForkWith(yield* Effect.context<never>())
 
   const hear = (payload: string): void => {
@@ -69,6 +73,7 @@ export const makeListener = Effect.fnUntraced(function*(
     const all = yield* listen(store.channel)
     const own = yield* listen(`${store.channel}_${store.process}`)
     connected = true
+    sessions++
     local.again()
     local.resync()
     const probe = Effect.forever(Effect.andThen(
@@ -83,11 +88,14 @@ export const makeListener = Effect.fnUntraced(function*(
     connected = false
   })))
 
-  const listening = session.pipe(
-    Effect.tapError((error) => Effect.logDebug("the listening connection is lost", error.message)),
-    Effect.retry(backoff),
-    Effect.ignore
-  )
+  // Begun again for each session that came about, so that every outage is met with the same patience.
+  const listening = Effect.suspend(() => {
+    const before = sessions
+    return session.pipe(
+      Effect.tapError((error) => Effect.logDebug("the listening connection is lost", error.message)),
+      Effect.catch((error) => sessions > before ? Effect.sleep(minPause) : Effect.fail(error))
+    )
+  }).pipe(Effect.retry(backoff), Effect.forever)
 
   return {
     start: () => {

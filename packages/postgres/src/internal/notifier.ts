@@ -15,7 +15,7 @@ import { type Local, maxAhead, type News } from "./local.ts"
 import { arrays, type Store } from "./store.ts"
 
 /** The shortest time between two messages, in milliseconds. */
-const interval = 5
+const minMillis = 5
 
 /** The longest message, in characters that may take three bytes each. Postgres takes 7,999 bytes. */
 const maxMessageLength = 2_600
@@ -82,13 +82,15 @@ export const makeNotifier = Effect.fnUntraced(function*(
     let batch: Array<readonly [string, number]> = []
     let length = 0
     for (const entry of queues) {
-      if (batch.length > 0 && length + entry[0].length > maxMessageLength) {
+      // As it is written: control characters grow by being escaped.
+      const written = JSON.stringify(entry).length + 1
+      if (batch.length > 0 && length + written > maxMessageLength) {
         all({ queues: batch })
         batch = []
         length = 0
       }
       batch.push(entry)
-      length += entry[0].length + 20
+      length += written
     }
     if (batch.length > 0 || again) all({ queues: batch, ...(again ? { again } : {}) })
     for (const ids of chunks([...cancelling])) all({ cancelling: ids })
@@ -119,7 +121,7 @@ export const makeNotifier = Effect.fnUntraced(function*(
 
   const schedule = (): void => {
     if (!options.notify || timer !== undefined) return
-    const wait = lastSent + interval - performance.now()
+    const wait = lastSent + minMillis - performance.now()
     if (wait <= 0) send()
     else timer = setTimeout(send, wait)
   }
@@ -135,7 +137,7 @@ export const makeNotifier = Effect.fnUntraced(function*(
      */
     leadingEdge: (news: News): string | null => {
       const now = performance.now()
-      if (!options.notify || news.size === 0 || timer !== undefined || now - lastSent < interval) return null
+      if (!options.notify || news.size === 0 || timer !== undefined || now - lastSent < minMillis) return null
       const message = JSON.stringify({ from: store.process, queues: [...news], again: isOld(news) })
       if (message.length > maxMessageLength) return null
       lastSent = now

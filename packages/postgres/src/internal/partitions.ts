@@ -1,7 +1,8 @@
 /** The partitions of history, made days ahead. */
+import type { PgClient } from "@effect/sql-pg/PgClient"
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
-import { isLockTimeout } from "./sqlFailure.ts"
+import { isCheckViolation, isLockTimeout } from "./sqlFailure.ts"
 import type { Store } from "./store.ts"
 
 /** How many days ahead there is a partition. */
@@ -11,7 +12,10 @@ const daysAhead = 7
 const maxRetries = 3
 
 /** How often a process looks whether there is, in milliseconds. */
-const interval = 6 * 60 * 60 * 1000
+const lookMillis = 6 * 60 * 60 * 1000
+
+/** How soon a process looks again when making one failed, in milliseconds. */
+const againMillis = 60_000
 
 export type Partitions = ReturnType<typeof makePartitions>
 
@@ -19,23 +23,26 @@ export const makePartitions = (store: Store) => {
   const { answered, s, sql } = store
   let looked = -Infinity
 
-  const ensure: Effect.Effect<void, SqlError> = Effect.asVoid(
-    Effect.retry(answered(sql`SELECT ${s}.ensure_partitions(${daysAhead})`), {
-      while: isLockTimeout,
-      times: maxRetries
-    })
-  )
+  const ensure = (sql: PgClient): Effect.Effect<void, SqlError> =>
+    Effect.asVoid(
+      Effect.retry(answered(sql`SELECT ${s}.ensure_partitions(${daysAhead})`), {
+        while: isLockTimeout,
+        times: maxRetries
+      })
+    )
 
   return {
-    ensure,
+    /** Runs a statement that files into history; once more, when there was no partition for today. */
+    filing: <A>(statement: Effect.Effect<A, SqlError>, client = sql): Effect.Effect<A, SqlError> =>
+      Effect.catchIf(statement, isCheckViolation, () => Effect.andThen(ensure(client), statement)),
 
     /** Looks, unless it has lately. Supervisors do, in the background of their ticks. */
     keep: Effect.suspend((): Effect.Effect<void, SqlError> => {
       const now = performance.now()
-      if (now - looked < interval) return Effect.void
+      if (now - looked < lookMillis) return Effect.void
       looked = now
-      return Effect.tapError(ensure, (error) => {
-        looked = now - interval + 60_000
+      return Effect.tapError(ensure(sql), (error) => {
+        looked = now - lookMillis + againMillis
         return Effect.logWarning("the partitions of the history could not be made, trying again", error.message)
       })
     })

@@ -1,11 +1,12 @@
 /** Reading executions, wherever they are. */
 import type { AttemptRecord, ExecutionId, Record, State } from "@effect-ray/core/Broker"
 import { maxAttemptsRead } from "@effect-ray/core/Broker"
+import { isUuid } from "@effect-ray/core/BrokerInput"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { SqlError } from "effect/sql/SqlError"
-import { arrays, isUuid, type Store } from "./store.ts"
+import { arrays, type Store } from "./store.ts"
 
 interface RecordRow {
   readonly id: string

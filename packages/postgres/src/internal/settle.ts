@@ -1,27 +1,21 @@
 /** Settle: how attempts ended, many in one statement. What races there are, the statement decides. */
 import type { Settled, Settlement, SupervisorId } from "@effect-ray/core/Broker"
 import type { BrokerError } from "@effect-ray/core/BrokerError"
+import { isUuid, storable, storedMillis, unstorable } from "@effect-ray/core/BrokerInput"
 import * as Envelope from "@effect-ray/core/Envelope"
 import { Outcome } from "@effect-ray/core/Outcome"
 import * as TaskError from "@effect-ray/core/TaskError"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { SqlError } from "effect/sql/SqlError"
-import { maxMillis } from "./input.ts"
 import type { Notifier, Woken } from "./notifier.ts"
 import type { Partitions } from "./partitions.ts"
-import { isBadValue, isCheckViolation, retryTransient, unavailable } from "./sqlFailure.ts"
-import { arrays, isUuid, type Store } from "./store.ts"
+import { isBadValue, retryTransient, unavailable } from "./sqlFailure.ts"
+import { arrays, type Store } from "./store.ts"
 
 /** The results of executions that were cancelled. */
 export const cancelledResult = Envelope.taskError(new TaskError.Cancelled({ confirmed: true }))
 export const unconfirmedResult = Envelope.taskError(new TaskError.Cancelled({ confirmed: false }))
-
-/** What stands for a result that Postgres cannot store. */
-const unstorable = Envelope.taskError(
-  new TaskError.Undecodable({ what: "result", detail: "the result holds characters that Postgres cannot store" })
-)
 
 /** An outcome as columns: `flag` is `counted` of a loss, and `confirmed` of all else that was stopped. */
 interface Columns {
@@ -36,7 +30,7 @@ const columnsOf: (outcome: Outcome) => Columns = Outcome.$match({
   Retry: ({ confirmed, delay, result }) => ({
     kind: "retry",
     result,
-    delay: Duration.toMillis(delay),
+    delay: storedMillis(delay),
     flag: confirmed
   }),
   Failed: ({ result }) => ({ kind: "failed", result, delay: 0, flag: true }),
@@ -46,21 +40,14 @@ const columnsOf: (outcome: Outcome) => Columns = Outcome.$match({
   Lost: ({ counted, final, result }) => ({ kind: final ? "lost_final" : "lost", result, delay: 0, flag: counted })
 })
 
-/** The same end without the text that cannot be stored. */
+/** What is settled when Postgres refuses even what can be stored: nothing of it is the caller's. */
 const harmless = (settlement: Settlement): Settlement => {
-  const runnerRef = Option.map(settlement.runnerRef, () => "unknown")
   const { outcome } = settlement
-  switch (outcome._tag) {
-    case "Succeeded":
-    case "Failed":
-    case "TimedOut":
-      return { ...settlement, runnerRef, outcome: Outcome.Failed({ result: unstorable }) }
-    case "Retry":
-    case "Lost":
-      return { ...settlement, runnerRef, outcome: { ...outcome, result: unstorable } }
-    case "Cancelled":
-    case "Released":
-      return { ...settlement, runnerRef }
+  const bare = outcome._tag === "Cancelled" || outcome._tag === "Released"
+  return {
+    ...settlement,
+    runnerRef: Option.none(),
+    outcome: bare ? outcome : Outcome.Failed({ result: unstorable })
   }
 }
 
@@ -71,7 +58,7 @@ export const makeSettle = (store: Store, notifier: Notifier, partitions: Partiti
   const statement = (supervisor: SupervisorId, given: ReadonlyArray<Settlement>) => {
     const positions = given.map((_, index) => index).sort((a, b) => given[a]!.id < given[b]!.id ? -1 : 1)
     const settlements = positions.map((position) => given[position]!)
-    const columns = settlements.map(({ outcome }) => columnsOf(outcome))
+    const columns = settlements.map(({ outcome }) => columnsOf(storable(outcome)))
     return Effect.map(
       store.answered(
         sql<Woken & { readonly lease_lost: ReadonlyArray<number> | null }>`
@@ -81,7 +68,7 @@ export const makeSettle = (store: Store, notifier: Notifier, partitions: Partiti
           ${arrays.int8(settlements.map(({ fence }) => BigInt(fence)))},
           ${arrays.text(columns.map(({ kind }) => kind))},
           ${arrays.text(columns.map(({ result }) => result))},
-          ${arrays.float8(columns.map(({ delay }) => Math.min(delay, maxMillis)))},
+          ${arrays.float8(columns.map(({ delay }) => delay))},
           ${arrays.bool(columns.map(({ flag }) => flag))},
           ${arrays.text(settlements.map(({ runnerRef }) => Option.getOrNull(runnerRef)))},
           ${cancelledResult}, ${unconfirmedResult}
@@ -102,21 +89,15 @@ export const makeSettle = (store: Store, notifier: Notifier, partitions: Partiti
   const settle = (
     supervisor: SupervisorId,
     settlements: ReadonlyArray<Settlement>,
-    tried: { readonly partitions: boolean; readonly harmless: boolean }
+    last = false
   ): Effect.Effect<ReadonlyArray<Settled>, SqlError> =>
-    Effect.catch(retryTransient(statement(supervisor, settlements)), (error) => {
-      if (isCheckViolation(error) && !tried.partitions) {
-        // Most likely there is no partition for today.
-        return Effect.andThen(partitions.ensure, settle(supervisor, settlements, { ...tried, partitions: true }))
-      }
-      if (!isBadValue(error) || tried.harmless) return Effect.fail(error)
-      if (settlements.length === 1) {
-        return settle(supervisor, settlements.map(harmless), { ...tried, harmless: true })
-      }
+    Effect.catch(partitions.filing(retryTransient(statement(supervisor, settlements))), (error) => {
+      if (!isBadValue(error) || last) return Effect.fail(error)
+      if (settlements.length === 1) return settle(supervisor, settlements.map(harmless), true)
       const middle = Math.ceil(settlements.length / 2)
       return Effect.zipWith(
-        settle(supervisor, settlements.slice(0, middle), tried),
-        settle(supervisor, settlements.slice(middle), tried),
+        settle(supervisor, settlements.slice(0, middle)),
+        settle(supervisor, settlements.slice(middle)),
         (first, second) => [...first, ...second]
       )
     })
@@ -130,7 +111,7 @@ export const makeSettle = (store: Store, notifier: Notifier, partitions: Partiti
     const known = settlements.filter(({ fence, id }) => isUuid(id) && Number.isSafeInteger(fence))
     const answer = known.length === 0 || !isUuid(supervisor)
       ? Effect.succeed([])
-      : settle(supervisor, known, { partitions: false, harmless: false })
+      : settle(supervisor, known)
     return answer.pipe(
       Effect.mapError(unavailable("settle")),
       Effect.map((answers) => {

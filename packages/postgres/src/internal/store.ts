@@ -48,7 +48,3 @@ export const arrays = {
 
 /** The nil UUID, below every other. */
 export const nil = "00000000-0000-0000-0000-000000000000"
-
-const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
-
-export const isUuid = (text: string): boolean => uuid.test(text)

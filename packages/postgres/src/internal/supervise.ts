@@ -1,19 +1,19 @@
 /** The life of a supervisor: register, tick, unregister. */
 import type { Broker, Lane, SupervisorId, Tick } from "@effect-ray/core/Broker"
 import type { BrokerError } from "@effect-ray/core/BrokerError"
+import { isUuid, storedMillis } from "@effect-ray/core/BrokerInput"
 import * as Envelope from "@effect-ray/core/Envelope"
 import { maxLosses } from "@effect-ray/core/Outcome"
 import * as TaskError from "@effect-ray/core/TaskError"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { maxMillis } from "./input.ts"
 import { laneId, type LaneBook } from "./lanes.ts"
 import type { Notifier, Woken } from "./notifier.ts"
 import type { Partitions } from "./partitions.ts"
 import { cancelledResult, unconfirmedResult } from "./settle.ts"
 import { retryTransient, unavailable } from "./sqlFailure.ts"
-import { arrays, isUuid, type Store } from "./store.ts"
+import { arrays, type Store } from "./store.ts"
 
 const lapsed = "the worker's lease lapsed"
 const lostResult = Envelope.taskError(new TaskError.Lost({ detail: lapsed }))
@@ -28,9 +28,7 @@ const ticksInLease = 3
 const minTickPatience = Duration.seconds(1)
 
 const tickPatience = (lease: Duration.Duration): Duration.Duration =>
-  Duration.max(minTickPatience, Duration.millis(millis(lease) / ticksInLease))
-
-const millis = (lease: Duration.Duration): number => Math.min(Duration.toMillis(lease), maxMillis)
+  Duration.max(minTickPatience, Duration.millis(storedMillis(lease) / ticksInLease))
 
 export const makeSupervise = (
   store: Store,
@@ -45,7 +43,7 @@ export const makeSupervise = (
     lanes: ReadonlyArray<Lane>,
     lease: Duration.Duration
   ): Effect.Effect<Tick, BrokerError> =>
-    answered(
+    partitions.filing(answered(
       sql<
         Woken & {
           readonly alive: boolean
@@ -55,16 +53,16 @@ export const makeSupervise = (
         }
       >`
       SELECT * FROM ${s}.tick(
-        ${supervisor}, ${millis(lease)}, ${arrays.int8(lanes.map(laneId))}, ${maxLosses},
+        ${supervisor}, ${storedMillis(lease)}, ${arrays.int8(lanes.map(laneId))}, ${maxLosses},
         ${lostResult}, ${quarantinedResult}, ${unconfirmedResult}, ${expiredResult}
       )
     `,
       { atMost: tickPatience(lease) }
-    ).pipe(
+    )).pipe(
+      Effect.ensuring(Effect.sync(() => notifier.background(partitions.keep))),
       Effect.mapError(unavailable("tick")),
       Effect.map(([row]) => {
         notifier.woken(row!)
-        notifier.background(partitions.keep)
         return {
           alive: row!.alive,
           cancelling: row!.cancelling ?? [],
@@ -84,7 +82,7 @@ export const makeSupervise = (
         answered(sql`
           INSERT INTO ${s}.supervisors (id, label, registered_at, lease_millis, expires_at)
           SELECT ${supervisor}::uuid, ${label}, c.at, l.millis, c.at + l.millis * interval '1 millisecond'
-          FROM (SELECT ${s}.clock() AS at) c, (SELECT ${millis(lease)}::double precision AS millis) l
+          FROM (SELECT ${s}.clock() AS at) c, (SELECT ${storedMillis(lease)}::double precision AS millis) l
           ON CONFLICT (id) DO NOTHING
         `)
       )).pipe(
@@ -93,9 +91,9 @@ export const makeSupervise = (
       ),
 
     unregister: (supervisor) =>
-      retryTransient(
+      partitions.filing(retryTransient(
         answered(sql<Woken>`SELECT * FROM ${s}.unregister(${supervisor}, ${leftResult}, ${cancelledResult})`)
-      ).pipe(
+      )).pipe(
         Effect.mapError(unavailable("unregister")),
         Effect.map(([row]) => notifier.woken(row!))
       ),

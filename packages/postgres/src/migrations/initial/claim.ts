@@ -28,6 +28,7 @@ export const claim = (s: string): ReadonlyArray<string> => [
     claimed timestamptz := ${s}.clock();
     waits text := current_setting('synchronous_commit');
   BEGIN
+    PERFORM ${s}.need_read_committed();
     PERFORM set_config('synchronous_commit', 'off', true);
     -- Held until this transaction ends: the reaper passes over a supervisor whose claim is under way.
     PERFORM 1
@@ -55,7 +56,7 @@ export const claim = (s: string): ReadonlyArray<string> => [
           FROM ${s}.executions e
           WHERE e.state = 'queued' AND e.lane = p.lane AND e.band = p.band
             AND (e.run_at, e.id) >= (p.floor_at, p.floor_id) AND e.run_at <= ${s}.now()
-            AND (e.start_by IS NULL OR e.fence > 0 OR e.start_by > ${s}.now())
+            AND (e.start_by IS NULL OR e.attempts > 0 OR e.losses > 0 OR e.start_by > ${s}.now())
           ORDER BY e.run_at, e.id
           LIMIT max_rows
         ) c
@@ -72,7 +73,7 @@ export const claim = (s: string): ReadonlyArray<string> => [
         FROM ${s}.executions e
         WHERE e.state = 'queued' AND e.lane = d.lane AND e.band = d.band
           AND (e.run_at, e.id) >= (d.floor_at, d.floor_id) AND e.run_at <= ${s}.now()
-          AND (e.start_by IS NULL OR e.fence > 0 OR e.start_by > ${s}.now())
+          AND (e.start_by IS NULL OR e.attempts > 0 OR e.losses > 0 OR e.start_by > ${s}.now())
         ORDER BY e.run_at, e.id
         LIMIT d.n
         FOR NO KEY UPDATE SKIP LOCKED
@@ -119,6 +120,7 @@ export const claim = (s: string): ReadonlyArray<string> => [
   AS $$
   #variable_conflict use_column
   BEGIN
+    PERFORM ${s}.need_read_committed();
     PERFORM 1 FROM ${s}.supervisors v WHERE v.id = me FOR UPDATE;
     RETURN QUERY
     SELECT e.id, e.fence, e.task, e.queue, e.payload, e.format, e.attempts + 1, e.losses, e.max_attempts,

@@ -27,6 +27,7 @@ export const retake = (s: string): ReadonlyArray<string> => [
     ended timestamptz := ${s}.clock();
     over uuid[];
   BEGIN
+    PERFORM ${s}.need_read_committed();
     PERFORM 1 FROM ${s}.executions e WHERE e.owner = ANY (owners) ORDER BY e.id FOR UPDATE;
     WITH decided AS MATERIALIZED (
       SELECT e.*,
@@ -152,7 +153,8 @@ export const retake = (s: string): ReadonlyArray<string> => [
         WHERE e.id IN (
           SELECT x.id
           FROM ${s}.executions x
-          WHERE x.state = 'queued' AND x.fence = 0 AND x.start_by IS NOT NULL AND x.start_by <= ${s}.now()
+          WHERE x.state = 'queued' AND x.attempts = 0 AND x.losses = 0 AND x.start_by IS NOT NULL
+            AND x.start_by <= ${s}.now()
           ORDER BY x.start_by
           LIMIT ${expiryBatch}
           FOR UPDATE SKIP LOCKED

@@ -19,6 +19,23 @@ export const tables = (s: string): ReadonlyArray<string> => [
   AS 'SELECT clock_timestamp()'
   `,
 
+  // What waits for another transaction and then looks must see what that one did. Under a database's default of repeatable
+  // read it would look as if from before, and leave executions running under a supervisor that is gone.
+  `
+  CREATE FUNCTION ${s}.need_read_committed() RETURNS void
+  LANGUAGE plpgsql
+  AS $$
+  BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+      RAISE EXCEPTION
+        'effect-ray needs the isolation level read committed, and this session begins with "%"; for its role, run ALTER ROLE ... SET default_transaction_isolation = ''read committed''',
+        current_setting('transaction_isolation')
+        USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+  END
+  $$
+  `,
+
   `
   CREATE TABLE ${s}.supervisors (
     id uuid PRIMARY KEY,
@@ -96,7 +113,7 @@ export const tables = (s: string): ReadonlyArray<string> => [
   `CREATE INDEX executions_of_owner ON ${s}.executions (owner) WHERE owner IS NOT NULL`,
   `CREATE INDEX executions_to_cancel ON ${s}.executions (owner) WHERE state = 'cancelling'`,
   `CREATE INDEX executions_to_expire ON ${s}.executions (start_by)
-    WHERE state = 'queued' AND fence = 0 AND start_by IS NOT NULL`,
+    WHERE state = 'queued' AND attempts = 0 AND losses = 0 AND start_by IS NOT NULL`,
   `CREATE INDEX executions_to_wake ON ${s}.executions (run_at) WHERE state = 'waiting'`,
 
   // Attempts that were not the last. The last one lies in the columns of its history row: a first try that succeeds,

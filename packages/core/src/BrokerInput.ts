@@ -11,11 +11,10 @@ import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import type { Due, NewExecution } from "./Broker.ts"
 import { BrokerError, InvalidPayload } from "./BrokerError.ts"
-import * as Envelope from "./Envelope.ts"
+import * as Endings from "./Endings.ts"
 import { utf8Bytes } from "./internal/text.ts"
 import { isPriority, maxKeyBytes, maxNameBytes } from "./Limits.ts"
 import type { Outcome } from "./Outcome.ts"
-import * as TaskError from "./TaskError.ts"
 
 /**
  * Whether Postgres can keep the text: no NUL character and no half of a surrogate pair.
@@ -61,17 +60,9 @@ export const storedMillis = (duration: Duration.Duration): number => {
  */
 export const storable = (outcome: Outcome): Outcome => {
   if (!("result" in outcome) || isStorable(outcome.result)) return outcome
-  return outcome._tag === "Succeeded" ? { _tag: "Failed", result: unstorable } : { ...outcome, result: unstorable }
+  const result = Endings.unstorable
+  return outcome._tag === "Succeeded" ? { _tag: "Failed", result } : { ...outcome, result }
 }
-
-/**
- * The envelope that stands for a result which cannot be stored.
- *
- * @category constants
- */
-export const unstorable = Envelope.taskError(
-  new TaskError.Undecodable({ what: "result", detail: "the result holds characters that cannot be stored" })
-)
 
 /**
  * The first thing that is wrong with a batch of executions, if anything is.

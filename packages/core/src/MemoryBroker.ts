@@ -28,12 +28,11 @@ import {
 } from "./Broker.ts"
 import { BrokerError, KeyConflict } from "./BrokerError.ts"
 import * as BrokerInput from "./BrokerInput.ts"
-import * as Envelope from "./Envelope.ts"
+import * as Endings from "./Endings.ts"
 import { isExpired, isHeld, isOver, makeLines, makeRow, type Row, toRecord } from "./internal/ledger.ts"
 import { lapsed, left, resolve, type Verdict } from "./internal/verdict.ts"
 import { type Bell, makeBell } from "./internal/wakeups.ts"
 import { Outcome, suspectLosses } from "./Outcome.ts"
-import * as TaskError from "./TaskError.ts"
 
 interface Supervisor {
   expiresAt: number
@@ -291,14 +290,13 @@ const finish = (store: Store, row: Row, state: Row["state"], result: string, now
   Deferred.doneUnsafe(row.ended, Effect.succeed(toRecord(row)))
 }
 
-const expire = (store: Store, row: Row, now: number): void =>
-  finish(store, row, "expired", Envelope.taskError(new TaskError.Expired()), now)
+const expire = (store: Store, row: Row, now: number): void => finish(store, row, "expired", Endings.expired, now)
 
 const cancel = (store: Store, id: ExecutionId, now: number): "Cancelled" | "Requested" | "TooLate" => {
   const row = store.rows.get(id)
   if (row === undefined || isOver(row)) return "TooLate"
   if (row.state === "queued") {
-    finish(store, row, "cancelled", Envelope.taskError(new TaskError.Cancelled({ confirmed: true })), now)
+    finish(store, row, "cancelled", Endings.cancelled, now)
     return "Cancelled"
   }
   row.state = "cancelling"

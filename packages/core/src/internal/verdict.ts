@@ -6,9 +6,8 @@
  */
 import type { AttemptRecord, State } from "../Broker.ts"
 import { storable, storedMillis } from "../BrokerInput.ts"
-import * as Envelope from "../Envelope.ts"
+import * as Endings from "../Endings.ts"
 import { maxLosses, type Outcome } from "../Outcome.ts"
-import * as TaskError from "../TaskError.ts"
 
 /** What is recorded of the attempt, and what becomes of its execution. */
 export interface Verdict {
@@ -74,14 +73,10 @@ export const lapsed = (facts: {
   readonly losses: number
 }): Verdict => {
   if (facts.cancelling) return cancelled(false)
-  const losses = facts.losses + 1
-  const reason = new TaskError.Lost({ detail: "the lease of its worker lapsed" })
-  const result = Envelope.taskError(reason)
-  const loss = { counts: false, loses: true, attemptResult: result } as const
-  if (facts.atMostOnce) return { ...ended("lost", "lost", result), ...loss }
-  if (losses < maxLosses) return { ...requeued("lost"), ...loss }
-  const quarantined = new TaskError.Quarantined({ losses, detail: TaskError.describe(reason) })
-  return { ...ended("lost", "lost", Envelope.taskError(quarantined)), ...loss }
+  const loss = { counts: false, loses: true, attemptResult: Endings.lapsed } as const
+  if (facts.atMostOnce) return { ...ended("lost", "lost", Endings.lapsed), ...loss }
+  if (facts.losses + 1 < maxLosses) return { ...requeued("lost"), ...loss }
+  return { ...ended("lost", "lost", Endings.quarantined), ...loss }
 }
 
 /**
@@ -90,8 +85,7 @@ export const lapsed = (facts: {
  */
 export const left = (facts: Pick<Facts, "cancelling">): Verdict => {
   if (facts.cancelling) return cancelled(true)
-  const result = Envelope.taskError(new TaskError.Lost({ detail: leftBehind }))
-  return { ...ended("lost", "lost", result), counts: false, confirmed: false }
+  return { ...ended("lost", "lost", Endings.left), counts: false, confirmed: false }
 }
 
 type End = Extract<Verdict["next"], { readonly result: string }>["state"]
@@ -111,7 +105,7 @@ const cancelled = (confirmed: boolean): Verdict => ({
   confirmed,
   counts: false,
   loses: false,
-  next: { state: "cancelled", result: Envelope.taskError(new TaskError.Cancelled({ confirmed })) }
+  next: { state: "cancelled", result: confirmed ? Endings.cancelled : Endings.unconfirmed }
 })
 
 /** Back to the queue: after the delay, or into its old place when there is none. */
@@ -123,5 +117,3 @@ const requeued = (attempt: Verdict["attempt"], delayMillis?: number): Verdict =>
   loses: false,
   next: { state: "queued", delayMillis }
 })
-
-const leftBehind = "its worker left without saying how it ended"

@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { NewExecution } from "../../src/Broker.ts"
 import * as BrokerInput from "../../src/BrokerInput.ts"
+import * as Endings from "../../src/Endings.ts"
 import * as Envelope from "../../src/Envelope.ts"
 import { maxKeyBytes, maxNameBytes } from "../../src/Limits.ts"
 import { Outcome } from "../../src/Outcome.ts"
@@ -160,7 +161,7 @@ export const inputPromises = <R>(it: It<R>): void => {
             assert.strictEqual(yield* worker.settle(claimed, outcome), "Settled")
             assert.strictEqual((yield* desk.read(id)).state, state, outcome._tag)
             const [attempt] = yield* desk.broker.attempts(id)
-            assert.deepStrictEqual(attempt!.result, Option.some(BrokerInput.unstorable), outcome._tag)
+            assert.deepStrictEqual(attempt!.result, Option.some(Endings.unstorable), outcome._tag)
             yield* desk.broker.cancel(id)
           }
         }

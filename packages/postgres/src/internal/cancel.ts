@@ -2,6 +2,7 @@
 import type { ExecutionId } from "@effect-ray/core/Broker"
 import type { BrokerError } from "@effect-ray/core/BrokerError"
 import { isUuid } from "@effect-ray/core/BrokerInput"
+import * as Endings from "@effect-ray/core/Endings"
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -9,7 +10,6 @@ import * as Reactivity from "effect/reactivity/Reactivity"
 import type * as Scope from "effect/Scope"
 import type { Notifier, Woken } from "./notifier.ts"
 import type { Partitions } from "./partitions.ts"
-import { cancelledResult } from "./settle.ts"
 import { unavailable } from "./sqlFailure.ts"
 import type { Store } from "./store.ts"
 
@@ -36,7 +36,7 @@ export const makeCancel = Effect.fnUntraced(function*(
 
   const ask = (sql: PgClient.PgClient, id: ExecutionId) =>
     partitions.filing(
-      store.answered(sql<Woken & { readonly answer: Answer }>`SELECT * FROM ${s}.cancel(${id}, ${cancelledResult})`),
+      store.answered(sql<Woken & { readonly answer: Answer }>`SELECT * FROM ${s}.cancel(${id}, ${Endings.cancelled})`),
       sql
     ).pipe(
       Effect.mapError(unavailable("cancel")),

@@ -1,10 +1,9 @@
 /** Settle: how attempts ended, many in one statement. What races there are, the statement decides. */
 import type { Settled, Settlement, SupervisorId } from "@effect-ray/core/Broker"
 import type { BrokerError } from "@effect-ray/core/BrokerError"
-import { isUuid, storable, storedMillis, unstorable } from "@effect-ray/core/BrokerInput"
-import * as Envelope from "@effect-ray/core/Envelope"
+import { isUuid, storable, storedMillis } from "@effect-ray/core/BrokerInput"
+import * as Endings from "@effect-ray/core/Endings"
 import { Outcome } from "@effect-ray/core/Outcome"
-import * as TaskError from "@effect-ray/core/TaskError"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { SqlError } from "effect/sql/SqlError"
@@ -12,10 +11,6 @@ import type { Notifier, Woken } from "./notifier.ts"
 import type { Partitions } from "./partitions.ts"
 import { isBadValue, retryTransient, unavailable } from "./sqlFailure.ts"
 import { arrays, type Store } from "./store.ts"
-
-/** The results of executions that were cancelled. */
-export const cancelledResult = Envelope.taskError(new TaskError.Cancelled({ confirmed: true }))
-export const unconfirmedResult = Envelope.taskError(new TaskError.Cancelled({ confirmed: false }))
 
 /** An outcome as columns: `flag` is `counted` of a loss, and `confirmed` of all else that was stopped. */
 interface Columns {
@@ -47,7 +42,7 @@ const harmless = (settlement: Settlement): Settlement => {
   return {
     ...settlement,
     runnerRef: Option.none(),
-    outcome: bare ? outcome : Outcome.Failed({ result: unstorable })
+    outcome: bare ? outcome : Outcome.Failed({ result: Endings.unstorable })
   }
 }
 
@@ -71,7 +66,7 @@ export const makeSettle = (store: Store, notifier: Notifier, partitions: Partiti
           ${arrays.float8(columns.map(({ delay }) => delay))},
           ${arrays.bool(columns.map(({ flag }) => flag))},
           ${arrays.text(settlements.map(({ runnerRef }) => Option.getOrNull(runnerRef)))},
-          ${cancelledResult}, ${unconfirmedResult}
+          ${Endings.cancelled}, ${Endings.unconfirmed}
         )
       `,
         { characters: columns.reduce((sum, { result }) => sum + (result?.length ?? 0), 0) }

@@ -2,24 +2,16 @@
 import type { Broker, Lane, SupervisorId, Tick } from "@effect-ray/core/Broker"
 import type { BrokerError } from "@effect-ray/core/BrokerError"
 import { isUuid, storedMillis } from "@effect-ray/core/BrokerInput"
-import * as Envelope from "@effect-ray/core/Envelope"
+import * as Endings from "@effect-ray/core/Endings"
 import { maxLosses } from "@effect-ray/core/Outcome"
-import * as TaskError from "@effect-ray/core/TaskError"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { laneId, type LaneBook } from "./lanes.ts"
 import type { Notifier, Woken } from "./notifier.ts"
 import type { Partitions } from "./partitions.ts"
-import { cancelledResult, unconfirmedResult } from "./settle.ts"
 import { retryTransient, unavailable } from "./sqlFailure.ts"
 import { arrays, type Store } from "./store.ts"
-
-const lapsed = "the worker's lease lapsed"
-const lostResult = Envelope.taskError(new TaskError.Lost({ detail: lapsed }))
-const leftResult = Envelope.taskError(new TaskError.Lost({ detail: "its worker left without saying how it ended" }))
-const quarantinedResult = Envelope.taskError(new TaskError.Quarantined({ losses: maxLosses, detail: lapsed }))
-const expiredResult = Envelope.taskError(new TaskError.Expired())
 
 /** A tick is asked again before the lease is over, more than once. */
 const ticksInLease = 3
@@ -54,7 +46,7 @@ export const makeSupervise = (
       >`
       SELECT * FROM ${s}.tick(
         ${supervisor}, ${storedMillis(lease)}, ${arrays.int8(lanes.map(laneId))}, ${maxLosses},
-        ${lostResult}, ${quarantinedResult}, ${unconfirmedResult}, ${expiredResult}
+        ${Endings.lapsed}, ${Endings.quarantined}, ${Endings.unconfirmed}, ${Endings.expired}
       )
     `,
       { atMost: tickPatience(lease) }
@@ -92,7 +84,7 @@ export const makeSupervise = (
 
     unregister: (supervisor) =>
       partitions.filing(retryTransient(
-        answered(sql<Woken>`SELECT * FROM ${s}.unregister(${supervisor}, ${leftResult}, ${cancelledResult})`)
+        answered(sql<Woken>`SELECT * FROM ${s}.unregister(${supervisor}, ${Endings.left}, ${Endings.cancelled})`)
       )).pipe(
         Effect.mapError(unavailable("unregister")),
         Effect.map(([row]) => notifier.woken(row!))

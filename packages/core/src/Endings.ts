@@ -1,0 +1,33 @@
+/**
+ * What a broker records by itself, where no worker says how an execution ended.
+ *
+ * Each is a stored envelope, see `Envelope`; every broker writes the same.
+ */
+import * as Envelope from "./Envelope.ts"
+import { maxLosses } from "./Outcome.ts"
+import * as TaskError from "./TaskError.ts"
+
+/** Cancelled, and known to have stopped or never to have begun. @category constants */
+export const cancelled = Envelope.taskError(new TaskError.Cancelled({ confirmed: true }))
+
+/** Cancelled, and nobody can tell whether it stopped. @category constants */
+export const unconfirmed = Envelope.taskError(new TaskError.Cancelled({ confirmed: false }))
+
+/** Not started by its `startBy`. @category constants */
+export const expired = Envelope.taskError(new TaskError.Expired())
+
+const lapse = "the lease of its worker lapsed"
+
+/** The lease of its worker lapsed. @category constants */
+export const lapsed = Envelope.taskError(new TaskError.Lost({ detail: lapse }))
+
+/** As `lapsed`, and so often that it is not tried again. @category constants */
+export const quarantined = Envelope.taskError(new TaskError.Quarantined({ losses: maxLosses, detail: lapse }))
+
+/** Its worker has left; for what may have run and must not run twice. @category constants */
+export const left = Envelope.taskError(new TaskError.Lost({ detail: "its worker left without saying how it ended" }))
+
+/** What stands for a result that cannot be stored. @category constants */
+export const unstorable = Envelope.taskError(
+  new TaskError.Undecodable({ what: "result", detail: "the result holds characters that cannot be stored" })
+)

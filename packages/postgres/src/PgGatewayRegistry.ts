@@ -24,6 +24,9 @@ export interface Options {
   readonly schema?: string | undefined
 }
 
+/** How many epochs of a gateway are kept, for people who look for what went wrong. */
+const keptEpochs = 10
+
 interface Row {
   readonly deployment: string
   readonly cluster: string
@@ -74,6 +77,11 @@ export const make: (options?: Options) => Effect.Effect<GatewayRegistry["Service
       // Not repeated by itself: after a lost acknowledgement the answer could be "another did" for our own row.
       open: (entry) =>
         answered(sql`
+          WITH forgotten AS (
+            DELETE FROM ${s}.gateways g
+            WHERE g.deployment = ${entry.deployment} AND g.cluster = ${entry.cluster}
+              AND g.epoch <= ${entry.epoch - keptEpochs}::integer
+          )
           INSERT INTO ${s}.gateways (
             deployment, cluster, epoch, submission_id, protocol, secret, host, port, opened_at
           )

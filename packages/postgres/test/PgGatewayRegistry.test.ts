@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import { uuid } from "./kit.ts"
+import { database, uuid } from "./kit.ts"
 import * as TestPostgres from "./TestPostgres.ts"
 
 const entry = (deployment: string, epoch: number) => ({
@@ -40,6 +40,24 @@ for (const version of TestPostgres.versions) {
           assert.strictEqual(Redacted.value(current.secret), "s3cret")
           assert.deepStrictEqual({ ...current, secret: undefined }, { ...entry(deployment, 1), secret: undefined })
           assert.isTrue(Option.isNone(yield* registry.current(deployment, "http://other:8265")))
+        }))
+
+      it.effect("keeps the newest ten epochs of each gateway", () =>
+        Effect.gen(function*() {
+          const registry = yield* GatewayRegistry
+          const { s, sql } = yield* database
+          const [deployment, other] = [uuid(), uuid()]
+          yield* registry.open(entry(other, 1))
+          for (let epoch = 1; epoch <= 12; epoch++) assert.isTrue(yield* registry.open(entry(deployment, epoch)))
+          const epochsOf = (deployment: string) =>
+            Effect.map(
+              sql<
+                { readonly epoch: number }
+              >`SELECT epoch FROM ${s}.gateways WHERE deployment = ${deployment} ORDER BY epoch`,
+              (rows) => rows.map(({ epoch }) => epoch)
+            )
+          assert.deepStrictEqual(yield* epochsOf(deployment), [3, 4, 5, 6, 7, 8, 9, 10, 11, 12])
+          assert.deepStrictEqual(yield* epochsOf(other), [1])
         }))
 
       it.effect("publishes an address, and never goes back to an older epoch", () =>

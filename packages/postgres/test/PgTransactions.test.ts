@@ -5,6 +5,7 @@ import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, layer } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
@@ -115,6 +116,42 @@ for (const version of TestPostgres.versions) {
           }))
           const worker = yield* hire(broker, [lane])
           assert.strictEqual((yield* worker.claim()).length, 2)
+        }))
+
+      it.effect("stores what it was given, though a tick forgets an expired key in the middle of it", () =>
+        Effect.gen(function*() {
+          const broker = yield* Broker
+          const { s, sql } = yield* database
+          const lane = makeLane()
+          const worker = yield* hire(broker, [lane])
+          const [expired, held] = ["a", "b"].map((key) =>
+            execution({
+              ...lane,
+              idempotencyKey: Option.some({ key, timeToLive: key === "a" ? Option.some(Duration.zero) : Option.none() })
+            })
+          ) as [NewExecution, NewExecution]
+          yield* broker.enqueue([expired])
+          const other = yield* holding(broker, held)
+          const [again, same] = [execution({ ...lane, ...key("a") }), execution({ ...lane, ...key("b") })]
+          const fiber = yield* Effect.forkChild(sql.withTransaction(broker.enqueue([again, same])))
+          yield* eventually(
+            "the second enqueue waits for the key of the first",
+            Effect.map(
+              sql`SELECT FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'`,
+              ({ length }) => length > 0
+            )
+          )
+          yield* worker.tick
+          assert.lengthOf(
+            yield* sql`SELECT FROM ${s}.keys WHERE scope = ${lane.task} AND execution_id = ${expired.id}`,
+            0
+          )
+          yield* other.end
+          assert.deepStrictEqual(yield* Fiber.join(fiber), [
+            { id: again.id, deduplicated: false },
+            { id: held.id, deduplicated: true }
+          ])
+          assert.isTrue(Option.isSome(yield* broker.read(again.id)))
         }))
 
       it.effect("wakes supervisors after the commit, and not before", () =>

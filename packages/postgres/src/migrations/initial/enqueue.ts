@@ -71,6 +71,7 @@ export const enqueue = (s: string): ReadonlyArray<string> => [
   DECLARE
     enqueued timestamptz := ${s}.clock();
     refused integer[];
+    forgotten boolean;
   BEGIN
     -- Another transaction may hold one of these keys, and the calls of others wait with it.
     IF patience IS NOT NULL THEN
@@ -80,33 +81,44 @@ export const enqueue = (s: string): ReadonlyArray<string> => [
       INSERT INTO ${s}.batches (id, written_at) VALUES (token, enqueued) ON CONFLICT (id) DO NOTHING;
     END IF;
     IF token IS NULL OR FOUND THEN
-      -- In the order of the keys, so that two batches cannot wait for each other.
-      INSERT INTO ${s}.keys (scope, key, execution_id, payload_digest, expires_at)
-      SELECT i.task, i.key, i.id, i.digest, enqueued + i.keep * interval '1 millisecond'
-      FROM unnest(tasks, idempotency_keys, ids, digests, keep_millis) AS i(task, key, id, digest, keep)
-      WHERE i.key IS NOT NULL
-      ORDER BY i.task, i.key
-      ON CONFLICT (scope, key) DO NOTHING;
+      LOOP
+        -- In the order of the keys, so that two batches cannot wait for each other.
+        INSERT INTO ${s}.keys (scope, key, execution_id, payload_digest, expires_at)
+        SELECT i.task, i.key, i.id, i.digest, enqueued + i.keep * interval '1 millisecond'
+        FROM unnest(tasks, idempotency_keys, ids, digests, keep_millis) AS i(task, key, id, digest, keep)
+        WHERE i.key IS NOT NULL
+        ORDER BY i.task, i.key
+        ON CONFLICT (scope, key) DO NOTHING;
 
-      -- Those that have expired name another execution now. Locked in the same order.
-      PERFORM 1
-      FROM unnest(tasks, idempotency_keys) AS i(task, key)
-      JOIN ${s}.keys k ON k.scope = i.task AND k.key = i.key
-      WHERE k.expires_at <= enqueued
-      ORDER BY k.scope, k.key
-      FOR UPDATE OF k;
-
-      UPDATE ${s}.keys k
-      SET execution_id = i.id, payload_digest = i.digest, expires_at = enqueued + i.keep * interval '1 millisecond'
-      FROM unnest(tasks, idempotency_keys, ids, digests, keep_millis) AS i(task, key, id, digest, keep)
-      WHERE k.scope = i.task AND k.key = i.key AND k.expires_at <= enqueued;
-
-      refused := ARRAY(
-        SELECT DISTINCT i.call
-        FROM unnest(tasks, idempotency_keys, digests, calls) AS i(task, key, digest, call)
+        -- Those that have expired name another execution now. Locked in the same order.
+        PERFORM 1
+        FROM unnest(tasks, idempotency_keys) AS i(task, key)
         JOIN ${s}.keys k ON k.scope = i.task AND k.key = i.key
-        WHERE k.payload_digest <> i.digest
-      );
+        WHERE k.expires_at <= enqueued
+        ORDER BY k.scope, k.key
+        FOR UPDATE OF k;
+
+        UPDATE ${s}.keys k
+        SET execution_id = i.id, payload_digest = i.digest, expires_at = enqueued + i.keep * interval '1 millisecond'
+        FROM unnest(tasks, idempotency_keys, ids, digests, keep_millis) AS i(task, key, id, digest, keep)
+        WHERE k.scope = i.task AND k.key = i.key AND k.expires_at <= enqueued;
+
+        -- A tick may forget a key whose time is over, until somebody holds it.
+        PERFORM 1
+        FROM unnest(tasks, idempotency_keys) AS i(task, key)
+        JOIN ${s}.keys k ON k.scope = i.task AND k.key = i.key
+        WHERE k.expires_at IS NOT NULL
+        ORDER BY k.scope, k.key
+        FOR KEY SHARE OF k;
+
+        SELECT
+          coalesce(array_agg(DISTINCT i.call) FILTER (WHERE k.payload_digest <> i.digest), '{}'),
+          bool_or(i.key IS NOT NULL AND k.key IS NULL)
+        INTO refused, forgotten
+        FROM unnest(tasks, idempotency_keys, digests, calls) AS i(task, key, digest, call)
+        LEFT JOIN ${s}.keys k ON k.scope = i.task AND k.key = i.key;
+        EXIT WHEN NOT forgotten;
+      END LOOP;
       IF cardinality(refused) > 0 THEN
         DELETE FROM ${s}.keys k
         USING unnest(tasks, idempotency_keys, ids, calls) AS i(task, key, id, call)

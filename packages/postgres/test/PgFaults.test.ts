@@ -91,7 +91,17 @@ for (const version of TestPostgres.versions) {
         // The first tick of a process looks after the partitions too.
         yield* worker.tick
         yield* worker.claim(1)
-        yield* Effect.sleep("100 millis")
+        let before = yield* proxy.roundTrips
+        yield* eventually(
+          "nothing goes on in the background",
+          Effect.gen(function*() {
+            yield* Effect.sleep("50 millis")
+            const now = yield* proxy.roundTrips
+            const quiet = now === before
+            before = now
+            return quiet
+          })
+        )
         const count = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
           Effect.gen(function*() {
             const before = yield* proxy.roundTrips

@@ -1,5 +1,5 @@
 /**
- * Everything in the README and in `docs/` that claims to be TypeScript compiles.
+ * Everything in the README and in `docs/` that claims to be TypeScript compiles, and what claims to be a test passes.
  *
  * A block that begins with `// name.ts` becomes the file of that name, which later blocks of the same page may import.
  */
@@ -49,10 +49,11 @@ const compile = (): string => {
   }
 }
 
+Fs.rmSync(project, { recursive: true, force: true })
+const files = pages.flatMap(extract)
+
 describe("the docs", () => {
   it("compile wherever they show TypeScript", () => {
-    Fs.rmSync(project, { recursive: true, force: true })
-    const files = pages.flatMap(extract)
     assert.include(files.join(), "README")
     Fs.writeFileSync(
       Path.join(project, "tsconfig.json"),
@@ -82,4 +83,8 @@ describe("the docs", () => {
     )
     assert.deepStrictEqual(broken, [])
   })
+})
+
+describe("the tests in the docs", async () => {
+  for (const file of files.filter((file) => file.endsWith(".test.ts"))) await import(Path.join(project, file))
 })

@@ -117,11 +117,14 @@ const make = Effect.fnUntraced(function*(options: Options, controls?: (controls:
     onPoolState
   }
 
+  const tellConnected = ({ epoch }: Session): Effect.Effect<void> =>
+    Effect.annotateLogs(Effect.logInfo("connected to the gateway"), { cluster: cluster.address, epoch })
+
   /** Holds a session until its gateway is gone, then the next one, for ever. */
   const keep = Effect.fnUntraced(function*(first: Session, gone: GoneSignal) {
     for (let current = first, signal = gone;;) {
       const detail = yield* signal.wait
-      yield* Effect.logWarning("the gateway is gone; another one is started", { detail })
+      yield* Effect.annotateLogs(Effect.logWarning("the gateway is gone; another one is started"), { detail })
       const next = makeGone(() => flights.abandon())
       current = yield* connect(gateway, { ...connection, onGone: next.tell }, current.epoch).pipe(
         Effect.tapError((error) => Effect.logError("no gateway", error)),
@@ -129,6 +132,7 @@ const make = Effect.fnUntraced(function*(options: Options, controls?: (controls:
       )
       signal = next
       flights.adopt(current)
+      yield* tellConnected(current)
     }
   })
 
@@ -144,7 +148,7 @@ const make = Effect.fnUntraced(function*(options: Options, controls?: (controls:
     Effect.repeat(Schedule.spaced(pinInterval)),
     Effect.forkScoped
   )
-  yield* Effect.logInfo("connected to the gateway", { cluster: cluster.address, epoch: first.epoch })
+  yield* tellConnected(first)
   controls?.({ connection: () => flights.current?.connection })
 
   const tasks = new Set(options.worker.tasks.map((task) => task._tag))

@@ -33,7 +33,7 @@ export const persistently = <A, R>(
   Effect.catch(
     effect,
     (error) =>
-      Effect.logWarning(`${operation}: the broker does not answer, trying again`, error.message).pipe(
+      Effect.logWarning(`${operation}: the broker does not answer, trying again: ${error.message}`).pipe(
         Effect.andThen(Effect.retry(effect, backoff)),
         Effect.tap(() => Effect.logInfo(`${operation}: the broker answers again`)),
         Effect.orDie

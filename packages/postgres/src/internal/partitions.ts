@@ -43,7 +43,7 @@ export const makePartitions = (store: Store) => {
       looked = now
       return Effect.tapError(ensure(sql), (error) => {
         looked = now - lookMillis + againMillis
-        return Effect.logWarning("the partitions of the history could not be made, trying again", error.message)
+        return Effect.logWarning(`the partitions of the history could not be made, trying again: ${error.message}`)
       })
     })
   }

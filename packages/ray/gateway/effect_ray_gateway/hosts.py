@@ -44,8 +44,10 @@ class Host:
         self.placed: Optional[Placed] = None
         #: Set once it may not get calls any more: it leaves when its last call has ended.
         self.retiring = False
-        #: It runs, or is being emptied for, a call that must be alone.
-        self.exclusive = False
+        #: It gets no more calls until its last one has ended, for the sake of one that must be alone.
+        self.emptying = False
+        #: It runs a call that must be alone.
+        self.alone = False
         self.fenced = False
         #: It stands in the pool's list of hosts that can take a call.
         self.listed = False
@@ -71,7 +73,7 @@ class Host:
         """It can take a call now."""
         return (
             len(self.calls) < self.slots
-            and not (self.fenced or self.retiring or self.exclusive)
+            and not (self.fenced or self.retiring or self.emptying or self.alone)
             and self.connection is not None
             and not self.connection.slow
         )

@@ -145,8 +145,7 @@ class Pool:
         """A slot of the host is free, or its socket takes bytes again."""
         if not host.calls:
             host.idle_since = time.monotonic()
-            if host.exclusive:
-                host.exclusive = False
+            host.emptying = host.alone = False
             if host.retiring and not host.fenced:
                 return host.leave()
         if not host.listed and host.open:
@@ -156,19 +155,23 @@ class Pool:
             self.dispatch()
 
     def _place_alone(self) -> None:
-        # An idle host takes the call at once. Otherwise the emptiest one is set aside until its last call has ended.
+        # An idle host takes the call at once. Otherwise the emptiest one is set aside until its last call has ended; one
+        # for each call, and half of the hosts at the most, because others wait too.
         while self._alone:
-            candidates = [host for host in self.hosts if host.open]
+            up = [host for host in self.hosts if host.up]
+            candidates = [host for host in up if host.open]
             if not candidates:
                 return
             host = min(candidates, key=lambda host: len(host.calls))
-            if host.calls and any(other.exclusive and other.up for other in self.hosts):
+            emptying = sum(host.emptying for host in up)
+            aside = emptying + sum(host.alone for host in up)
+            if host.calls and (emptying >= len(self._alone) or aside >= max(1, len(up) // 2)):
                 return
             self.unlist(host)
-            host.exclusive = True
-            if host.calls:
-                return
-            host.give(self._alone.popleft())
+            host.emptying = len(host.calls) > 0
+            if not host.emptying:
+                host.alone = True
+                host.give(self._alone.popleft())
 
     # Hosts
 

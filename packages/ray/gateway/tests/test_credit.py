@@ -222,6 +222,32 @@ def test_a_suspect_runs_alone(fake, busy):
     assert {host.run().call for _ in after} == set(after)
 
 
+def test_half_of_the_hosts_are_set_aside_for_suspects(fake):
+    supervisor = fake.supervisor()
+    pool = supervisor.open(spec(placement={"maxHosts": 4}))
+    for _ in range(8):
+        supervisor.run(pool, BODY)
+    hosts = [fake.host(slots=2) for _ in range(4)]
+    runs = [[host.run(), host.run()] for host in hosts]
+    suspects = {supervisor.run(pool, BODY, flags=2) for _ in range(3)}
+    supervisor.settle()
+    for _ in range(4):
+        supervisor.run(pool, BODY)
+    # Each host has one call left, and gets another unless it is set aside.
+    for host, (first, _) in zip(hosts, runs):
+        host.answer(first)
+    supervisor.settle()
+    given = [len([frame for frame in host.inbox if frame.type == "RUN"]) for host in hosts if host.settle() is None]
+    assert sorted(given) == [0, 0, 1, 1]
+    for host, number, (_, second) in zip(hosts, given, runs):
+        if not number:
+            host.answer(second)
+    aside = [host for host, number in zip(hosts, given) if not number]
+    began = [host.run() for host in aside]
+    aside[0].answer(began[0])
+    assert {run.call for run in [*began, aside[0].run()]} == suspects
+
+
 def test_a_suspect_does_not_wait_for_a_host_that_died(fake):
     supervisor = fake.supervisor()
     pool = supervisor.open(spec())

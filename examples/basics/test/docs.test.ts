@@ -1,7 +1,8 @@
 /**
- * Everything in the README and in `docs/` that claims to be TypeScript compiles, and what claims to be a test passes.
+ * Everything in the README and in `docs/` that claims to be TypeScript compiles, and its tests pass.
  *
  * A block that begins with `// name.ts` becomes the file of that name, which later blocks of the same page may import.
+ * One that is called `name.test.ts` is run here.
  */
 import { assert, describe, it } from "@effect/vitest"
 import { execFileSync } from "node:child_process"
@@ -51,10 +52,15 @@ const compile = (): string => {
 
 Fs.rmSync(project, { recursive: true, force: true })
 const files = pages.flatMap(extract)
+const tests = files.filter((file) => file.endsWith(".test.ts"))
 
-describe("the docs", () => {
+describe("the docs", async () => {
+  // What is imported here registers its tests here.
+  for (const test of tests) await import(Path.join(project, test))
+
+  it("show a test", () => assert.deepStrictEqual(tests, [Path.join("README", "tasks.test.ts")]))
+
   it("compile wherever they show TypeScript", () => {
-    assert.include(files.join(), "README")
     Fs.writeFileSync(
       Path.join(project, "tsconfig.json"),
       JSON.stringify({

@@ -1,5 +1,2 @@
-/** A Postgres for one test file, in a schema of the file's own: the one Layer that all tests get theirs from. */
-import * as TestPostgres from "../../../packages/postgres/test/TestPostgres.ts"
-
-/** The app's client, and a broker over it, on the newest version there is. */
-export const DatabaseLive = TestPostgres.layer(TestPostgres.versions.at(-1)!)
+/** A Postgres for one test file, in a schema of the file's own, and what a program has to be told of it. */
+export { environment, layer as DatabaseLive } from "../../../packages/effect-ray/test/database.ts"

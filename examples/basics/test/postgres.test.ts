@@ -2,9 +2,12 @@ import { assert, layer } from "@effect/vitest"
 import { Effect, Layer, Option } from "effect"
 import { Broker, InProcessRunner } from "effect-ray"
 import { SqlClient } from "effect/sql"
+import { execFile } from "node:child_process"
+import { fileURLToPath } from "node:url"
+import { promisify } from "node:util"
 import { createOrders, placeOrder } from "../src/app.ts"
 import worker from "../src/worker.ts"
-import { DatabaseLive } from "./database.ts"
+import { DatabaseLive, environment } from "./database.ts"
 import { samples } from "./everySample.ts"
 import { quiet, supervised } from "./supervised.ts"
 
@@ -19,6 +22,8 @@ const orders = Effect.acquireRelease(
   (sql) => Effect.orDie(sql`DROP TABLE orders`)
 )
 
+const main = fileURLToPath(new URL("../src/main.ts", import.meta.url))
+
 layer(OnPostgres, { excludeTestServices: true })("the sample tasks, on Postgres", (it) => {
   for (const [name, sample] of Object.entries(samples)) it.effect(name, () => sample)
 
@@ -28,6 +33,16 @@ layer(OnPostgres, { excludeTestServices: true })("the sample tasks, on Postgres"
       const total = yield* placeOrder({ quantity: 6, price: 7 })
       assert.strictEqual(yield* total.await, 42)
       assert.lengthOf(yield* sql`SELECT FROM orders WHERE execution = ${total.id}`, 1)
+    }))
+
+  it.effect("are enqueued by a program of its own", () =>
+    Effect.gen(function*() {
+      yield* orders
+      const env = { ...process.env, ...(yield* environment) }
+      const { stdout } = yield* Effect.promise(() =>
+        promisify(execFile)(process.execPath, ["--conditions=@effect-ray/source", main], { env })
+      )
+      assert.include(stdout, "the total is 42")
     }))
 
   it.effect("are not there when the app's transaction rolls back", () =>

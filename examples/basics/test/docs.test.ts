@@ -90,7 +90,3 @@ describe("the docs", async () => {
     assert.deepStrictEqual(broken, [])
   })
 })
-
-describe("the tests in the docs", async () => {
-  for (const file of files.filter((file) => file.endsWith(".test.ts"))) await import(Path.join(project, file))
-})

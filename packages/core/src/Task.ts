@@ -264,7 +264,7 @@ export const make = <
 /**
  * Defines a task whose work is a Python function.
  *
- * A struct payload arrives as keyword arguments, anything else as the one argument. The module is imported by
+ * A struct payload arrives as keyword arguments, no payload as none, anything else as the one argument. The module is imported by
  * name from the folder that `Worker.make({ python })` uploads.
  *
  * @category constructors

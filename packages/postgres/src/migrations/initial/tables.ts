@@ -2,8 +2,8 @@
  * The tables of the first schema.
  *
  * `executions` holds what is not over; it stays small, and every index on it but the primary key is partial by state,
- * so that neither history nor waiting runs slow a claim. What is over moves to `history`, whose partitions retention
- * drops.
+ * so that neither history nor waiting runs slow a claim. What is over moves to `history`, whose partitions can
+ * be dropped, a day at a time.
  */
 export const tables = (s: string): ReadonlyArray<string> => [
   // The two clocks. Plain wrappers, which the planner inlines; only the test kit replaces them. `now` does not move

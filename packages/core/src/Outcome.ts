@@ -26,7 +26,7 @@ export type Ended = Data.TaggedEnum<{
   Died: { readonly reason: TaskError.Reason }
   /** The attempt was stopped on request. `confirmed` is false when nobody could tell that it really stopped. */
   Interrupted: { readonly confirmed: boolean }
-  /** The process that ran the attempt is gone. `collateral`: it went down for another attempt's sake. */
+  /** The process that ran the attempt is gone. `collateral`: through no doing of its own. */
   Lost: { readonly reason: TaskError.Reason; readonly collateral: boolean }
 }>
 

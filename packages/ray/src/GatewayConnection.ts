@@ -6,6 +6,7 @@
  * recognises, so that nothing runs twice. When the gateway itself is gone, every pending call ends at once.
  */
 import * as Frame from "./Frame.ts"
+import { Acknowledgements } from "./internal/acknowledgements.ts"
 import { FrameSocket, maxUnsentBytes } from "./internal/frameSocket.ts"
 import { type Credit, Handshake, plain, Refused, type Welcome } from "./internal/handshake.ts"
 
@@ -120,9 +121,6 @@ const largeReserveBytes = 1024 * 1024
 /** What a body may have beside the value that the limits are about. */
 const envelopeBytes = 64 * 1024
 
-/** Packed u64s that fit in one ACK. */
-const maxAcks = 32_768
-
 /** Ends calls that a gateway had. Not the attempts' doing: nobody is to blame. */
 const lose = (calls: ReadonlyArray<Call>, detail: string): void => {
   for (const call of calls) call.owner.onLost({ kind: "gateway", detail, collateral: true })
@@ -158,10 +156,7 @@ export class GatewayConnection {
   private queue: Array<Call> = []
   private largeQueue: Array<Call> = []
   private assembler: Frame.Assembler
-  /** Acknowledged since the last flush; sent since the last ping; sent before it, and not known to have arrived. */
-  private acks: Array<number> = []
-  private sentAcks: Array<number> = []
-  private doubtfulAcks: Array<number> = []
+  private readonly acks = new Acknowledgements()
   private redial: NodeJS.Timeout | undefined
   private redialMillis = firstRedialMillis
   private welcomedAt = 0
@@ -221,10 +216,7 @@ export class GatewayConnection {
         else if (error instanceof Refused) this.gone(error.message)
         else this.reconnect(error?.message ?? "it closed the connection")
       },
-      onPing: () => {
-        this.doubtfulAcks = this.doubtfulAcks.concat(this.sentAcks)
-        this.sentAcks = []
-      },
+      onPing: () => this.acks.pinged(),
       beforeFlush: () => this.beforeFlush(),
       onRoom: () => {
         if (this.largeQueue.length > 0) socket.writer.schedule()
@@ -242,9 +234,7 @@ export class GatewayConnection {
     this.welcome = welcome
     this.welcomedAt = performance.now()
     this.credit = { ...welcome.credit }
-    this.acks = this.doubtfulAcks.concat(this.sentAcks, this.acks)
-    this.doubtfulAcks = []
-    this.sentAcks = []
+    this.acks.again()
     // Whatever was on its way is sent again, in its old order; the gateway knows what it has already.
     this.queue = []
     this.largeQueue = []
@@ -379,7 +369,7 @@ export class GatewayConnection {
 
   /** The gateway may forget the end of this call. */
   acknowledge(number: number): void {
-    this.acks.push(number)
+    this.acks.add(number)
     this.socket?.writer.schedule()
   }
 
@@ -411,20 +401,7 @@ export class GatewayConnection {
     this.queue = this.sendFrom(this.queue, 0, Number.POSITIVE_INFINITY)
     // Some credit is left to the others, and not too much is written before they come.
     this.largeQueue = this.sendFrom(this.largeQueue, largeReserveBytes, maxUnsentBytes - this.socket.unsent)
-    for (let at = 0; at < this.acks.length; at += maxAcks) {
-      const part = this.acks.slice(at, at + maxAcks)
-      const body = Buffer.allocUnsafe(part.length * 8)
-      for (let index = 0; index < part.length; index++) {
-        body.writeUInt16BE(this.welcome!.number, index * 8)
-        body.writeUIntBE(part[index]!, index * 8 + 2, 6)
-      }
-      this.write(Frame.Type.ACK, body)
-    }
-    if (this.acks.length > 0) {
-      // In place: there are thousands of them between two pings.
-      for (const number of this.acks) this.sentAcks.push(number)
-      this.acks = []
-    }
+    for (const body of this.acks.take(this.welcome!.number)) this.write(Frame.Type.ACK, body)
   }
 
   /** Sends calls while there is more credit than the reserve, and room; answers those that are left. */
@@ -498,8 +475,7 @@ export class GatewayConnection {
       case Frame.Type.PING:
         return this.write(Frame.Type.PONG, "")
       case Frame.Type.PONG:
-        this.doubtfulAcks = []
-        return
+        return this.acks.answered()
       case Frame.Type.BYE:
         return this.socket?.destroy(new Error("the gateway said goodbye"))
     }

@@ -474,6 +474,31 @@ describe("Supervisor", () => {
       })
     ))
 
+  it.effect("retries although the past attempts could not be read for a while", () =>
+    Effect.gen(function*() {
+      const worker = workerOf(yield* makeSeen)
+      const real = yield* Broker.Broker
+      const away = new BrokerError.BrokerError({
+        reason: new BrokerError.Unavailable({ operation: "attempts", detail: "no answer within 15s" })
+      })
+      const broker = Broker.Broker.of({
+        ...real,
+        attempts: () => Effect.andThen(Effect.sleep("15 seconds"), Effect.fail(away))
+      })
+      const supervisor = yield* Supervisor.run({ worker, concurrency: 10 }).pipe(
+        Effect.provideService(Broker.Broker, broker),
+        Effect.provide(InProcessRunner.layer(worker)),
+        Effect.forkChild
+      )
+      const execution = yield* Task.enqueue(Fail, { final: false })
+      yield* untilState(execution.id, "failed")
+      assert.deepStrictEqual(
+        (yield* attemptsOf(execution.id)).map(({ outcome }) => outcome),
+        ["retry", "retry", "failed"]
+      )
+      yield* Fiber.interrupt(supervisor)
+    }).pipe(Effect.provide(MemoryBroker.layer)))
+
   it.effect("never runs an at-most-once execution again: not for a retry, nor after a shutdown", () =>
     Effect.gen(function*() {
       const worker = workerOf(yield* makeSeen)

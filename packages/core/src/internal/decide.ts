@@ -31,23 +31,26 @@ export const decide = (shift: Shift, entry: Entry, ended: Ended): Outcome | Effe
     })
   const failed = failureOf(entry, ended)
   if (failed === undefined) return conclude(Option.none())
-  return Effect.gen(function*() {
-    const error = yield* failed
-    const next = yield* nextDelay(shift, entry, error)
-    const outcome = conclude(next)
-    yield* tell(outcome, errorOf(entry, ended))
-    return outcome
-  }).pipe(
-    // The policy is the app's code. If it breaks, or does not answer, the row must not wait for it for ever.
-    Effect.timeout(maxPolicyTime),
-    Effect.catchCause((cause) =>
-      Effect.as(
-        Effect.logError("the retry policy failed, so this attempt was the last", cause),
-        conclude(Option.none())
+  const endedAtMillis = endedAt(shift, entry)
+  return Effect.flatMap(recorded(shift, entry), (past) =>
+    Effect.gen(function*() {
+      const failures = yield* Effect.forEach(past, (attempt) => asFailure(entry, attempt))
+      const next = yield* nextDelay(entry, [...failures, { endedAtMillis, error: yield* failed }])
+      const outcome = conclude(next)
+      yield* tell(outcome, errorOf(entry, ended))
+      return outcome
+    }).pipe(
+      // The policy is the app's code. If it breaks, or does not answer, the row must not wait for it for ever.
+      Effect.timeout(maxPolicyTime),
+      Effect.catchCause((cause) =>
+        Effect.as(
+          Effect.logError("the retry policy failed, so this attempt was the last", cause),
+          conclude(Option.none())
+        )
       )
-    ),
-    Effect.annotateLogs({ task: entry.claimed.task, execution: entry.claimed.id, attempt: entry.claimed.attempt })
-  )
+    )).pipe(
+      Effect.annotateLogs({ task: entry.claimed.task, execution: entry.claimed.id, attempt: entry.claimed.attempt })
+    )
 }
 
 /** One line for each attempt that failed: a warning when no other follows. */
@@ -85,27 +88,23 @@ const failureOf = (entry: Entry, ended: Ended): Effect.Effect<Option.Option<unkn
   return undefined
 }
 
-const nextDelay = Effect.fnUntraced(function*(shift: Shift, entry: Entry, error: Option.Option<unknown>) {
-  const { claimed, task } = entry
-  const past = claimed.attempt > 1 ? yield* recorded(shift, entry) : []
-  return yield* Retry.nextDelay({
+const nextDelay = ({ claimed, task }: Entry, failures: ReadonlyArray<Retry.Failure>) =>
+  Retry.nextDelay({
     policy: task.options.retry,
     executionId: claimed.id,
     attempt: claimed.attempt,
     maxAttempts: claimed.maxAttempts,
-    failures: [...past, { endedAtMillis: endedAtMillis(shift, entry), error }]
+    failures
   })
-})
 
 /** By the broker's clock, as the past failures are: this process's may differ. */
-const endedAtMillis = (shift: Shift, entry: Entry): number =>
+const endedAt = (shift: Shift, entry: Entry): number =>
   entry.claimed.claimedAtMillis + now(shift) - entry.claimedAtMillis
 
 /** Past failures that counted. If they cannot be read now, the backoff starts again rather than the retry being lost. */
-const recorded = (shift: Shift, entry: Entry): Effect.Effect<ReadonlyArray<Retry.Failure>> =>
-  shift.broker.attempts(entry.claimed.id).pipe(
+const recorded = (shift: Shift, { claimed }: Entry): Effect.Effect<ReadonlyArray<Broker.AttemptRecord>> =>
+  claimed.attempt === 1 ? Effect.succeed([]) : shift.broker.attempts(claimed.id).pipe(
     Effect.map((attempts) => attempts.filter((attempt) => attempt.outcome === "retry")),
-    Effect.flatMap(Effect.forEach((attempt) => asFailure(entry, attempt))),
     Effect.catch((error) =>
       Effect.as(Effect.logWarning("cannot read past attempts; the backoff starts again", error), [])
     )

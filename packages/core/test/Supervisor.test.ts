@@ -611,6 +611,43 @@ describe("Supervisor", () => {
       yield* Fiber.interrupt(supervisor)
     }).pipe(Effect.provide(MemoryBroker.layer)))
 
+  it.effect("asks again what it owns when a settlement is refused while it asks", () =>
+    Effect.gen(function*() {
+      const worker = workerOf(yield* makeSeen)
+      const real = yield* Broker.Broker
+      const cut = new BrokerError.BrokerError({
+        reason: new BrokerError.Unavailable({ operation: "claim", detail: "the connection was cut" })
+      })
+      const asked = yield* Latch.make(false)
+      const refused = yield* Latch.make(false)
+      let claims = 0
+      let settlements = 0
+      const broker = Broker.Broker.of({
+        ...real,
+        // The answer to the second claim that took something is lost.
+        claim: (options) =>
+          Effect.flatMap(real.claim(options), (claimed) =>
+            claimed.length > 0 && ++claims === 2 ? Effect.fail(cut) : Effect.succeed(claimed)),
+        owned: (supervisor) =>
+          Effect.tap(real.owned(supervisor), Effect.andThen(asked.open, refused.await)),
+        settle: (supervisor, batch) =>
+          settlements++ === 0
+            ? Effect.as(Effect.andThen(asked.await, refused.open), batch.map(() => "LeaseLost" as const))
+            : real.settle(supervisor, batch)
+      })
+      const supervisor = yield* Supervisor.run({ worker, concurrency: 10 }).pipe(
+        Effect.provideService(Broker.Broker, broker),
+        Effect.provide(InProcessRunner.layer(worker)),
+        Effect.forkChild
+      )
+      const first = yield* Task.enqueue(Double, { n: 1 })
+      yield* untilState(first.id, "running")
+      const second = yield* Task.enqueue(Double, { n: 2 })
+      yield* untilState(second.id, "succeeded")
+      yield* untilState(first.id, "succeeded")
+      yield* Fiber.interrupt(supervisor)
+    }).pipe(Effect.provide(MemoryBroker.layer)))
+
   it.effect("settles no more at once than a statement should carry, and a larger result alone", () =>
     Effect.gen(function*() {
       const seen = yield* makeSeen

@@ -7,6 +7,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -93,6 +94,19 @@ describe("RayRunner under faults", () => {
       const { ended, place } = yield* run(runner, Tasks.Add, { a: 1, b: 2 })
       assert.deepStrictEqual(ended, Ended.Succeeded({ value: "3" }))
       assert.notStrictEqual(place!.pid, pid)
+    }))
+
+  it.live("an attempt that may have begun says so, though its host died before it could", () =>
+    Effect.gen(function*() {
+      const { runner } = yield* disturbed({ grace: Duration.millis(100) })
+      const file = path.join(yield* tempFolder, "freeze")
+      const { attempt: given, started } = attempt(Tasks.Freeze, { file })
+      const fiber = yield* Effect.forkChild(runner.run(given), { uninterruptible: true })
+      yield* eventually(lines(file), (written) => written.length > 0)
+      yield* Fiber.interrupt(fiber)
+      // Its host does not answer, is killed, and with that the attempt has certainly stopped.
+      assert.deepStrictEqual(yield* Fiber.await(fiber), Exit.succeed(Ended.Interrupted({ confirmed: true })))
+      assert.lengthOf(started, 1)
     }))
 
   it.live("a connection that is cut is dialled again, and nothing runs twice", () =>

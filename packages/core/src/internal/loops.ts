@@ -75,12 +75,14 @@ const claim = (shift: Shift, limit: number): Effect.Effect<ReadonlyArray<Broker.
 /** What is owned and not in hand: a claim whose answer was lost took it. */
 const recover = (shift: Shift): Effect.Effect<ReadonlyArray<Broker.Claimed>> =>
   Effect.suspend(() => {
+    // Before the question: a settlement that is refused meanwhile asks for another.
+    shift.doubtful = false
     // What was in hand when the question was asked may have been settled by the time it is answered.
     const before = new Map(Array.from(shift.entries, ([id, { claimed }]) => [id, claimed.fence]))
-    return Effect.map(persistently("claim", shift.broker.owned(shift.id)), (owned) => {
-      shift.doubtful = false
-      return owned.filter(({ fence, id }) => before.get(id) !== fence && shift.entries.get(id)?.claimed.fence !== fence)
-    })
+    return Effect.map(persistently("claim", shift.broker.owned(shift.id)), (owned) =>
+      owned.filter(({ fence, id }) =>
+        before.get(id) !== fence && shift.entries.get(id)?.claimed.fence !== fence
+      ))
   })
 
 const untilClaimable = (shift: Shift): Effect.Effect<void> =>

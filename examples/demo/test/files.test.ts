@@ -94,7 +94,7 @@ describe("the files of the demo", () => {
       return Effect.scoped(Effect.gen(function*() {
         yield* asNobody
         assert.include((yield* Effect.flip(textFiles(folder))).message, "permission denied")
-      }))
+      })).pipe(Effect.ensuring(Effect.sync(() => Fs.chmodSync(folder, 0o700))))
     }))
 
   it.live("must be there", () =>

@@ -47,7 +47,7 @@ layer(NodeServices.layer)("WorkerModule", (it) => {
     Effect.gen(function*() {
       const error = yield* refused("modules/folder.ts")
       assert.strictEqual(error.reason, "NoPythonFolder")
-      assert.match(error.message, /names the Python folder "\.\/pyhton", and \S+\/modules\/pyhton is no folder/)
+      assert.match(error.message, /names the Python folder "\.\/pyhton", and .+\/modules\/pyhton is no folder/)
       assert.strictEqual(Runtime.getErrorExitCode(error), 2)
     }))
 

@@ -271,6 +271,18 @@ layer(RunnerLive, { excludeTestServices: true, timeout: "3 minutes" })("RayRunne
       assert.deepStrictEqual(yield* lines(file), ["started"])
     }))
 
+  it.effect("replaces a thread that is blocked by what an attempt left behind; its host lives on", () =>
+    Effect.gen(function*() {
+      const runner = yield* Runner.Runner
+      const { ended, place } = yield* run(runner, Tasks.Haunt, { haunts: true })
+      assert.strictEqual(ended._tag, "Succeeded")
+      const next = yield* run(runner, Tasks.Haunt, { haunts: false })
+      assert(next.ended._tag === "Lost" && next.ended.collateral)
+      const last = yield* run(runner, Tasks.Haunt, { haunts: false })
+      assert.strictEqual(last.ended._tag, "Succeeded")
+      assert.strictEqual(last.place!.pid, place!.pid)
+    }))
+
   it.effect("reports a thread that ran out of memory; its host lives on", () =>
     Effect.gen(function*() {
       const { ended, place } = yield* run(yield* Runner.Runner, Tasks.Hoard, null)

@@ -31,8 +31,8 @@ export interface Lane {
   readonly replaceable: boolean
   /** Calls back when its event loop turns: what runs in it is then not stuck. */
   readonly probe: (onHere: () => void) => void
-  /** Stops it, handlers that do not listen included. The main thread goes on. */
-  readonly terminate: () => void
+  /** Stops it for that reason, handlers that do not listen included. The main thread goes on. */
+  readonly terminate: (detail: string) => void
   readonly close: () => Promise<unknown>
 }
 
@@ -72,8 +72,8 @@ export const inThread = (bundle: URL, orders: Orders, lanes: number, events: Eve
       whenHere.push(onHere)
       order("probe")
     },
-    terminate: () => {
-      end ??= { kind: "terminated", detail: "its thread was stopped for the sake of another attempt" }
+    terminate: (detail) => {
+      end ??= { kind: "terminated", detail }
       void thread.terminate()
     },
     close: () => {

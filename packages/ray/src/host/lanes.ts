@@ -5,8 +5,12 @@
  * ignores its interruption: the attempt ends unconfirmed, and the lane gets nothing more and is stopped once its other
  * attempts have ended. A lane that does not answer is stuck and is terminated, which ends even a busy loop: the attempt is
  * confirmed as interrupted, and those that shared its thread are lost as collateral, to be run again uncounted.
+ *
+ * A lane may be stuck without an attempt to blame, by what one left behind or by the worker's layer. What it is given then
+ * never begins, so nobody would cancel it either: the lane is terminated as well.
  */
 import * as Frame from "../Frame.ts"
+import { silentMillis } from "../internal/frameSocket.ts"
 import type { Lane, LaneEnd } from "./lane.ts"
 
 interface Running {
@@ -26,11 +30,16 @@ const probeMillis = 1_000
 /** An attempt that is over sooner is never announced as started: its result says it all. */
 const announceMillis = 10
 
+/** Both count in 32 bits and go round. */
+const hasBegun = ({ lane, order }: Running): boolean => (Atomics.load(lane.begun, 0) - order | 0) >= 0
+
 export class Lanes {
   private readonly running = new Map<bigint, Running>()
   /** Replaced, and not stopped yet. */
   private readonly retired = new Set<Lane>()
   private readonly unannounced = new Set<Running>()
+  /** Those of whose attempts none has begun, asked whether they answer. */
+  private readonly doubted = new Set<Lane>()
   private announcing: NodeJS.Timeout | undefined
   private readonly lanes: Array<Lane>
   private readonly make: () => Lane
@@ -73,12 +82,41 @@ export class Lanes {
   private readonly announce = (): void => {
     this.announcing = undefined
     for (const entry of this.unannounced) {
-      // Both count in 32 bits and go round.
-      if ((Atomics.load(entry.lane.begun, 0) - entry.order | 0) < 0) continue
+      if (!hasBegun(entry)) continue
       this.unannounced.delete(entry)
       this.send({ type: Frame.Type.STARTED, flags: 0, route: 0, to: entry.header }, "")
     }
+    for (const [lane, waiting] of this.waiting()) {
+      if (waiting === lane.running && !this.doubted.has(lane)) this.doubt(lane)
+    }
     if (this.unannounced.size > 0) this.announcing = setTimeout(this.announce, announceMillis)
+  }
+
+  /** Of each lane, how many of its attempts have not begun. */
+  private waiting(): ReadonlyMap<Lane, number> {
+    const counts = new Map<Lane, number>()
+    for (const entry of this.unannounced) {
+      if (!hasBegun(entry)) counts.set(entry.lane, (counts.get(entry.lane) ?? 0) + 1)
+    }
+    return counts
+  }
+
+  private doubt(lane: Lane): void {
+    this.doubted.add(lane)
+    const ask = (): void => {
+      const timer = setTimeout(() => {
+        this.doubted.delete(lane)
+        // An attempt may have begun, and be what keeps it busy.
+        if ((this.waiting().get(lane) ?? 0) < lane.running) return
+        lane.terminate("its thread was blocked, and by no attempt in it")
+      }, silentMillis)
+      lane.probe(() => {
+        clearTimeout(timer)
+        this.doubted.delete(lane)
+      })
+    }
+    // One that cannot get ready ends its host.
+    lane.ready.then(ask, () => {})
   }
 
   cancel(frame: Frame.Frame): void {
@@ -93,7 +131,7 @@ export class Lanes {
   private overdue(call: bigint, entry: Running): void {
     entry.grace = setTimeout(() => {
       entry.culprit = true
-      entry.lane.terminate()
+      entry.lane.terminate("its thread was stopped for the sake of another attempt")
     }, probeMillis)
     entry.lane.probe(() => {
       if (this.running.get(call) !== entry) return
@@ -129,7 +167,7 @@ export class Lanes {
     this.unannounced.delete(entry)
     clearTimeout(entry.grace)
     const { lane } = entry
-    if (--lane.running === 0 && this.retired.has(lane)) lane.terminate()
+    if (--lane.running === 0 && this.retired.has(lane)) lane.terminate("its thread was replaced")
   }
 
   /** The lane is gone, with all that ran in it. Another takes its place at once. */

@@ -711,6 +711,49 @@ describe("Supervisor", () => {
       yield* Fiber.interrupt(supervisor)
     }).pipe(Effect.provide(MemoryBroker.layer)))
 
+  it.effect("lets its runner forget the ends that a lapsed lease kept from being recorded", () =>
+    Effect.gen(function*() {
+      const worker = workerOf(yield* makeSeen)
+      const real = yield* Broker.Broker
+      const runner = yield* Effect.provide(Runner.Runner, InProcessRunner.layer(worker))
+      const reachable = yield* Latch.make(true)
+      const forgotten: Array<string> = []
+      const supervisor = yield* Supervisor.run({ worker, concurrency: 10, lease: "10 seconds" }).pipe(
+        Effect.provideService(
+          Broker.Broker,
+          Broker.Broker.of({
+            ...real,
+            tick: (options) => reachable.whenOpen(real.tick(options)),
+            settle: (supervisor, settlements) => reachable.whenOpen(real.settle(supervisor, settlements))
+          })
+        ),
+        Effect.provideService(
+          Runner.Runner,
+          Runner.Runner.of({
+            ...runner,
+            acknowledge: (attempts) =>
+              Effect.sync(() => forgotten.push(...attempts.map(({ execution, fence }) => `${execution} ${fence}`)))
+          })
+        ),
+        Effect.forkChild
+      )
+      // One that is being recorded, and one that waits for that.
+      const first = yield* Task.enqueue(Sleep, { millis: 1_000 })
+      const second = yield* Task.enqueue(Sleep, { millis: 2_000 })
+      yield* untilState(first.id, "running")
+      yield* untilState(second.id, "running")
+      yield* reachable.close
+      yield* real.register({ supervisor: "other", label: "other", lanes: [], lease: Duration.minutes(5) })
+      yield* TestClock.adjust("15 seconds")
+      const reaped = yield* real.tick({ supervisor: "other", lanes: [], lease: Duration.minutes(5) })
+      assert.strictEqual(reaped.reaped, 2)
+      yield* reachable.open
+      yield* untilState(first.id, "succeeded")
+      yield* untilState(second.id, "succeeded")
+      assert.includeMembers(forgotten, [first, second].map(({ id }) => `${id} 1`))
+      yield* Fiber.interrupt(supervisor)
+    }).pipe(Effect.provide(MemoryBroker.layer)))
+
   it.effect("abandons what it ran when its lease lapsed, and begins again under another id", () =>
     Effect.gen(function*() {
       const seen = yield* makeSeen

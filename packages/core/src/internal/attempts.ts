@@ -157,12 +157,17 @@ const onExit = (shift: Shift, entry: Entry, exit: Exit.Exit<Ended>): void => {
   if (entry.phase === "settling" || shift.phase === "lapsed") {
     // Settled without it, or owned by others: nobody will ask for its end.
     if (entry.phase === "settling") shift.abandoned--
-    const { fence, id } = entry.claimed
-    Effect.runForkWith(shift.context)(shift.runner.acknowledge([{ execution: id, fence }]))
+    forget(shift, [entry])
   } else conclude(shift, entry, endedOf(exit))
   startWaiting(shift)
   if (claimLimit(shift) > 0) shift.claimable.openUnsafe()
   shift.progressed.openUnsafe()
+}
+
+/** Tells the runner that nobody will ask for these ends. */
+const forget = (shift: Shift, entries: ReadonlyArray<Entry>): void => {
+  const ends = entries.map(({ claimed }) => ({ execution: claimed.id, fence: claimed.fence }))
+  Effect.runForkWith(shift.context)(shift.runner.acknowledge(ends))
 }
 
 const endedOf = (exit: Exit.Exit<Ended>): Ended => {
@@ -235,6 +240,8 @@ export const abandonAll = (shift: Shift): void => {
   shift.phase = "lapsed"
   shift.backlog.length = 0
   shift.settlements.length = 0
+  // Those that run are forgotten as they end.
+  forget(shift, Array.from(shift.entries.values()).filter((entry) => entry.phase === "settling"))
   for (const entry of shift.entries.values()) {
     endSpan(shift, entry, "LeaseLost")
     entry.fiber?.interruptUnsafe()

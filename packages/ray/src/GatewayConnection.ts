@@ -150,6 +150,8 @@ export class GatewayConnection {
   private closed = false
   private onClosed: () => void = () => {}
   private readonly calls = new Map<number, Call>()
+  /** Sent, and of no interest any more before they ended. */
+  private readonly discarded = new Map<number, Call>()
   private readonly pools = new Map<number, Pool>()
   private readonly places = new Map<number, HostPlace>()
   /** Calls to be sent as credit allows: those that fit into one frame pass the others. */
@@ -239,7 +241,9 @@ export class GatewayConnection {
     this.queue = []
     this.largeQueue = []
     // Another number: the lease has passed, and with it all that the gateway knew of us.
-    const lost = known !== undefined && known.number !== welcome.number ? this.takeSent() : []
+    const isNew = known !== undefined && known.number !== welcome.number
+    const lost = isNew ? this.takeSent() : []
+    if (isNew) this.discarded.clear()
     // The gateway tells of every host that is up again.
     this.places.clear()
     this.assembler = new Frame.Assembler(this.options.maxResultBytes + envelopeBytes)
@@ -250,6 +254,11 @@ export class GatewayConnection {
       this.write(Frame.Type.POOL, pool.body)
     }
     for (const call of this.calls.values()) call.pool.waiting.push(call)
+    for (const call of this.discarded.values()) {
+      // It may not have heard of that: what runs is stopped, and what has ended is forgotten.
+      this.write(Frame.Type.CANCEL, JSON.stringify({ graceMillis: call.graceMillis ?? 0 }), call)
+      this.acks.add(call.number)
+    }
     socket.writer.schedule()
     lose(lost, "the gateway had given this worker up")
   }
@@ -364,7 +373,7 @@ export class GatewayConnection {
 
   /** Forgets a call whose end is of no interest any more. */
   discard(call: Call): void {
-    this.calls.delete(call.number)
+    if (this.calls.delete(call.number) && call.sent) this.discarded.set(call.number, call)
   }
 
   /** The gateway may forget the end of this call. */
@@ -484,6 +493,7 @@ export class GatewayConnection {
   /** The call that this frame ends. One that nobody waits for any more is acknowledged at once. */
   private take(frame: Frame.Frame): Call | undefined {
     const call = this.calls.get(frame.call)
+    this.discarded.delete(frame.call)
     if (call === undefined) this.acknowledge(frame.call)
     else this.calls.delete(frame.call)
     return call

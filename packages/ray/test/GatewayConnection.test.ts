@@ -5,7 +5,7 @@ import type * as Scope from "effect/Scope"
 import { createHmac, randomUUID } from "node:crypto"
 import * as net from "node:net"
 import * as Frame from "../src/Frame.ts"
-import { type CallOwner, GatewayConnection, type LostBody } from "../src/GatewayConnection.ts"
+import { type Call, type CallOwner, GatewayConnection, type LostBody } from "../src/GatewayConnection.ts"
 import { plain } from "../src/internal/handshake.ts"
 import { eventually } from "./support.ts"
 
@@ -91,6 +91,7 @@ const connected = Effect.fnUntraced(function*(
     readonly connection: GatewayConnection
     readonly gone: ReadonlyArray<string>
     readonly call: (body?: string) => Owner
+    readonly calls: ReadonlyArray<Call>
   },
   never,
   Scope.Scope
@@ -119,12 +120,13 @@ const connected = Effect.fnUntraced(function*(
   })
   yield* ready
   const pool = connection.open({})
+  const calls: Array<Call> = []
   const call = (body = "{}") => {
     const owner = new Owner()
-    connection.call({ pool, execution: randomUUID(), fence: 1, body, alone: false, owner })
+    calls.push(connection.call({ pool, execution: randomUUID(), fence: 1, body, alone: false, owner }))
     return owner
   }
-  return { gateway, connection, gone, call }
+  return { gateway, connection, gone, call, calls }
 })
 
 const until = (holds: () => boolean) => eventually(Effect.sync(holds), (value) => value)
@@ -160,6 +162,29 @@ describe("GatewayConnection", () => {
       yield* until(() => gateway.runs().length === 2)
       assert.strictEqual(gateway.runs()[0], gateway.runs()[1])
       assert.isEmpty(owner.losses)
+    }))
+
+  it.live("stops what nobody waited for any more while the connection was cut", () =>
+    Effect.gen(function*() {
+      const { call, calls, connection, gateway } = yield* connected()
+      const owner = call()
+      yield* until(() => gateway.runs().length === 1)
+      gateway.awake = false
+      connection.cut()
+      yield* until(() => gateway.sockets.length === 2)
+      connection.cancel(calls[0]!, 10)
+      connection.discard(calls[0]!)
+      gateway.awake = true
+      gateway.sockets.at(-1)!.destroy()
+      const [run] = gateway.runs()
+      const isOfRun = ({ body, call }: Received) => call === run || (body.length === 8 && body.readUIntBE(2, 6) === run)
+      yield* until(() => gateway.received.filter(isOfRun).length === 3)
+      // Not to be run again, if it never was; and to be forgotten, if it has ended.
+      assert.deepStrictEqual(
+        gateway.received.filter(isOfRun).map(({ type }) => type),
+        [Frame.Type.RUN, Frame.Type.CANCEL, Frame.Type.ACK]
+      )
+      assert.deepStrictEqual([owner.results, owner.losses], [[], []])
     }))
 
   it.live("takes a refusal for the gateway's last word", () =>

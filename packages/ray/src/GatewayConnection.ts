@@ -45,7 +45,8 @@ export interface PoolState {
 export interface CallOwner {
   readonly onStarted: (place: HostPlace) => void
   readonly onResult: (kind: number, text: string, place: HostPlace | undefined) => void
-  readonly onLost: (lost: LostBody) => void
+  /** The place is that of the host that had it, if one did. */
+  readonly onLost: (lost: LostBody, place: HostPlace | undefined) => void
   /** The gateway went before it could have known of the call: another one may have it. */
   readonly onUnsent: () => void
 }
@@ -123,7 +124,7 @@ const envelopeBytes = 64 * 1024
 
 /** Ends calls that a gateway had. Not the attempts' doing: nobody is to blame. */
 const lose = (calls: ReadonlyArray<Call>, detail: string): void => {
-  for (const call of calls) call.owner.onLost({ kind: "gateway", detail, collateral: true })
+  for (const call of calls) call.owner.onLost({ kind: "gateway", detail, collateral: true }, undefined)
 }
 
 /** A host writes it, and the gateway passes it on unread. */
@@ -357,7 +358,9 @@ export class GatewayConnection {
   private sendOrRefuse(call: Call): void {
     const { refusal } = call.pool
     if (refusal === undefined) return this.send(call)
-    if (this.calls.delete(call.number)) call.owner.onLost({ kind: "unschedulable", detail: refusal, collateral: false })
+    if (this.calls.delete(call.number)) {
+      call.owner.onLost({ kind: "unschedulable", detail: refusal, collateral: false }, undefined)
+    }
   }
 
   /** Asks for a call to be stopped. Its end arrives as any other; false when it had not been sent and is gone already. */
@@ -440,7 +443,7 @@ export class GatewayConnection {
         const body = this.assembler.add(frame)
         if (body === undefined) return
         const call = this.take(frame)
-        call?.owner.onResult(Frame.kindOf(frame.flags), body.toString("utf8"), this.places.get(frame.route))
+        call?.owner.onResult(Frame.kindOf(frame.flags), body.toString("utf8"), this.place(frame))
         return
       }
       case Frame.Type.STARTED: {
@@ -450,7 +453,7 @@ export class GatewayConnection {
       }
       case Frame.Type.LOST: {
         const lost = lostBody(frame.text)
-        return this.take(frame)?.owner.onLost(lost)
+        return this.take(frame)?.owner.onLost(lost, this.place(frame))
       }
       case Frame.Type.REFUSED:
         return this.socket?.destroy(new Refused(JSON.parse(frame.text).reason))
@@ -488,6 +491,12 @@ export class GatewayConnection {
       case Frame.Type.BYE:
         return this.socket?.destroy(new Error("the gateway said goodbye"))
     }
+  }
+
+  /** Where the call was whose end this is. Of a host that went while the connection was cut only the number is known. */
+  private place(frame: Frame.Frame): HostPlace | undefined {
+    if (frame.route === 0) return undefined
+    return this.places.get(frame.route) ?? { host: `host ${frame.route}`, node: "unknown", pid: 0 }
   }
 
   /** The call that this frame ends. One that nobody waits for any more is acknowledged at once. */

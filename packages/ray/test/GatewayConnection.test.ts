@@ -5,7 +5,13 @@ import type * as Scope from "effect/Scope"
 import { createHmac, randomUUID } from "node:crypto"
 import * as net from "node:net"
 import * as Frame from "../src/Frame.ts"
-import { type Call, type CallOwner, GatewayConnection, type LostBody } from "../src/GatewayConnection.ts"
+import {
+  type Call,
+  type CallOwner,
+  GatewayConnection,
+  type HostPlace,
+  type LostBody
+} from "../src/GatewayConnection.ts"
 import { plain } from "../src/internal/handshake.ts"
 import { eventually } from "./support.ts"
 
@@ -62,9 +68,9 @@ class FakeGateway {
   }
 
   /** Says it to the newest connection, about a call if one is named. */
-  say(type: number, body: unknown, call = 0): void {
+  say(type: number, body: unknown, call = 0, route = 0): void {
     const text = typeof body === "string" ? body : JSON.stringify(body)
-    this.sockets.at(-1)!.write(Frame.encode({ ...plain(type), supervisor: this.number, call }, text))
+    this.sockets.at(-1)!.write(Frame.encode({ ...plain(type), supervisor: this.number, call, route }, text))
   }
 
   runs(): ReadonlyArray<number> {
@@ -76,10 +82,18 @@ class FakeGateway {
 class Owner implements CallOwner {
   readonly results: Array<string> = []
   readonly losses: Array<LostBody> = []
+  /** Where it ended, for each end. */
+  readonly hosts: Array<string | undefined> = []
   unsent = 0
   readonly onStarted = () => {}
-  readonly onResult = (_kind: number, text: string) => void this.results.push(text)
-  readonly onLost = (lost: LostBody) => void this.losses.push(lost)
+  readonly onResult = (_kind: number, text: string, place: HostPlace | undefined) => {
+    this.results.push(text)
+    this.hosts.push(place?.host)
+  }
+  readonly onLost = (lost: LostBody, place: HostPlace | undefined) => {
+    this.losses.push(lost)
+    this.hosts.push(place?.host)
+  }
   readonly onUnsent = () => void this.unsent++
 }
 
@@ -210,6 +224,23 @@ describe("GatewayConnection", () => {
       yield* until(() => unclear.losses.length === 1)
       assert.deepStrictEqual(clear.losses, [{ kind: "oom", detail: "too much", collateral: false }])
       assert.deepStrictEqual(unclear.losses, [{ kind: "exit", detail: "its host said: {rubbish", collateral: false }])
+    }))
+
+  it.live("says which host had a call that has ended, also of one that went while the connection was cut", () =>
+    Effect.gen(function*() {
+      const { call, connection, gateway } = yield* connected()
+      const [known, forgotten, nowhere] = [call(), call(), call()]
+      yield* until(() => gateway.runs().length === 3)
+      const [first, second, third] = gateway.runs()
+      gateway.say(Frame.Type.HOST_UP, { number: 7, pool: 1, host: "host-7", node: "node", pid: 1 })
+      gateway.say(Frame.Type.LOST, { kind: "exit", detail: "", collateral: false }, first, 7)
+      yield* until(() => known.losses.length === 1)
+      connection.cut()
+      yield* until(() => gateway.runs().length === 5)
+      gateway.say(Frame.Type.RESULT, "", second, 7)
+      gateway.say(Frame.Type.LOST, { kind: "unplaced", detail: "", collateral: true }, third)
+      yield* until(() => nowhere.losses.length === 1)
+      assert.deepStrictEqual([known, forgotten, nowhere].flatMap(({ hosts }) => hosts), ["host-7", "host 7", undefined])
     }))
 
   it.live("sends calls that fit into one frame before those that do not", () =>

@@ -54,6 +54,7 @@ class Connection(asyncio.Protocol):
         self._transport: Optional[asyncio.Transport] = None
         self._splitter = frames.Splitter()
         self._out: List[bytes] = []
+        self._out_bytes = 0
         self._flushing = False
         self._hello: Optional[Dict[str, Any]] = None
         self._proof = ""
@@ -157,6 +158,7 @@ class Connection(asyncio.Protocol):
     def send(self, data: bytes) -> None:
         """Queues bytes; all that one read, or one turn of the loop, causes goes out in one write."""
         self._out.append(data)
+        self._out_bytes += len(data)
         if not self._flushing:
             self._flushing = True
             if Connection._touched is not None:
@@ -164,9 +166,14 @@ class Connection(asyncio.Protocol):
             else:
                 self._loop.call_soon(self._flush)
 
+    def flush_large(self) -> None:
+        """Sends what is queued if that is much, so that the peer counts as slow before more is."""
+        if self._out_bytes > WRITE_LOW_BYTES:
+            self._flush()
+
     def _flush(self) -> None:
         self._flushing = False
-        out, self._out = self._out, []
+        out, self._out, self._out_bytes = self._out, [], 0
         if out and not self.closed and self._transport is not None:
             self._transport.write(out[0] if len(out) == 1 else b"".join(out))
 

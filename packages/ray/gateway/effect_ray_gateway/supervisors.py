@@ -4,7 +4,8 @@ It outlives its connections: the same id that comes back within its lease finds 
 """
 
 import time
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
+from collections import deque
+from typing import TYPE_CHECKING, Any, Deque, Dict, List, Optional, Tuple
 
 from . import frames
 from .calls import Call
@@ -48,6 +49,8 @@ class Supervisor:
         self._window = Window(0, 0, 0)
         self._assembler = frames.Assembler()
         self._owed: List[Tuple["Host", int]] = []
+        #: Calls whose kept ends are to be sent again, as its socket takes them.
+        self._repeats: Deque[Call] = deque()
 
     def connect(self, connection: Connection, hello: Dict[str, Any]) -> None:
         """Takes over a new connection; an older one is closed, since only one can be meant."""
@@ -59,6 +62,7 @@ class Supervisor:
         max_body = self._max_body_bytes + 2 * frames.ENVELOPE_BYTES
         self._window = Window(CREDIT_FRAMES, max(CREDIT_BYTES, 2 * max_body), max_body)
         self._drain_by = None
+        self._repeats.clear()
         self._unblock()
         connection.send(
             frames.json_frame(
@@ -112,9 +116,18 @@ class Supervisor:
     def _again(self, call: Call) -> None:
         # The supervisor has reconnected: its last connection may have taken frames with it that it never read.
         if call.end is not None:
-            self.send(self._gateway.retained.read(call.end))
+            self._repeats.append(call)
+            self._repeat()
         elif call.started and call.host is not None:
             self.send(frames.frame(frames.STARTED, b"", 0, call.host.number, call.number, call.ident))
+
+    def _repeat(self) -> None:
+        repeats, connection = self._repeats, self.connection
+        while repeats and connection is not None and not self.blocked:
+            call = repeats.popleft()
+            if call.end is not None and call.number in self.calls:
+                connection.send(self._gateway.retained.read(call.end))
+                connection.flush_large()
 
     def _acknowledge(self, calls: Tuple[int, ...]) -> None:
         table, forget = self.calls, self._gateway.retained.forget
@@ -188,6 +201,7 @@ class Supervisor:
             host.repay(size)
         for pool in self.pools.values():
             pool.dispatch()
+        self._repeat()
 
     def disconnected(self, connection: Connection, reason: str) -> None:
         if connection is not self.connection or self.gone:

@@ -5,6 +5,7 @@ import struct
 
 import pytest
 
+from effect_ray_gateway import connection
 from effect_ray_gateway import hosts as hosts_module
 from support.client import pack
 from support.fake import FakeGateway, spec
@@ -141,6 +142,35 @@ def test_a_supervisor_that_reconnects_finds_everything_as_it_was(fake, served):
     again.ack(done, running, waiting)
     again.settle()
     assert held(fake) == (0, 0)
+
+
+def test_results_that_are_asked_for_again_do_not_pile_up_for_one_that_does_not_read(fake):
+    count, large = 40, os.urandom(1_000_000)
+    supervisor, host = serve(fake, slots=count)
+    calls = [supervisor.run(supervisor.pool, BODY) for _ in range(count)]
+    supervisor.settle()
+    supervisor.close()
+    until(lambda: fake.look(lambda gateway: gateway.supervisors[supervisor.id].connection is None), "it is away")
+    for _ in calls:
+        host.answer(host.run(), large)
+    until(lambda: held(fake)[1] > count * len(large), "the results are here")
+    again = fake.supervisor(id_=supervisor.id, receive_buffer=4096)
+    again.socket.sendall(b"".join(supervisor.sent[call] for call in calls))
+
+    def unsent(gateway):
+        transport = gateway.supervisors[supervisor.id].connection._transport
+        return transport.get_write_buffer_size()
+
+    until(lambda: fake.look(lambda gateway: gateway.supervisors[supervisor.id].blocked), "it counts as slow")
+    assert fake.look(unsent) <= connection.WRITE_HIGH_BYTES + 2 * len(large)
+    # One that is settled meanwhile is not sent any more.
+    again.ack(calls[-1])
+    for call in calls[:-1]:
+        assert again.result(call).body == large
+    again.ack(*calls)
+    again.settle()
+    assert held(fake) == (0, 0)
+    assert not [frame for frame in again.inbox if frame.type == "RESULT"]
 
 
 def test_a_half_sent_run_is_forgotten_with_its_connection(fake, served):

@@ -17,8 +17,8 @@ import threading
 from typing import Any, Dict, List, Optional
 
 MIN_NODE = (22, 19)
-#: How much of a child's last standard error goes into the detail of its end.
-TAIL_BYTES = 2000
+#: How much of a child's last standard error goes into the detail of its end, which has 2000 characters.
+TAIL_BYTES = 1800
 #: Of a task's memory, what the JavaScript heap may have; the rest is for buffers and code.
 HEAP_PARTS = 0.75
 #: The variables of the node that a child sees. The user's own come over its standard input.

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from effect_ray_gateway import host_actor
+from effect_ray_gateway import host_actor, placement
 
 
 def test_a_child_sees_an_allow_list_of_the_environment():
@@ -31,6 +31,11 @@ def test_a_child_sees_an_allow_list_of_the_environment():
 def test_the_end_of_a_child_in_words(code, oom, kind, words):
     ended = host_actor.describe(code, "last words", oom)
     assert ended["kind"] == kind and words in ended["detail"] and ended["detail"].endswith(": last words")
+
+
+def test_what_a_child_said_last_leaves_room_for_how_it_ended():
+    said = "x" * host_actor.TAIL_BYTES
+    assert host_actor.describe(-signal.SIGTERM, said, False)["detail"][-placement.MAX_DETAIL :].startswith("the host was killed")
 
 
 def script(folder, name, text):

@@ -113,6 +113,7 @@ class Pool:
         call.run = None
         if call in self._alone:
             self._alone.remove(call)
+            self._take_back()
         else:
             self.line.dropped()
 
@@ -172,6 +173,14 @@ class Pool:
             if not host.emptying:
                 host.alone = True
                 host.give(self._alone.popleft())
+                self._take_back()
+
+    def _take_back(self) -> None:
+        # The last call of a host may go on for hours, and the one that it was set aside for has another host or is gone.
+        emptying = [host for host in self.hosts if host.emptying]
+        for host in emptying[len(self._alone) :]:
+            host.emptying = False
+            self.freed(host)
 
     # Hosts
 
@@ -307,9 +316,9 @@ class Pool:
     def make_room(self, now: float, urgent: bool) -> bool:
         """Gives up an idle host or, when it is urgent, one of several; whether one is on its way out."""
         live = [host for host in self.hosts if host.up]
-        if any(host.retiring for host in live):
-            return True
         if urgent:
+            if any(host.retiring for host in live):
+                return True
             chosen = live if len(live) > 1 else []
         else:
             chosen = [host for host in live if not host.calls and now - host.idle_since >= WAITING_SECONDS and not self.waiting]

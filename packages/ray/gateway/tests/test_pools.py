@@ -166,6 +166,41 @@ def test_the_ends_of_hosts_are_not_held_against_calls_when_the_gateway_was_away(
     assert supervisor.result(call).json["collateral"] is True
 
 
+def test_a_host_that_was_set_aside_for_a_call_that_is_gone_serves_others_again(fake):
+    supervisor = fake.supervisor()
+    pool = supervisor.open(spec())
+    supervisor.run(pool, BODY)
+    host = fake.host(slots=3)
+    host.run()
+    alone = supervisor.run(pool, BODY, flags=2)
+    other = supervisor.run(pool, BODY)
+    supervisor.settle()
+    # It is being emptied: what comes now waits.
+    host.settle()
+    assert not [frame for frame in host.inbox if frame.type == "RUN"]
+    supervisor.cancel(alone)
+    assert supervisor.result(alone).kind == 3
+    host.answer(host.run(), b"1")
+    assert supervisor.result(other).body == b"1"
+
+
+def test_a_host_that_was_set_aside_for_a_call_that_got_another_serves_others_again(fake):
+    supervisor = fake.supervisor()
+    pool = supervisor.open(spec(placement={"maxHosts": 2}))
+    for _ in range(4):
+        supervisor.run(pool, BODY)
+    other, aside = fake.host(slots=3), fake.host(slots=3)
+    runs = [other.run() for _ in range(3)]
+    aside.run()
+    alone = supervisor.run(pool, BODY, flags=2)
+    supervisor.settle()
+    for run in runs:
+        other.answer(run)
+    assert other.run().call == alone
+    late = supervisor.run(pool, BODY)
+    assert aside.run().call == late
+
+
 def test_a_host_that_does_not_come_up_is_tried_again(fake, monkeypatch):
     monkeypatch.setattr(pools_module, "MAX_RETRY_SECONDS", 0.05)
     supervisor = fake.supervisor()
@@ -282,6 +317,28 @@ def test_a_pool_with_several_hosts_gives_one_to_a_pool_that_has_none(fake, monke
     staying = second if leaving is first else first
     staying.answer(runs[staying])
     staying.run()
+
+
+def test_an_idle_host_is_given_up_though_another_pool_gives_one_up_when_it_can(fake, monkeypatch):
+    for name in ("WAITING_SECONDS", "YIELD_SECONDS"):
+        monkeypatch.setattr(pools_module, name, 0)
+    supervisor = fake.supervisor()
+    rich, idle = supervisor.open(spec(1, placement={"maxHosts": 2})), supervisor.open(spec(2, env={"A": "1"}))
+    needy = supervisor.open(spec(3, env={"A": "2"}))
+    for _ in range(2):
+        supervisor.run(rich, BODY)
+    for host in (fake.host(slots=1), fake.host(slots=1)):
+        host.run()
+    call = supervisor.run(idle, BODY)
+    busy = fake.host(slots=1)
+    run = busy.run()
+    monkeypatch.setattr(type(fake.cluster), "run", never_placed)
+    supervisor.run(needy, BODY)
+    until(lambda: fake.look(lambda gateway: [host for host in gateway.hosts.values() if host.retiring]), "one is asked to leave")
+    # That one has something to do for a long time yet.
+    busy.answer(run)
+    supervisor.result(call)
+    assert busy.next("BYE")
 
 
 async def never_placed(cluster, placed, name, spec, orders, on_placed):

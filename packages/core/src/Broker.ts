@@ -234,7 +234,7 @@ export class Broker extends Context.Service<Broker, {
   /**
    * Stores executions, all of them or none. Joins the ambient transaction of the app's SqlClient, if there is one.
    * A key that is taken answers the existing execution, or fails with `KeyConflict` when the payload differs.
-   * An id is used once: that one belonged to an execution which has ended need not be noticed.
+   * An id is used once: that of an execution which is not over is refused, and nobody looks for it among those that are.
    */
   readonly enqueue: (
     executions: ReadonlyArray<NewExecution>

@@ -13,7 +13,7 @@ import type { Due, NewExecution } from "./Broker.ts"
 import { BrokerError, InvalidPayload } from "./BrokerError.ts"
 import * as Endings from "./Endings.ts"
 import { utf8Bytes } from "./internal/text.ts"
-import { isPriority, maxKeyBytes, maxNameBytes } from "./Limits.ts"
+import { isPriority, maxEnqueueLength, maxKeyBytes, maxNameBytes } from "./Limits.ts"
 import type { Outcome } from "./Outcome.ts"
 
 /**
@@ -70,8 +70,16 @@ export const storable = (outcome: Outcome): Outcome => {
  * @category checks
  */
 export const check = (executions: ReadonlyArray<NewExecution>): BrokerError | undefined => {
+  const ids = new Set<string>()
+  let length = 0
   for (const execution of executions) {
-    const detail = fault(execution)
+    let detail = fault(execution)
+    if (detail === undefined) {
+      length += execution.payload.length
+      if (length > maxEnqueueLength) detail = `one enqueue has at most ${maxEnqueueLength} characters of payload`
+      if (ids.has(execution.id)) detail = `the id ${execution.id} occurs twice`
+      ids.add(execution.id)
+    }
     if (detail !== undefined) {
       // The error may end up in a log or a row itself.
       return new BrokerError({ reason: new InvalidPayload({ task: printable(execution.task), detail }) })

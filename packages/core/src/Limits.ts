@@ -16,6 +16,9 @@ export const maxNameBytes = 400
 /** The longest idempotency key, in bytes of UTF-8. @category constants */
 export const maxKeyBytes = 1_800
 
+/** The most characters of payload in one enqueue: Postgres takes no statement of a gigabyte. @category constants */
+export const maxEnqueueLength = 256 * 1024 * 1024
+
 /** The limit of one attempt of tasks that state none. @category constants */
 export const defaultTimeout = Duration.hours(1)
 

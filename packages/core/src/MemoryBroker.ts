@@ -26,7 +26,7 @@ import {
   type SupervisorId,
   type Tick
 } from "./Broker.ts"
-import { BrokerError, KeyConflict } from "./BrokerError.ts"
+import { BrokerError, InvalidPayload, KeyConflict } from "./BrokerError.ts"
 import * as BrokerInput from "./BrokerInput.ts"
 import * as Endings from "./Endings.ts"
 import { isExpired, isHeld, isOver, makeLines, makeRow, type Row, toRecord } from "./internal/ledger.ts"
@@ -108,10 +108,7 @@ const enqueue = (
   const keys = new Map<string, Key>()
   const answers: Array<Enqueued> = []
   for (const execution of executions) {
-    if (store.rows.has(execution.id) || rows.has(execution.id)) {
-      answers.push({ id: execution.id, deduplicated: true })
-      continue
-    }
+    if (store.rows.has(execution.id)) return Result.fail(usedId(execution))
     const name = keyOf(execution)
     const holder = name === undefined ? undefined : keys.get(name) ?? liveKey(store, name, now)
     if (holder !== undefined) {
@@ -166,6 +163,9 @@ const keyExpiry = (execution: NewExecution, now: number): number =>
     onNone: () => Number.POSITIVE_INFINITY,
     onSome: (timeToLive) => now + BrokerInput.storedMillis(timeToLive)
   })
+
+const usedId = ({ id, task }: NewExecution): BrokerError =>
+  new BrokerError({ reason: new InvalidPayload({ task, detail: `the id ${id} belongs to another execution` }) })
 
 const conflictOf = (holder: Key, { idempotencyKey, payload, task }: NewExecution): BrokerError | undefined => {
   const { execution } = holder.row

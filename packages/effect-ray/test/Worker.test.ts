@@ -193,7 +193,10 @@ layer(Database.layer, { timeout: "3 minutes", excludeTestServices: true })("effe
 
       const dry = yield* run(["migrate", "--dry-run"], { env })
       assert.strictEqual(dry.code, 0)
-      assert.match(dry.stdout, /^BEGIN;\n[^]*CREATE TABLE "effect_ray_test_\w+"\.executions[^]*\nCOMMIT;\n$/)
+      assert.match(
+        dry.stdout,
+        /^BEGIN ISOLATION LEVEL READ COMMITTED;\n[^]*CREATE TABLE "effect_ray_test_\w+"\.executions[^]*\nCOMMIT;\n$/
+      )
       assert.strictEqual((yield* run(["migrate", "--dry-run"], { env })).stdout, dry.stdout)
 
       const [first, second] = yield* Effect.all([run(["migrate"], { env }), run(["migrate"], { env })], {

@@ -10,6 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import { BeginTransaction } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import { defaultSchema, quote } from "./internal/schemaName.ts"
 import { wordsOf } from "./internal/sqlFailure.ts"
@@ -135,7 +136,9 @@ export const script: (
     const { migrations, statements } = yield* makePlan(client.withoutTransforms(), schema)
     if (migrations.length === 0) return Option.none()
     return Option.some(
-      ["BEGIN", lock(schema), ...statements, "COMMIT"].map((statement) => `${statement.trim()};`).join("\n\n")
+      ["BEGIN ISOLATION LEVEL READ COMMITTED", lock(schema), ...statements, "COMMIT"].map((statement) =>
+        `${statement.trim()};`
+      ).join("\n\n")
     )
   },
   Effect.catchTag("SqlError", (error) => Effect.fail(failed(error)))
@@ -158,7 +161,10 @@ export const migrate: (
       const { migrations, statements } = yield* makePlan(sql, schema)
       for (const statement of statements) yield* sql.unsafe(statement).unprepared
       return migrations
-    }))
+    })).pipe(
+      // Whoever waited for the lock sees what its holder has done.
+      Effect.provideService(BeginTransaction, "BEGIN ISOLATION LEVEL READ COMMITTED")
+    )
   },
   Effect.catchTag("SqlError", (error) => Effect.fail(failed(error)))
 )

@@ -54,7 +54,7 @@ for (const version of TestPostgres.versions) {
         yield* sql`DROP SCHEMA IF EXISTS ${sql.literal(options.schema)} CASCADE`
         const script = Option.getOrThrow(yield* PgMigrations.script(options))
         // One statement is all that this protocol takes, so its transaction is the script's.
-        const inside = /^BEGIN;([^]*)COMMIT;$/.exec(script)![1]!
+        const inside = /^BEGIN ISOLATION LEVEL READ COMMITTED;([^]*)COMMIT;$/.exec(script)![1]!
         yield* sql.unsafe(`DO $do$ BEGIN EXECUTE $script$${inside}$script$; END $do$`).unprepared
         yield* PgMigrations.check(options)
         assert.deepStrictEqual(yield* PgMigrations.migrate(options), [])

@@ -8,7 +8,7 @@ import type { NewExecution } from "../../src/Broker.ts"
 import * as BrokerInput from "../../src/BrokerInput.ts"
 import * as Endings from "../../src/Endings.ts"
 import * as Envelope from "../../src/Envelope.ts"
-import { maxKeyBytes, maxNameBytes } from "../../src/Limits.ts"
+import { maxEnqueueLength, maxKeyBytes, maxNameBytes } from "../../src/Limits.ts"
 import { Outcome } from "../../src/Outcome.ts"
 import { type It, makeDesk, reasonOf, refusal, retry, succeeded } from "./kit.ts"
 
@@ -100,6 +100,27 @@ export const inputPromises = <R>(it: It<R>): void => {
         assert.strictEqual(record.payload, json)
         assert.strictEqual(Option.getOrThrow(record.result), Envelope.success(json))
         assert.strictEqual(Option.getOrThrow((yield* desk.broker.attempts(id))[0]!.result), Envelope.success(json))
+      }))
+
+    it.effect("refuses more payload in one call than a statement can carry", () =>
+      Effect.gen(function*() {
+        const desk = yield* makeDesk
+        const payload = JSON.stringify("x".repeat(maxEnqueueLength / 64))
+        const reason = yield* refusal(
+          desk.broker.enqueue(Array.from({ length: 64 }, () => desk.execution({ payload })))
+        )
+        assert.strictEqual(reason._tag, "InvalidPayload")
+      }))
+
+    it.effect("refuses an id that belongs to an execution, and one that occurs twice", () =>
+      Effect.gen(function*() {
+        const desk = yield* makeDesk
+        const id = yield* desk.enqueue()
+        const innocent = desk.execution()
+        for (const batch of [[innocent, desk.execution({ id })], [innocent, innocent]]) {
+          assert.strictEqual((yield* refusal(desk.broker.enqueue(batch)))._tag, "InvalidPayload")
+          assert.isTrue(Option.isNone(yield* desk.broker.read(innocent.id)))
+        }
       }))
 
     it.effect("keeps the longest names and keys, of characters that take the most bytes", () =>

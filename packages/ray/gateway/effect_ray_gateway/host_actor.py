@@ -39,6 +39,20 @@ _PRELUDE = (
 )
 
 
+#: Waits for the end of the actor and kills its group. Not as a child: those Ray kills first.
+_GUARD = (
+    "import os,select,sys,time\n"
+    "actor=int(sys.argv[1])\n"
+    "if os.fork():os._exit(0)\n"
+    "try:select.select([os.pidfd_open(actor)],[],[])\n"
+    "except (AttributeError,OSError):\n"
+    "  try:\n"
+    "    while True:os.kill(actor,0);time.sleep(0.2)\n"
+    "  except OSError:pass\n"
+    "os.killpg(actor,9)\n"
+)
+
+
 class HostActor:
     """Places one host. `run` returns when its process has ended; killing the actor kills it."""
 
@@ -50,6 +64,7 @@ class HostActor:
 
     def run(self, orders: Dict[str, Any], settings: Dict[str, str], sources: Dict[str, str]) -> Dict[str, str]:
         """Runs the host to its end and says how it ended: `{"kind", "detail"}`."""
+        guard()
         orders["node"] = self.where()
         if not orders["placement"].get("gpus"):
             # Ray leaves the variable unset then, and every GPU of the node would be visible.
@@ -57,6 +72,17 @@ class HostActor:
         if settings["runtime"] == "node":
             return run_node(orders, settings["nodeBinary"])
         return run_python(orders, sources)
+
+
+def guard() -> None:
+    """Makes the actor, its host and all that handlers start one process group, which ends with the actor however that ends."""
+    actor = os.getpid()
+    # Ray kills this process alone, unless it is told otherwise; then it is a group already.
+    if os.getpgid(0) != actor:
+        os.setpgid(0, 0)
+    null, own = subprocess.DEVNULL, child_env(os.environ)
+    command = [sys.executable, "-I", "-S", "-c", _GUARD, str(actor)]
+    subprocess.run(command, stdin=null, stdout=null, stderr=null, env=own, start_new_session=True)
 
 
 def run_python(orders: Dict[str, Any], sources: Dict[str, str]) -> Dict[str, str]:

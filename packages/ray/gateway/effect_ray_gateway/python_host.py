@@ -7,6 +7,7 @@ that outlives its grace is reported as lost, and the whole process is replaced.
 import asyncio
 import inspect
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Dict, Optional, Set, Tuple
 
@@ -45,6 +46,7 @@ class PythonHost:
         self.over = asyncio.Event()
         self.client = Client(orders, slots, os.getpid(), self)
         self._loop = loop
+        self._pid = os.getpid()
         self._threads = ThreadPoolExecutor(slots, "handler")
         self._calls: Dict[int, Call] = {}
         self._imported: Set[str] = set()
@@ -101,7 +103,10 @@ class PythonHost:
             if call.cancelled.is_set():
                 return self._end(call, (python_calls.frames.INTERRUPTED, b""))
             self.client.started(call.number, call.ident)
-            value = call.context.run(function, *positional, **named)
+            try:
+                value = call.context.run(function, *positional, **named)
+            finally:
+                self._end_if_forked()
         except BaseException as error:
             return self._raised(call, error)
         if inspect.isawaitable(value):
@@ -112,10 +117,22 @@ class PythonHost:
     # On the main thread
 
     def _start_task(self, call: Call, awaitable: Any) -> None:
-        call.task = call.context.run(self._loop.create_task, _settled(awaitable))
+        call.task = call.context.run(self._loop.create_task, self._settled(awaitable))
         call.task.add_done_callback(lambda task: self._task_done(call, task))
         if call.cancelled.is_set():
             call.task.cancel()
+
+    async def _settled(self, awaitable: Any) -> Settled:
+        try:
+            try:
+                return await awaitable, None
+            finally:
+                self._end_if_forked()
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            # Even SystemExit: it ends the attempt, not the loop that all attempts share.
+            return None, error
 
     def _task_done(self, call: Call, task: "asyncio.Task[Settled]") -> None:
         # A task that was cancelled before its first step never ran: the callback sees that end as well.
@@ -131,19 +148,17 @@ class PythonHost:
 
     # On any thread
 
+    def _end_if_forked(self) -> None:
+        # A process that a handler forked ends where the handler does. It would stay for good, and take from this one what
+        # wakes its loop: they share it.
+        if os.getpid() != self._pid:
+            error = sys.exc_info()[1]
+            code = error.code if isinstance(error, SystemExit) else error
+            os._exit(code if isinstance(code, int) else 0 if code is None else 1)
+
     def _raised(self, call: Call, error: BaseException) -> None:
         self._end(call, python_calls.raised(error, call.cancelled.is_set(), self._max_result_bytes))
 
     def _end(self, call: Call, ended: python_calls.Ended) -> None:
         if self._calls.pop(call.number, None) is not None:
             self.client.finished(call.number, call.ident, *ended)
-
-
-async def _settled(awaitable: Any) -> Settled:
-    try:
-        return await awaitable, None
-    except asyncio.CancelledError:
-        raise
-    except BaseException as error:
-        # Even SystemExit: it ends the attempt, not the loop that all attempts share.
-        return None, error

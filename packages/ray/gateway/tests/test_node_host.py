@@ -87,6 +87,13 @@ def test_a_killed_actor_takes_its_child_with_it(served):
     until(lambda: not alive(here["pid"]), "the child is gone", 10)
 
 
+@pytest.mark.parametrize("which", ["pid", "parent"])
+def test_what_handlers_started_goes_with_their_host(served, which):
+    started = served.result(served.run(served.pool, does("start"))).json
+    os.kill(about(served)[which], signal.SIGKILL)
+    until(lambda: not alive(started), "its child is gone", 10)
+
+
 def test_a_stopped_actor_does_not_stop_its_child(served):
     here = about(served)
     os.kill(here["parent"], signal.SIGSTOP)

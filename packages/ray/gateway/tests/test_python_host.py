@@ -193,6 +193,28 @@ def test_a_function_that_cannot_be_stopped_costs_its_host(served):
     assert ended(served, "about").json["pid"] != pid
 
 
+@pytest.mark.parametrize("function", ["forks", "forks_later"])
+@pytest.mark.parametrize("how", ["exit", "return"])
+def test_a_process_that_a_handler_forked_does_not_become_a_second_host(served, function, how):
+    child = ended(served, function, {"how": how}).json
+    until(lambda: not alive(child), "it is gone")
+    assert ended(served, "add_later", {"a": 1, "b": 2}).json == 3
+
+
+@pytest.mark.parametrize("how", ["cancel", "kill"])
+def test_what_a_function_started_goes_with_its_host(served, tmp_path, how):
+    started = tmp_path / "started"
+    call = served.run(served.pool, run_body("starts", {"file": str(started)}))
+    until(lambda: started.exists() and started.read_text().endswith("\n"), "it runs")
+    child = int(started.read_text())
+    if how == "cancel":
+        served.cancel(call, 50)
+    else:
+        os.kill(ended(served, "about").json["pid"], signal.SIGKILL)
+    assert served.result(call).type == "LOST"
+    until(lambda: not alive(child), "its child is gone")
+
+
 @pytest.mark.parametrize("how", ["die", "kill"])
 def test_a_host_that_dies_ends_its_calls_at_once(served, how):
     pid = ended(served, "about").json["pid"]

@@ -10,7 +10,7 @@ import zipfile
 from .fake import spec
 
 PYTHON = """
-import asyncio, dataclasses, os, pathlib, threading, time
+import asyncio, dataclasses, os, pathlib, subprocess, sys, threading, time
 import effect_ray
 
 def add(a, b):
@@ -109,6 +109,18 @@ def polite():
 def stuck():
     while True:
         time.sleep(0.05)
+
+def starts(file):
+    subprocess.run(["sh", "-c", f"echo $$ > {file}; sleep 600; true"])
+
+def forks(how):
+    child = os.fork()
+    if child == 0 and how == "exit":
+        sys.exit(0)
+    return child
+
+async def forks_later(how):
+    return forks(how)
 
 def die():
     os._exit(9)

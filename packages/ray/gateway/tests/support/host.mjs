@@ -1,4 +1,5 @@
 // A host for the gateway's tests: it speaks the protocol, and does what the payload of a call says.
+import { spawn } from "node:child_process"
 import { createHmac, randomBytes } from "node:crypto"
 import { connect } from "node:net"
 import { createInterface } from "node:readline"
@@ -60,6 +61,7 @@ const dial = (orders) => {
       return
     }
     if (payload.does === "hang") return socket.write(pack(11, Buffer.alloc(0), 0, number, call))
+    if (payload.does === "start") return answer(call, 0, json(spawn("sleep", ["600"], { stdio: "ignore" }).pid))
     if (payload.does === "about") {
       return answer(
         call,

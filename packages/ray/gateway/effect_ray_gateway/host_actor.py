@@ -4,6 +4,7 @@ Ray ships this module by value, because a host's node has only the user's bundle
 gateway's package, except what `run` is given as text.
 """
 
+import contextlib
 import importlib.abc
 import importlib.util
 import json
@@ -188,7 +189,9 @@ class Tail:
     def _copy(self) -> None:
         while data := os.read(self._source, 65536):
             self._kept = (self._kept + data)[-TAIL_BYTES:]
-            os.write(2, data)
+            # Where logs cannot be written the child goes on: it would wait for ever for a pipe that nobody reads.
+            with contextlib.suppress(OSError):
+                os.write(2, data)
 
     def text(self) -> str:
         """What is kept. A grandchild may hold the pipe open, so the end is not waited for long."""

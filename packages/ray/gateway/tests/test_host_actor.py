@@ -38,6 +38,20 @@ def test_what_a_child_said_last_leaves_room_for_how_it_ended():
     assert host_actor.describe(-signal.SIGTERM, said, False)["detail"][-placement.MAX_DETAIL :].startswith("the host was killed")
 
 
+def test_a_child_goes_on_when_what_it_says_can_be_written_nowhere():
+    program = (
+        "import subprocess,sys\n"
+        "from effect_ray_gateway.host_actor import Tail\n"
+        "child=subprocess.Popen(['sh','-c','head -c 1000000 /dev/zero >&2; echo last words >&2'],stderr=subprocess.PIPE)\n"
+        "tail=Tail(child.stderr.fileno())\n"
+        "child.wait()\n"
+        "print(tail.text()[-10:])\n"
+    )
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-c", program]
+        assert subprocess.run(command, stdout=subprocess.PIPE, stderr=full, text=True, timeout=60).stdout == "last words\n"
+
+
 def script(folder, name, text):
     path = folder / name
     path.write_text(f"#!/bin/sh\n{text}\n")

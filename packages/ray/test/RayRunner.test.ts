@@ -93,6 +93,16 @@ layer(RunnerLive, { excludeTestServices: true, timeout: "3 minutes" })("RayRunne
       assert.deepStrictEqual(values.slice(4), Array.from({ length: 50 }, (_, index) => String(index)))
     }))
 
+  it.effect("goes on in a host whose log cannot be written", () =>
+    Effect.gen(function*() {
+      const runner = yield* Runner.Runner
+      const ends: Array<Ended> = []
+      for (let time = 0; time < 3; time++) ends.push((yield* run(runner, Tasks.Mute, null)).ended)
+      const [first] = ends
+      assert(first?._tag === "Succeeded", JSON.stringify(first))
+      assert.deepStrictEqual(ends, [first, first, first])
+    }))
+
   it.effect("refuses a result over the limit", () =>
     Effect.gen(function*() {
       const { ended } = yield* run(yield* Runner.Runner, Tasks.Echo, "x".repeat(maxResultBytes + 1))

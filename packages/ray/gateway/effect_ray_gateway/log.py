@@ -1,5 +1,6 @@
 """The gateway's log: one JSON object a line on standard error."""
 
+import contextlib
 import json
 import sys
 import time
@@ -9,5 +10,7 @@ from typing import Any
 def log(level: str, message: str, **fields: Any) -> None:
     """Writes one line. Never pass secrets, tokens or the environment of a pool."""
     line = {"time": time.time(), "level": level, "message": message, **fields}
-    sys.stderr.write(json.dumps(line, default=str) + "\n")
-    sys.stderr.flush()
+    # A full disk is no reason to stop in the middle of what is told here.
+    with contextlib.suppress(OSError):
+        sys.stderr.write(json.dumps(line, default=str) + "\n")
+        sys.stderr.flush()

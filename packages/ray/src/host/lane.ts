@@ -53,8 +53,13 @@ export const inThread = (bundle: URL, orders: Orders, lanes: number, events: Eve
     transferList: [port2],
     // Instead of the host's own, which set limits of the process and are no thread's.
     execArgv: ["--enable-source-maps"],
+    stdout: true,
+    stderr: true,
     ...(heap === undefined ? {} : { resourceLimits: { maxOldGenerationSizeMb: heap } })
   })
+  // Node's own way from a thread's output to ours ends at the first write that fails, and then it piles up.
+  thread.stdout.on("data", (said: Buffer) => process.stdout.write(said))
+  thread.stderr.on("data", (said: Buffer) => process.stderr.write(said))
   const ready = Promise.withResolvers<void>()
   let end: LaneEnd | undefined
   let whenHere: Array<() => void> = []

@@ -122,6 +122,9 @@ const serve = async (given: orders.Orders): Promise<void> => {
   })
 }
 
+// What cannot be written, on a full disk for instance, is no reason to end.
+for (const output of [process.stdout, process.stderr]) output.on("error", () => {})
+
 orders.read(
   process.stdin,
   (given) => void serve(given).catch((error: Error) => fail("the host could not start", error.message)),

@@ -48,8 +48,9 @@ def test_a_child_goes_on_when_what_it_says_can_be_written_nowhere():
         "print(tail.text()[-10:])\n"
     )
     with open("/dev/full", "w") as full:
-        command = [sys.executable, "-c", program]
-        assert subprocess.run(command, stdout=subprocess.PIPE, stderr=full, text=True, timeout=60).stdout == "last words\n"
+        gateway = os.path.dirname(os.path.dirname(host_actor.__file__))
+        said = subprocess.run([sys.executable, "-c", program], cwd=gateway, stdout=subprocess.PIPE, stderr=full, text=True, timeout=60)
+    assert said.stdout == "last words\n"
 
 
 def script(folder, name, text):

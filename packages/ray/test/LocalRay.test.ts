@@ -5,6 +5,7 @@ import * as fs from "node:fs"
 import * as net from "node:net"
 import * as path from "node:path"
 import { fileURLToPath } from "node:url"
+import { addUser } from "../src/internal/headUsers.ts"
 import * as LocalRay from "../src/LocalRay.ts"
 import { eventually, isAlive, ray, tempFolder } from "./support.ts"
 
@@ -51,7 +52,18 @@ const isOpen = (port: number) =>
     return Effect.sync(() => socket.destroy())
   })
 
-const userFile = fileURLToPath(new URL("./fixtures/headUser.ts", import.meta.url))
+/** Runs a fixture until it is killed, and answers the first line that it says. */
+const spawned = Effect.fnUntraced(function*(fixture: string, stateFolder: string) {
+  const file = fileURLToPath(new URL(`./fixtures/${fixture}`, import.meta.url))
+  const child = spawn(process.execPath, ["--conditions=@effect-ray/source", file, stateFolder], {
+    stdio: ["ignore", "pipe", "inherit"]
+  })
+  let told = ""
+  child.stdout.setEncoding("utf8").on("data", (chunk: string) => told += chunk)
+  yield* Effect.addFinalizer(() => Effect.sync(() => child.kill("SIGKILL")))
+  yield* eventually(Effect.sync(() => told), (told) => told.endsWith("\n"))
+  return { child, told }
+})
 
 /** 127.0.0.1, ::ffff:127.0.0.1 and ::1. */
 const loopback = ["0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"]
@@ -93,19 +105,27 @@ describe("LocalRay", () => {
     Effect.gen(function*() {
       if (ray.stateFolder === "") return
       const stateFolder = yield* tempFolder
-      const user = spawn(process.execPath, ["--conditions=@effect-ray/source", userFile, stateFolder], {
-        stdio: ["ignore", "pipe", "inherit"]
-      })
-      let told = ""
-      user.stdout.setEncoding("utf8").on("data", (chunk: string) => told += chunk)
-      yield* Effect.addFinalizer(() => Effect.sync(() => user.kill("SIGKILL")))
-      yield* eventually(Effect.sync(() => told), (told) => told.endsWith("\n"))
-      const keeper = Number(told)
-      const head = tree(keeper)
+      const { child: user, told } = yield* spawned("headUser.ts", stateFolder)
+      const head = tree(Number(told))
       assert.isAbove(head.size, 5)
       user.kill("SIGKILL")
       yield* eventually(Effect.sync(() => Array.from(head).filter(isAlive)), (alive) => alive.length === 0)
       assert.isFalse(fs.existsSync(path.join(stateFolder, "ray.json")))
+    }))
+
+  it.live("does not take a user that is about to come for one that is gone", () =>
+    Effect.gen(function*() {
+      const stateFolder = yield* tempFolder
+      yield* spawned("headLooker.ts", stateFolder)
+      let lost = 0
+      let last = addUser(stateFolder)
+      for (let user = 0; user < 3_000; user++) {
+        const next = addUser(stateFolder)
+        if (!fs.existsSync(last)) lost++
+        fs.rmSync(last, { force: true })
+        last = next
+      }
+      assert.strictEqual(lost, 0)
     }))
 
   it.live("says what is missing when there is no Ray", () =>

@@ -11,8 +11,11 @@ export const addUser = (stateFolder: string): string => {
   const { pid, started } = processId(process.pid)
   const folder = folderOf(stateFolder)
   fs.mkdirSync(folder, { recursive: true, mode: 0o700 })
-  const file = path.join(folder, `${pid},${started.replaceAll(/[^\w]/g, "_")},${randomBytes(4).toString("hex")}`)
-  fs.writeFileSync(file, started)
+  const name = `${pid},${started.replaceAll(/[^\w]/g, "_")},${randomBytes(4).toString("hex")}`
+  const [draft, file] = [path.join(stateFolder, name), path.join(folder, name)]
+  // Whoever looked before it says when this process started would take it for one that is gone, and remove it.
+  fs.writeFileSync(draft, started)
+  fs.renameSync(draft, file)
   return file
 }
 

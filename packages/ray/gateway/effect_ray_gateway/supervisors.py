@@ -63,7 +63,6 @@ class Supervisor:
         self._window = Window(CREDIT_FRAMES, max(CREDIT_BYTES, 2 * max_body), max_body)
         self._drain_by = None
         self._repeats.clear()
-        self._unblock()
         connection.send(
             frames.json_frame(
                 frames.WELCOME,
@@ -77,6 +76,7 @@ class Supervisor:
         # Hosts may have come up while it was away, and their results may come at once.
         for pool in self.pools.values():
             pool.join(self)
+        self._unblock()
 
     def receive(self, type_: int, flags: int, route: int, call: int, data: bytes) -> None:
         if type_ == frames.RUN:

@@ -3,7 +3,7 @@
 import pytest
 
 from effect_ray_gateway import connection, frames, supervisors
-from support.client import pack
+from support.client import pack, proof
 from support.fake import spec
 from support.poll import until
 
@@ -260,3 +260,24 @@ def test_a_suspect_does_not_wait_for_a_host_that_died(fake):
     host.order.end("killed")
     assert supervisor.result(first).type == "LOST"
     assert fake.host(slots=10).run().call == suspect
+
+
+def test_a_supervisor_that_comes_back_is_welcomed_before_it_hears_anything_else(fake):
+    first = fake.supervisor(receive_buffer=4096)
+    pool = first.open(spec())
+    for _ in range(5):
+        first.run(pool, b"{}")
+    host = fake.host(slots=10)
+    # It does not read: its calls wait in the gateway, which returns no credit for them.
+    while not fake.look(lambda gateway: gateway.supervisors[first.id].blocked):
+        host.answer(host.run(), bytes(2 << 20))
+    for _ in range(5):
+        first.run(pool, bytes(2 << 20))
+    until(lambda: fake.look(lambda gateway: sum(pool.waiting for pool in gateway.pools.values())) == 5, "they wait")
+    again = fake.client()
+    nonce = "0" * 32
+    again.send("HELLO", {"role": "supervisor", "id": first.id, "protocols": [1], "nonce": nonce, "maxBodyBytes": 1 << 20})
+    own = again.next("CHALLENGE").json["nonce"]
+    again.send("PROOF", {"proof": proof(fake.secret, "client", nonce, own)})
+    assert again.next(lambda frame: True).type == "WELCOME"
+    assert again.next("CREDIT")

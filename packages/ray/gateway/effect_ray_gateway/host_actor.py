@@ -136,7 +136,9 @@ def describe(code: int, tail: str, oom_killed: bool) -> Dict[str, str]:
             return {"kind": "oom", "detail": f"the host was killed by the kernel for its memory{said}"}
         return {"kind": "killed", "detail": f"the host was killed (SIGKILL){said}"}
     if code < 0:
-        return {"kind": "killed", "detail": f"the host was killed by {signal.Signals(-code).name}{said}"}
+        # Of the real-time signals only the ends of the range have names.
+        names = {known.value: known.name for known in signal.Signals}
+        return {"kind": "killed", "detail": f"the host was killed by {names.get(-code, f'signal {-code}')}{said}"}
     return {"kind": "exit", "detail": f"the host exited with code {code}{said}"}
 
 

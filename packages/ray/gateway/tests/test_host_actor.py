@@ -26,6 +26,7 @@ def test_a_child_sees_an_allow_list_of_the_environment():
         (-signal.SIGKILL, False, "killed", "SIGKILL"),
         (-signal.SIGKILL, True, "oom", "kernel"),
         (-signal.SIGSEGV, False, "killed", "SIGSEGV"),
+        (-40, False, "killed", "signal 40"),
     ],
 )
 def test_the_end_of_a_child_in_words(code, oom, kind, words):

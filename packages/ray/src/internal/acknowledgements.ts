@@ -9,10 +9,11 @@
 const maxInFrame = 32_768
 
 export class Acknowledgements {
-  /** Not sent yet; sent since the last ping; sent before it, and not known to have arrived. */
+  /** Not sent yet, and sent since the last ping. */
   private fresh: Array<number> = []
   private sent: Array<number> = []
-  private doubtful: Array<number> = []
+  /** For each ping that is not answered, oldest first, what went out before it. */
+  private doubtful: Array<ReadonlyArray<number>> = []
 
   add(call: number): void {
     this.fresh.push(call)
@@ -20,18 +21,18 @@ export class Acknowledgements {
 
   /** A ping goes out. */
   pinged(): void {
-    this.doubtful = this.doubtful.concat(this.sent)
+    this.doubtful.push(this.sent)
     this.sent = []
   }
 
-  /** The ping was answered: what went before it has arrived. */
+  /** The oldest ping was answered: what went before it has arrived. */
   answered(): void {
-    this.doubtful = []
+    this.doubtful.shift()
   }
 
   /** On another connection all is told again that may not have arrived. */
   again(): void {
-    this.fresh = this.doubtful.concat(this.sent, this.fresh)
+    this.fresh = [...this.doubtful.flat(), ...this.sent, ...this.fresh]
     this.doubtful = []
     this.sent = []
   }

@@ -80,6 +80,21 @@ layer(RunnerLive, { excludeTestServices: true, timeout: "3 minutes" })("RayRunne
       assert(ended._tag === "Died" && ended.reason._tag === "Undecodable")
     }))
 
+  it.effect("answers that a payload is not JSON, whoever wrote it, and disturbs nothing else", () =>
+    Effect.gen(function*() {
+      const runner = yield* Runner.Runner
+      const waiting = yield* startAndWait(runner, Tasks.Wait, yield* tempFolder)
+      for (const payload of ["", "{\"a\":1", "{}}"]) {
+        const one = attempt(Tasks.Add, null)
+        const ended = yield* runner.run({ ...one.attempt, payload })
+        yield* runner.acknowledge([one.attempt])
+        assert(ended._tag === "Died" && ended.reason._tag === "Undecodable", `${payload}: ${JSON.stringify(ended)}`)
+        assert.strictEqual(ended.reason.what, "payload")
+      }
+      yield* Fiber.interrupt(waiting.fiber)
+      assert.deepStrictEqual(yield* Fiber.await(waiting.fiber), stopped)
+    }))
+
   it.effect("carries values that need many frames, beside small ones", () =>
     Effect.gen(function*() {
       const runner = yield* Runner.Runner

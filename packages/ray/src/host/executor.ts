@@ -86,8 +86,14 @@ export const make = async (worker: Worker, options: Options): Promise<Executor> 
   const run = (frame: Frame.Frame, body: Buffer): void => {
     const call = frame.wholeCall
     const header = Buffer.from(frame.buffer.subarray(frame.at, frame.at + Frame.headerBytes))
-    const input: Run = JSON.parse(body.toString("utf8"))
     Atomics.add(options.begun, 0, 1)
+    let input: Run
+    try {
+      input = JSON.parse(body.toString("utf8"))
+    } catch (error) {
+      // The payload stands in it as it was stored. All attempts of this thread would go down with it.
+      return finish(header, Ended.Died({ reason: unreadable(error) }))
+    }
     const service = services.get(input.task)
     if (service === undefined) {
       return finish(header, Ended.Died({ reason: unknownTask(input.task, Array.from(services.keys())) }))
@@ -129,6 +135,8 @@ const endOf = (exit: Exit.Exit<Ended>): Ended => {
   if (Exit.hasInterrupts(exit)) return Ended.Interrupted({ confirmed: true })
   return Ended.Died({ reason: Handler.defect(exit.cause) })
 }
+
+const unreadable = (error: unknown) => new TaskError.Undecodable({ what: "payload", detail: String(error) })
 
 const unknownTask = (task: string, known: ReadonlyArray<string>) =>
   new TaskError.Defect({

@@ -129,7 +129,8 @@ def _plain(value: Any) -> Any:
 
 
 def _died(reason: Dict[str, Any]) -> Ended:
-    return frames.DIED, json.dumps(reason).encode()
+    # Unescaped: with twelve bytes for a character it would not fit into one frame.
+    return frames.DIED, json.dumps(reason, ensure_ascii=False).encode("utf-8", "replace")
 
 
 def _clean(text: str, max_chars: int) -> str:

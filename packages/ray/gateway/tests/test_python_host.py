@@ -7,6 +7,7 @@ import uuid
 
 import pytest
 
+from effect_ray_gateway import frames, python_calls
 from support.bundles import python_pool, run_body
 from support.poll import until
 from support.processes import alive
@@ -62,6 +63,16 @@ def test_an_uncaught_exception_is_a_python_error(served):
 def test_whatever_a_handler_raises_ends_its_attempt_only(served, function, payload, type_):
     result = ended(served, function, payload)
     assert (result.kind, result.json["_tag"], result.json["type"]) == (2, "PythonError", type_)
+
+
+@pytest.mark.parametrize("character", ["\U0001f600", "\x01", "\ud800", '"'])
+def test_what_is_said_of_an_exception_fits_into_one_frame(character):
+    # Whatever the pool's limit for results is, which bounds what takes several.
+    try:
+        raise ValueError(character * 100_000)
+    except ValueError as error:
+        kind, body = python_calls.raised(error, False, 1)
+    assert kind == 2 and len(body) <= frames.MAX_FRAME_BODY_BYTES
 
 
 @pytest.mark.parametrize("function", ["sullen", "sullen_later"])

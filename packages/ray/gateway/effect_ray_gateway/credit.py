@@ -28,6 +28,11 @@ class Window:
         self._repay_frames = max(1, max_frames // REPAY_PARTS)
         self._repay_bytes = max(1, max_bytes // REPAY_PARTS)
 
+    @property
+    def spent(self) -> bool:
+        """Whether the sender has to wait for more."""
+        return self._used_frames >= self.frames or self._used_bytes >= self.bytes
+
     def take(self, size: int) -> None:
         """A frame of so many bytes has come in. Raises `ProtocolError` when the sender had no credit for it."""
         self._used_frames += 1

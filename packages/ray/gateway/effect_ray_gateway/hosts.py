@@ -158,8 +158,8 @@ class Host:
             return
         if self.slots == 0 and self.placed_at is not None and now - self.placed_at > START_SECONDS:
             self.fence(Exit("exit", f"the host said no HELLO within {START_SECONDS} s"))
-        if self.connection is not None and not self.connection.reading:
-            # The answers may be there, unread.
+        if self.connection is not None and (self._window.spent or not self.connection.reading):
+            # The answers may be there, unsent or unread.
             self._cancels = {number: now + CANCEL_MARGIN_SECONDS for number in self._cancels}
         late = [number for number, deadline in self._cancels.items() if now > deadline]
         if late:

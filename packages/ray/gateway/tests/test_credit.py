@@ -2,9 +2,9 @@
 
 import pytest
 
-from effect_ray_gateway import connection, frames, supervisors
+from effect_ray_gateway import connection, frames, hosts, supervisors
 from support.client import pack, proof
-from support.fake import spec
+from support.fake import FakeGateway, spec
 from support.poll import until
 
 BODY = b"{}"
@@ -282,3 +282,32 @@ def test_a_supervisor_that_comes_back_is_welcomed_before_it_hears_anything_else(
     again.send("PROOF", {"proof": proof(fake.secret, "client", nonce, own)})
     assert again.next(lambda frame: True).type == "WELCOME"
     assert again.next("CREDIT")
+
+
+def test_a_host_without_credit_may_take_its_time_to_answer_a_cancel(monkeypatch):
+    monkeypatch.setattr(hosts, "CANCEL_MARGIN_SECONDS", 0.05)
+    # What the system still takes makes nobody fast again.
+    monkeypatch.setattr(connection, "WRITE_LOW_BYTES", 0)
+    with FakeGateway(ping_seconds=0.05) as fake:
+        slow, other = fake.supervisor(receive_buffer=4096), fake.supervisor()
+        pool = slow.open(spec())
+        assert other.open(spec()) == pool
+        call = other.run(pool, BODY)
+        host = fake.host(slots=21)
+        run = host.run()
+        large = bytes(2 << 20)
+        # The credit for these does not come back while one of the supervisors does not read.
+        for _ in range(20):
+            slow.run(pool, BODY)
+        while not fake.look(lambda gateway: gateway.hosts[host.name]._window.spent):
+            host.answer(host.run(), large)
+            host.settle()
+        other.cancel(call, 0)
+        host.next("CANCEL")
+        deadline = lambda gateway: gateway.hosts[host.name]._cancels[run.call]
+        first = fake.look(deadline)
+        until(lambda: fake.look(deadline) > first, "it is given more time")
+        slow.close()
+        host.next("CREDIT")
+        host.answer(run, b"", kind=3)
+        assert other.result(call).kind == 3

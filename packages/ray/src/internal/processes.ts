@@ -14,9 +14,11 @@ const startOf = (pid: number): string | undefined => {
     return found.stdout.trim() === "" ? undefined : found.stdout.trim()
   }
   try {
-    // The name in parentheses may itself hold spaces and parentheses. Field 3 is the state, field 22 the start.
+    // The name in parentheses may itself hold spaces and parentheses. Fields 3, 20 and 22 of the line are read.
     const fields = fs.readFileSync(`/proc/${pid}/stat`, "utf8").replace(/^.*\) /s, "").split(" ")
-    return fields[0] === "Z" ? undefined : fields[19]
+    const [state, threads, started] = [fields[0], Number(fields[17]), fields[19]]
+    // Its first thread may have ended before the others, which still hold its files and sockets.
+    return state === "Z" && threads <= 1 ? undefined : started
   } catch {
     return undefined
   }
@@ -41,7 +43,8 @@ export const commandsOf = (group: number): ReadonlyArray<string> | undefined => 
   if (found.status !== 0) return undefined
   return found.stdout.split("\n").flatMap((line) => {
     const match = /^\s*(\d+)\s+(\S+)\s+(.*)$/.exec(line)
-    return match === null || Number(match[1]) !== group || match[2]!.startsWith("Z") ? [] : [match[3]!]
+    // `l`: it has other threads, and lives until they have ended.
+    return match === null || Number(match[1]) !== group || /^Z[^l]*$/.test(match[2]!) ? [] : [match[3]!]
   })
 }
 

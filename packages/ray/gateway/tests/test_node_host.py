@@ -90,7 +90,10 @@ def test_a_killed_actor_takes_its_child_with_it(served):
 @pytest.mark.parametrize("which", ["pid", "parent"])
 def test_what_handlers_started_goes_with_their_host(served, which):
     started = served.result(served.run(served.pool, does("start"))).json
-    os.kill(about(served)[which], signal.SIGKILL)
+    here, call = about(served), hang(served)
+    os.kill(here[which], signal.SIGKILL)
+    # The next call must not go to this host.
+    assert served.result(call, 10).type == "LOST"
     until(lambda: not alive(started), "its child is gone", 10)
 
 

@@ -122,6 +122,8 @@ export interface Record {
   readonly enqueuedAt: DateTime.Utc
   readonly runAt: DateTime.Utc
   readonly finishedAt: Option.Option<DateTime.Utc>
+  /** Why a supervisor that serves its lane does not claim it, while it is queued and one says so. */
+  readonly held: Option.Option<string>
   /** The stored envelope (see `Envelope`), once terminal. */
   readonly result: Option.Option<string>
 }
@@ -158,6 +160,16 @@ export interface Lane {
 }
 
 /**
+ * A lane to claim from.
+ *
+ * @category models
+ */
+export interface ClaimLane extends Lane {
+  /** The most executions of each priority that are taken from it. Default: as many as the claim takes in all. */
+  readonly limit?: number
+}
+
+/**
  * An execution in a supervisor's hands.
  *
  * @category models
@@ -167,6 +179,8 @@ export interface Claimed {
   readonly fence: Fence
   readonly task: string
   readonly queue: string
+  /** 0 to 9, 9 first. */
+  readonly priority: number
   readonly payload: string
   readonly format: number
   /** This attempt's number, from 1, should it count. */
@@ -273,7 +287,7 @@ export class Broker extends Context.Service<Broker, {
    */
   readonly claim: (options: {
     readonly supervisor: SupervisorId
-    readonly lanes: ReadonlyArray<Lane>
+    readonly lanes: ReadonlyArray<ClaimLane>
     readonly limit: number
   }) => Effect.Effect<ReadonlyArray<Claimed>, BrokerError>
 
@@ -295,6 +309,16 @@ export class Broker extends Context.Service<Broker, {
     readonly lanes: ReadonlyArray<Lane>
     readonly lease: Duration.Duration
   }) => Effect.Effect<Tick, BrokerError>
+
+  /**
+   * Says why this supervisor claims nothing of these lanes, for those who read their queued executions; `None`: it claims
+   * them again. It is forgotten with the supervisor's lease.
+   */
+  readonly hold: (options: {
+    readonly supervisor: SupervisorId
+    readonly lanes: ReadonlyArray<Lane>
+    readonly reason: Option.Option<string>
+  }) => Effect.Effect<void, BrokerError>
 
   /**
    * Calls `hear` with wake-ups for these queues until the scope closes, each once what it tells of can be seen.

@@ -12,8 +12,8 @@ import * as Option from "effect/Option"
 import type { Due, NewExecution } from "./Broker.ts"
 import { BrokerError, InvalidPayload } from "./BrokerError.ts"
 import * as Endings from "./Endings.ts"
-import { utf8Bytes } from "./internal/text.ts"
-import { isPriority, maxEnqueueLength, maxKeyBytes, maxNameBytes } from "./Limits.ts"
+import { sanitise, utf8Bytes } from "./internal/text.ts"
+import { isPriority, maxDetailLength, maxEnqueueLength, maxKeyBytes, maxNameBytes } from "./Limits.ts"
 import type { Outcome } from "./Outcome.ts"
 
 /**
@@ -51,6 +51,13 @@ export const storedMillis = (duration: Duration.Duration): number => {
   const millis = Duration.toMillis(duration)
   return millis > 0 ? Math.min(millis, maxMillis) : 0
 }
+
+/**
+ * A sentence as it is stored: cut to `Limits.maxDetailLength`, and without what Postgres cannot keep.
+ *
+ * @category converting
+ */
+export const storedSentence = (text: string): string => sanitise(text, maxDetailLength)
 
 /**
  * The outcome in a form that can be stored. A result that cannot be kept fails its own execution and nobody else's; an

@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Semaphore from "effect/Semaphore"
 import * as Handler from "./Handler.ts"
-import { type Attempt, Runner } from "./Runner.ts"
+import { type Attempt, type Pool, Runner } from "./Runner.ts"
 import type { Worker } from "./Worker.ts"
 
 /** A process id where there is one; this package assumes no platform. */
@@ -36,11 +36,13 @@ const make = Effect.fnUntraced(function*(worker: Worker, name: "in-process" | "s
       })
     }))
   const oneAtATime = Semaphore.makeUnsafe(1)
+  const pool: Pool = { limit: name === "sync" ? 1 : Number.POSITIVE_INFINITY, closed: undefined }
   return Runner.of({
     name,
     supports: (task) => handlers.has(task._tag),
     isolatesSuspects: false,
-    maxConcurrency: name === "sync" ? 1 : Number.POSITIVE_INFINITY,
+    pool: () => pool,
+    listen: () => Effect.void,
     run: name === "sync" ? (attempt) => Effect.interruptible(oneAtATime.withPermit(run(attempt))) : run,
     acknowledge: () => Effect.void
   })

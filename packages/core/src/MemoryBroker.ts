@@ -19,6 +19,7 @@ import {
   type Due,
   type Enqueued,
   type ExecutionId,
+  type Lane,
   maxAttemptsRead,
   type NewExecution,
   type Settled,
@@ -37,6 +38,8 @@ import { Outcome, suspectLosses } from "./Outcome.ts"
 interface Supervisor {
   expiresAt: number
   readonly owned: Set<Row>
+  /** Why it does not claim a lane, by the lane's name. */
+  readonly holds: Map<string, string>
 }
 
 interface Key {
@@ -71,7 +74,8 @@ export const layer: Layer.Layer<Broker> = Layer.sync(Broker, () => {
   }
   return Broker.of({
     enqueue: (executions) => Effect.flatMap(atOnce((now) => enqueue(store, executions, now)), Effect.fromResult),
-    read: (id) => Effect.sync(() => Option.map(Option.fromUndefinedOr(store.rows.get(id)), toRecord)),
+    read: (id) =>
+      Effect.sync(() => Option.map(Option.fromUndefinedOr(store.rows.get(id)), (row) => toRecord(row, heldOf(store, row)))),
     attempts: (id) =>
       Effect.sync(() => (store.rows.get(id)?.history ?? []).slice(0, maxAttemptsRead).map(({ record }) => record)),
     awaitTerminal: (id) =>
@@ -88,6 +92,7 @@ export const layer: Layer.Layer<Broker> = Layer.sync(Broker, () => {
     settle: (supervisor, settlements) =>
       atOnce((now) => settlements.map((settlement) => settle(store, supervisor, settlement, now))),
     tick: (options) => atOnce((now) => tick(store, options, now)),
+    hold: (options) => Effect.sync(() => hold(store, options)),
     listen: store.bell.listen
   })
 })
@@ -177,7 +182,30 @@ const conflictOf = (holder: Key, { idempotencyKey, payload, task }: NewExecution
 /** Registering again, after a lost acknowledgement, changes nothing: only ticks renew a lease. */
 const register = (store: Store, options: Parameters<Broker["Service"]["register"]>[0], now: number): void => {
   if (store.supervisors.has(options.supervisor)) return
-  store.supervisors.set(options.supervisor, { expiresAt: now + Duration.toMillis(options.lease), owned: new Set() })
+  store.supervisors.set(options.supervisor, {
+    expiresAt: now + Duration.toMillis(options.lease),
+    owned: new Set(),
+    holds: new Map()
+  })
+}
+
+const nameOf = ({ queue, task }: Lane): string => `${queue}\u0000${task}`
+
+const hold = (store: Store, { lanes, reason, supervisor }: Parameters<Broker["Service"]["hold"]>[0]): void => {
+  const holds = store.supervisors.get(supervisor)?.holds
+  for (const lane of lanes) {
+    if (Option.isSome(reason)) holds?.set(nameOf(lane), BrokerInput.storedSentence(reason.value))
+    else holds?.delete(nameOf(lane))
+  }
+}
+
+/** What one of the supervisors says of a queued row's lane. */
+const heldOf = (store: Store, row: Row): Option.Option<string> => {
+  if (row.state !== "queued") return Option.none()
+  const name = nameOf(row.execution)
+  return Option.firstSomeOf(
+    Array.from(store.supervisors.values(), ({ holds }) => Option.fromUndefinedOr(holds.get(name)))
+  )
 }
 
 const claim = (
@@ -188,8 +216,12 @@ const claim = (
   const supervisor = store.supervisors.get(options.supervisor)
   if (supervisor === undefined || supervisor.expiresAt <= now) return []
   const claimed: Array<Claimed> = []
+  const limits = new Map(options.lanes.map((lane) => [nameOf(lane), lane.limit ?? options.limit]))
+  const taken = new Map<string, number>()
+  const line = (lane: Lane, priority: number) => `${priority}\u0000${nameOf(lane)}`
+  const mayTake = (lane: Lane, priority: number) => (taken.get(line(lane, priority)) ?? 0) < limits.get(nameOf(lane))!
   while (claimed.length < options.limit) {
-    const row = store.lines.first(options.lanes, now)
+    const row = store.lines.first(options.lanes, now, mayTake)
     if (row === undefined) break
     if (isExpired(row, now)) {
       expire(store, row, now)
@@ -203,6 +235,8 @@ const claim = (
     row.claimedAt = now
     supervisor.owned.add(row)
     claimed.push(toClaimed(row, now))
+    const own = line(row.execution, row.execution.priority)
+    taken.set(own, (taken.get(own) ?? 0) + 1)
     if (suspect) break
   }
   return claimed
@@ -213,6 +247,7 @@ const toClaimed = (row: Row, now: number): Claimed => ({
   fence: row.fence,
   task: row.execution.task,
   queue: row.execution.queue,
+  priority: row.execution.priority,
   payload: row.execution.payload,
   format: row.execution.format,
   attempt: row.attempts + 1,
@@ -252,20 +287,22 @@ const carryOut = (store: Store, row: Row, verdict: Verdict, now: number, by: {
   readonly settledBy: SupervisorId | undefined
   readonly runnerRef: Option.Option<string>
 }): void => {
-  row.history.push({
-    settledBy: by.settledBy,
-    record: {
-      execution: row.execution.id,
-      fence: row.fence,
-      attempt: row.attempts + 1,
-      outcome: verdict.attempt,
-      claimedAt: DateTime.makeUnsafe(row.claimedAt),
-      endedAt: DateTime.makeUnsafe(now),
-      result: Option.fromUndefinedOr(verdict.attemptResult),
-      runnerRef: by.runnerRef,
-      confirmed: verdict.confirmed
-    }
-  })
+  if (verdict.attempt !== undefined) {
+    row.history.push({
+      settledBy: by.settledBy,
+      record: {
+        execution: row.execution.id,
+        fence: row.fence,
+        attempt: row.attempts + 1,
+        outcome: verdict.attempt,
+        claimedAt: DateTime.makeUnsafe(row.claimedAt),
+        endedAt: DateTime.makeUnsafe(now),
+        result: Option.fromUndefinedOr(verdict.attemptResult),
+        runnerRef: by.runnerRef,
+        confirmed: verdict.confirmed
+      }
+    })
+  }
   if (row.owner !== undefined) store.supervisors.get(row.owner)?.owned.delete(row)
   row.owner = undefined
   if (verdict.counts) row.attempts += 1

@@ -28,7 +28,25 @@ export type Ended = Data.TaggedEnum<{
   Interrupted: { readonly confirmed: boolean }
   /** The process that ran the attempt is gone. `collateral`: through no doing of its own. */
   Lost: { readonly reason: TaskError.Reason; readonly collateral: boolean }
+  /** No process could be had for the attempt, so its handler never began. */
+  NotStarted: { readonly obstacle: Obstacle }
 }>
+
+/**
+ * What keeps attempts from starting.
+ *
+ * - `failed`: a host was started and did not come up; `detail` has its last words.
+ * - `unschedulable`: no node of the cluster can hold such a host.
+ * - `starting`: a host is being prepared, for instance while packages are installed for it.
+ * - `waiting`: the resources for a host are taken by others.
+ * - `unreachable`: nothing can be asked for a host, for instance while there is no gateway.
+ *
+ * @category models
+ */
+export interface Obstacle {
+  readonly kind: "failed" | "unschedulable" | "starting" | "waiting" | "unreachable"
+  readonly detail: string
+}
 
 /** Makes an `Ended`: `Ended.Succeeded({ value })`, and so on for each case. @category constructors */
 export const Ended = Data.taggedEnum<Ended>()
@@ -54,8 +72,10 @@ export type Outcome = Data.TaggedEnum<{
   /** As `Failed`, by the task's timeout: the execution is `failed` with reason `TimedOut`. */
   TimedOut: { readonly result: string; readonly confirmed: boolean }
   Cancelled: { readonly confirmed: boolean }
-  /** Handed back untouched: not the task's fault, so it does not count. */
+  /** Handed back after it began, by no fault of the task: it does not count. */
   Released: {}
+  /** Handed back before it began: no attempt is recorded. */
+  Returned: {}
   /** The attempt's process vanished. `counted`: it adds to the losses; `final`: the execution is `lost`. */
   Lost: { readonly result: string; readonly counted: boolean; readonly final: boolean }
 }>
@@ -78,8 +98,18 @@ export const maxLosses = 3
 export const suspectLosses = 2
 
 /**
- * Reasons that no retry can cure.
+ * The reason an execution fails with when no process could be had for it. None while waiting may still help: the others
+ * are not the task's fault.
+ *
+ * @category deciding
  */
+export const reasonOf = ({ detail, kind }: Obstacle): Option.Option<TaskError.Reason> => {
+  if (kind === "failed") return Option.some(new TaskError.HostFailed({ detail }))
+  if (kind === "unschedulable") return Option.some(new TaskError.Unschedulable({ detail }))
+  return Option.none()
+}
+
+/** Reasons that no retry can cure. */
 const isFinal = (reason: TaskError.Reason): boolean =>
   reason._tag === "Undecodable" || reason._tag === "Unschedulable" || reason._tag === "ResultTooLarge"
 
@@ -98,6 +128,8 @@ export const propose = (facts: {
   readonly atMostOnce: boolean
   /** Whether the handler may have begun. */
   readonly started: boolean
+  /** Whether the execution has waited for a process for as long as it may. */
+  readonly impatient: boolean
   readonly timeoutMillis: number
   /** What the task's retry policy says, were this attempt to count as a failure. `None`: no attempt is left. */
   readonly next: Option.Option<Duration.Duration>
@@ -128,8 +160,16 @@ export const propose = (facts: {
         const reason = new TaskError.Lost({ detail: "its worker shut down while it ran, and it must not run twice" })
         return Outcome.Lost({ result: Envelope.taskError(reason), counted: false, final: true })
       }
-      // A shutdown, or an interruption nobody here asked for: the task is not to blame.
-      return Outcome.Released()
+      // A shutdown, or an interruption that was not asked for here: the task is not to blame.
+      return facts.started ? Outcome.Released() : Outcome.Returned()
+    }
+    case "NotStarted": {
+      if (facts.stopped === "cancel") return Outcome.Cancelled({ confirmed: true })
+      const reason = facts.impatient ? reasonOf(ended.obstacle) : Option.none()
+      return Option.match(reason, {
+        onNone: () => Outcome.Returned(),
+        onSome: (reason) => Outcome.Failed({ result: Envelope.taskError(reason) })
+      })
     }
   }
 }

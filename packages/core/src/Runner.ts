@@ -9,6 +9,7 @@
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
 import type { ExecutionId, Fence } from "./Broker.ts"
 import type { Ended } from "./Outcome.ts"
 import type * as Task from "./Task.ts"
@@ -41,6 +42,8 @@ export interface Attempt {
   readonly fence: Fence
   readonly task: Task.Any
   readonly queue: string
+  /** 0 to 9, 9 first. */
+  readonly priority: number
   /** From 1. */
   readonly attempt: number
   /** The payload's JSON text, as the task's Schema encoded it. */
@@ -55,6 +58,22 @@ export interface Attempt {
   readonly onStart: (place: Place) => void
 }
 
+/**
+ * The processes that the attempts of one or several tasks share, as the runner knows them now. The object stays the same
+ * for these tasks; what it says changes.
+ *
+ * @category models
+ */
+export interface Pool {
+  /**
+   * How many attempts are worth having in flight at once; infinite where only the supervisor's concurrency bounds them.
+   * Zero while there is no process: one attempt at a time then finds out whether there can be one.
+   */
+  readonly limit: number
+  /** Why it is of no use to try, for instance without a gateway; undefined otherwise. */
+  readonly closed: string | undefined
+}
+
 /** Runs attempts somewhere, one call each, and answers how they ended. @category services */
 export class Runner extends Context.Service<Runner, {
   /** For logs and spans: `in-process`, `sync` or `ray`. */
@@ -63,8 +82,10 @@ export class Runner extends Context.Service<Runner, {
   readonly supports: (task: Task.Any) => boolean
   /** Whether a suspect (`Attempt.suspect`) gets a process of its own. Where it does not, the supervisor runs it alone. */
   readonly isolatesSuspects: boolean
-  /** The most attempts worth having in flight; infinite when the supervisor's concurrency is the only bound. */
-  readonly maxConcurrency: number
+  /** Where attempts of the task run. Tasks that share processes share the pool. */
+  readonly pool: (task: Task.Any) => Pool
+  /** Calls `hear` whenever a pool has changed, until the scope closes. */
+  readonly listen: (hear: () => void) => Effect.Effect<void, never, Scope.Scope>
   /**
    * Runs the attempt to its end. Interrupting it stops the attempt.
    *

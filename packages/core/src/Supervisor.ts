@@ -31,6 +31,9 @@ export const minLease = Duration.seconds(1)
 /** How long running attempts may go on after an interruption. @category constants */
 export const defaultDrain = Duration.seconds(30)
 
+/** How long executions wait for a process that cannot be had. @category constants */
+export const defaultUnschedulableAfter = Duration.minutes(10)
+
 /** What a supervisor serves, how much of it at once, and how long it may take to stop. @category models */
 export interface Options {
   readonly worker: Worker
@@ -42,6 +45,11 @@ export interface Options {
   readonly lease?: Duration.Input
   /** How long running attempts may go on after an interruption. Default 30 seconds. */
   readonly drain?: Duration.Input
+  /**
+   * How long an execution waits while no process for it can be had, because no node can hold one or none starts. It then
+   * fails with `Unschedulable` or `HostFailed`. Default 10 minutes.
+   */
+  readonly unschedulableAfter?: Duration.Input
   /** Host and process, for people. */
   readonly label?: string
 }
@@ -73,6 +81,9 @@ const check = (options: Options): void => {
     refuse("lease", `a duration from ${Duration.format(minLease)}`)
   }
   if (!(millis(options.drain, defaultDrain) >= 0)) refuse("drain", "a duration from 0")
+  if (!(millis(options.unschedulableAfter, defaultUnschedulableAfter) >= 0)) {
+    refuse("unschedulableAfter", "a duration from 0")
+  }
 }
 
 const work = (options: Options, isFirst: () => boolean) =>
@@ -82,6 +93,8 @@ const work = (options: Options, isFirst: () => boolean) =>
     yield* Effect.forkScoped(loops.tickLoop(shift))
     yield* Effect.forkScoped(attempts.watchDeadlines(shift))
     yield* Effect.forkScoped(loops.listen(shift))
+    yield* Effect.forkScoped(loops.tellLoop(shift))
+    yield* loops.watchPools(shift)
     yield* Effect.forkScoped(loops.claimLoop(shift))
     // The last finalizer added is the first to run: the loops still work while the shift drains.
     yield* Effect.addFinalizer(() => end(shift, options))
@@ -106,10 +119,10 @@ const begin = Effect.fnUntraced(function*(options: Options, isFirst: boolean): E
     broker,
     runner,
     context: yield* Effect.context<never>(),
-    tasks: new Map(supported.map((task) => [task._tag, task])),
-    lanes: supported.map((task) => ({ queue: task.options.queue, task: task._tag })),
-    concurrency: Math.min(options.concurrency, runner.maxConcurrency),
-    lease: Duration.fromInputUnsafe(options.lease ?? defaultLease)
+    tasks: supported,
+    concurrency: options.concurrency,
+    lease: Duration.fromInputUnsafe(options.lease ?? defaultLease),
+    patience: Duration.fromInputUnsafe(options.unschedulableAfter ?? defaultUnschedulableAfter)
   })
   const register = broker.register({
     supervisor: id,

@@ -114,6 +114,16 @@ export class Unschedulable extends Schema.TaggedError<Unschedulable>("@effect-ra
 ) {}
 
 /**
+ * No host that could run the task came up; `detail` has the last host's words. Its module may throw, its handlers' layer
+ * may fail, or a package may not install.
+ *
+ * @category reasons
+ */
+export class HostFailed extends Schema.TaggedError<HostFailed>("@effect-ray/core/HostFailed")("HostFailed", {
+  detail: Schema.String
+}) {}
+
+/**
  * Every reason a `TaskError` can carry.
  *
  * @category schemas
@@ -129,7 +139,8 @@ export const Reason = Schema.Union([
   PythonError,
   ResultTooLarge,
   Undecodable,
-  Unschedulable
+  Unschedulable,
+  HostFailed
 ])
 
 /** Why an execution did not end with its own success or error. @category models */
@@ -164,6 +175,8 @@ export const describe = (reason: Reason): string => {
       return `the ${reason.what} does not fit the task's Schema: ${reason.detail}`
     case "Unschedulable":
       return `no node can run it: ${reason.detail}`
+    case "HostFailed":
+      return `no host could be started: ${reason.detail}`
   }
 }
 

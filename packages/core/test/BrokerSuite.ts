@@ -13,6 +13,7 @@ import { cancelPromises } from "./brokerSuite/cancel.ts"
 import { claimPromises } from "./brokerSuite/claim.ts"
 import { concurrencyPromises } from "./brokerSuite/concurrency.ts"
 import { enqueuePromises } from "./brokerSuite/enqueue.ts"
+import { holdPromises } from "./brokerSuite/hold.ts"
 import { inputPromises } from "./brokerSuite/input.ts"
 import { keyPromises } from "./brokerSuite/keys.ts"
 import { leasePromises } from "./brokerSuite/lease.ts"
@@ -38,6 +39,7 @@ export const brokerSuite = <R, E>(name: string, options: SuiteOptions<R, E>): vo
     inputPromises(it)
     claimPromises(it)
     settlePromises(it, options.advance)
+    holdPromises(it, options.advance)
     leasePromises(it, options.advance)
     cancelPromises(it, options.advance)
     watchPromises(it, options.advance)

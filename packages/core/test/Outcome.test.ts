@@ -9,6 +9,7 @@ const facts = {
   losses: 0,
   atMostOnce: false,
   started: true,
+  impatient: false,
   timeoutMillis: 1_000,
   next: Option.some(Duration.seconds(2))
 } as const
@@ -94,7 +95,7 @@ describe("Outcome.propose", () => {
     for (const stopped of ["shutdown", undefined] as const) {
       const outcome = propose({ ...once, ended: interrupted, stopped })
       assert(outcome._tag === "Lost" && outcome.final && !outcome.counted)
-      assert.strictEqual(propose({ ...once, ended: interrupted, stopped, started: false })._tag, "Released")
+      assert.strictEqual(propose({ ...once, ended: interrupted, stopped, started: false })._tag, "Returned")
     }
     for (const collateral of [true, false]) {
       const outcome = propose({ ...facts, ended: Ended.Lost({ reason: lost, collateral }), atMostOnce: true })

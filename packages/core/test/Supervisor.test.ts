@@ -64,6 +64,8 @@ class Once extends Task.make("Once", {
 }) {}
 class Stubborn extends Task.make("Stubborn", { timeout: "1 second", retry: { attempts: 1 } }) {}
 
+const endless: Runner.Pool = { limit: Number.POSITIVE_INFINITY, closed: undefined }
+
 interface Seen {
   readonly running: Ref.Ref<number>
   readonly most: Ref.Ref<number>
@@ -409,7 +411,8 @@ describe("Supervisor", () => {
         name: "nowhere",
         supports: () => true,
         isolatesSuspects: true,
-        maxConcurrency: 10,
+        pool: () => endless,
+        listen: () => Effect.void,
         run: () =>
           Effect.as(
             Ref.update(asked, (n) => n + 1),
@@ -665,7 +668,8 @@ describe("Supervisor", () => {
         name: "large",
         supports: () => true,
         isolatesSuspects: true,
-        maxConcurrency: 20,
+        pool: () => endless,
+        listen: () => Effect.void,
         run: ({ payload }) =>
           Effect.succeed(Outcome.Ended.Succeeded({ value: "1".repeat(JSON.parse(payload).millis) })),
         acknowledge: () => Effect.void

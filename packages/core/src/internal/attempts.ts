@@ -7,12 +7,12 @@ import * as Option from "effect/Option"
 import type * as Broker from "../Broker.ts"
 import * as Envelope from "../Envelope.ts"
 import * as Handler from "../Handler.ts"
-import { Ended, Outcome, type Stopped, suspectLosses } from "../Outcome.ts"
+import { Ended, type Obstacle, Outcome, reasonOf, type Stopped, suspectLosses } from "../Outcome.ts"
 import { type Attempt, formatPlace } from "../Runner.ts"
 import { Undecodable } from "../TaskError.ts"
-import { decide } from "./decide.ts"
+import { decide, hasWaited } from "./decide.ts"
+import * as Shares from "./shares.ts"
 import {
-  claimLimit,
   deadlineResolution,
   type Entry,
   fruitlessPause,
@@ -21,10 +21,11 @@ import {
   maxPrefetchAgeMillis,
   maxStarts,
   mustBeAlone,
-  noteEnd,
   now,
+  shareOf,
   type Shift,
-  stopGrace
+  stopGrace,
+  wanted
 } from "./shift.ts"
 import { fromTraceparent, isTraced, toTraceparent } from "./trace.ts"
 
@@ -40,9 +41,12 @@ export const accept = (shift: Shift, claims: ReadonlyArray<Broker.Claimed>): voi
       settle(shift, claimed, Outcome.Failed({ result: Envelope.taskError(reason) }), Option.none())
       continue
     }
+    const share = shareOf(shift, task)
     const entry: Entry = {
       claimed,
       task,
+      share,
+      order: shift.claimed++,
       claimedAtMillis: now(shift),
       phase: "waiting",
       fiber: undefined,
@@ -53,8 +57,28 @@ export const accept = (shift: Shift, claims: ReadonlyArray<Broker.Claimed>): voi
       stopDeadlineMillis: undefined
     }
     shift.entries.set(claimed.id, entry)
-    shift.backlog.push(entry)
+    share.backlog.push(entry)
   }
+}
+
+/**
+ * Ends what was claimed of a share that no process can be had for: what has waited as long as it may fails, the rest goes
+ * back. Returns how many failed.
+ */
+export const refuse = (shift: Shift, share: Shares.Share, claims: ReadonlyArray<Broker.Claimed>): number => {
+  const reason = Option.flatMap(Option.fromUndefinedOr(share.hold), ({ obstacle }) => reasonOf(obstacle))
+  let failed = 0
+  for (const claimed of claims) {
+    const fails = Option.isSome(reason) && hasWaited(shift, claimed, 0)
+    if (fails) failed++
+    settle(
+      shift,
+      claimed,
+      fails ? Outcome.Failed({ result: Envelope.taskError(reason.value) }) : Outcome.Returned(),
+      Option.none()
+    )
+  }
+  return failed
 }
 
 /** As `startWaiting`, once the fibers that are running have had their turn. */
@@ -67,6 +91,9 @@ export const startWaiting = (shift: Shift): void => {
   // An attempt that ends at once comes back here from within `start`; the loop that started it goes on.
   if (shift.phase !== "working" || shift.starting) return
   shift.starting = true
+  for (const share of shift.shares) {
+    for (let left = Shares.surplus(share, now(shift)); left > 0; left--) release(shift, share.backlog.at(-1)!, "shutdown")
+  }
   for (let started = 0; shift.running < shift.concurrency && shift.alone === undefined; started++) {
     if (started === maxStarts) {
       // Attempts that end at once would hold up the loops, and with them the next claim and the settlements.
@@ -81,10 +108,23 @@ export const startWaiting = (shift: Shift): void => {
   shift.starting = false
 }
 
-/** Takes the next execution to start from those that wait, in order; others pass a suspect while they may. */
+/** Takes the next execution to start from those that wait, in order, as far as its pool allows. */
 const next = (shift: Shift): Entry | undefined => {
-  for (const [index, entry] of shift.backlog.entries()) {
-    if (!mustBeAlone(shift, entry) || shift.running === 0) return shift.backlog.splice(index, 1)[0]
+  const time = now(shift)
+  let first: Entry | undefined
+  for (const share of shift.shares) {
+    if (share.backlog.length === 0 || !Shares.mayStart(share, time)) continue
+    const entry = firstOf(shift, share)
+    if (entry !== undefined && (first === undefined || entry.order < first.order)) first = entry
+  }
+  if (first !== undefined) first.share.backlog.splice(first.share.backlog.indexOf(first), 1)
+  return first
+}
+
+/** The first of a share that may start now. Others pass a suspect that waits to run alone, for a while. */
+const firstOf = (shift: Shift, { backlog }: Shares.Share): Entry | undefined => {
+  for (const entry of backlog) {
+    if (!mustBeAlone(shift, entry) || shift.running === 0) return entry
     if (isImpatient(shift, entry)) return undefined
   }
   return undefined
@@ -93,6 +133,7 @@ const next = (shift: Shift): Entry | undefined => {
 const start = (shift: Shift, entry: Entry): void => {
   entry.phase = "running"
   shift.running++
+  entry.share.running++
   // The runner says what may be interrupted, so that an interruption can still be answered by how the attempt ended.
   const fiber = Effect.runForkWith(shift.context)(traced(shift, entry), { uninterruptible: true })
   entry.fiber = fiber
@@ -106,6 +147,7 @@ const traced = (shift: Shift, entry: Entry): Effect.Effect<Ended> => {
     fence: claimed.fence,
     task: entry.task,
     queue: claimed.queue,
+    priority: claimed.priority,
     attempt: claimed.attempt,
     payload: claimed.payload,
     traceparent: claimed.traceparent,
@@ -152,15 +194,16 @@ export const endSpan = (shift: Shift, entry: Entry, recorded: string): void => {
 
 const onExit = (shift: Shift, entry: Entry, exit: Exit.Exit<Ended>): void => {
   shift.running--
+  entry.share.running--
   if (shift.alone === entry) shift.alone = undefined
-  noteEnd(shift)
+  Shares.noteEnd(entry.share, now(shift))
   if (entry.phase === "settling" || shift.phase === "lapsed") {
     // Settled without it, or owned by others: nobody will ask for its end.
     if (entry.phase === "settling") shift.abandoned--
     forget(shift, [entry])
   } else conclude(shift, entry, endedOf(exit))
   startWaiting(shift)
-  if (claimLimit(shift) > 0) shift.claimable.openUnsafe()
+  if (wanted(shift).limit > 0) shift.claimable.openUnsafe()
   shift.progressed.openUnsafe()
 }
 
@@ -180,8 +223,13 @@ const endedOf = (exit: Exit.Exit<Ended>): Ended => {
 /** Decides about an end and hands the outcome to the settler. */
 const conclude = (shift: Shift, entry: Entry, ended: Ended): void => {
   entry.phase = "settling"
+  if (ended._tag === "NotStarted") holdBack(shift, entry.share, ended.obstacle)
   const place = Option.map(Option.fromUndefinedOr(entry.place), formatPlace)
   const outcome = decide(shift, entry, ended)
+  if (ended._tag === "NotStarted" && !Effect.isEffect(outcome) && outcome._tag === "Failed") {
+    entry.share.doomed = true
+    shift.claimable.openUnsafe()
+  }
   const hand = (outcome: Outcome) => settle(shift, entry.claimed, outcome, place)
   if (!Effect.isEffect(outcome)) {
     if (!isFruitless(entry, outcome)) return hand(outcome)
@@ -193,10 +241,25 @@ const conclude = (shift: Shift, entry: Entry, ended: Ended): void => {
   Effect.runForkWith(shift.context)(Effect.map(outcome, hand))
 }
 
-/** Given back by the runner without having started, and not held against the execution. */
+/** Given back by the runner without having started, and neither held against the execution nor held back. */
 const isFruitless = (entry: Entry, outcome: Outcome): boolean =>
-  entry.place === undefined && entry.stopped === undefined &&
-  (outcome._tag === "Released" || (outcome._tag === "Lost" && !outcome.counted))
+  entry.place === undefined && entry.stopped === undefined && Shares.obstacleOf(entry.share) === undefined &&
+  (outcome._tag === "Returned" || (outcome._tag === "Lost" && !outcome.counted))
+
+const holdBack = (shift: Shift, share: Shares.Share, obstacle: Obstacle): void => {
+  Shares.holdBack(share, obstacle, now(shift))
+  // A process may have come up while the attempt was on its way back.
+  Shares.look(share)
+  shift.tellable.openUnsafe()
+}
+
+/** Takes up what the runner's pools have become. */
+export const lookAtPools = (shift: Shift): void => {
+  for (const share of shift.shares) Shares.look(share)
+  shift.tellable.openUnsafe()
+  startWaiting(shift)
+  if (wanted(shift).limit > 0) shift.claimable.openUnsafe()
+}
 
 const settle = (
   shift: Shift,
@@ -219,26 +282,29 @@ export const stop = (shift: Shift, entry: Entry, why: Stopped): void => {
 
 /** Gives back what never started. */
 const release = (shift: Shift, entry: Entry, why: Stopped): void => {
-  const index = shift.backlog.indexOf(entry)
-  if (index >= 0) shift.backlog.splice(index, 1)
+  const { backlog } = entry.share
+  const index = backlog.indexOf(entry)
+  if (index >= 0) backlog.splice(index, 1)
   entry.phase = "settling"
   settle(
     shift,
     entry.claimed,
-    why === "cancel" ? Outcome.Cancelled({ confirmed: true }) : Outcome.Released(),
+    why === "cancel" ? Outcome.Cancelled({ confirmed: true }) : Outcome.Returned(),
     Option.none()
   )
 }
 
 /** Gives back everything that waits for a slot. */
 export const releaseBacklog = (shift: Shift): void => {
-  while (shift.backlog.length > 0) release(shift, shift.backlog[0]!, "shutdown")
+  for (const { backlog } of shift.shares) {
+    while (backlog.length > 0) release(shift, backlog[0]!, "shutdown")
+  }
 }
 
 /** Interrupts everything without a word to the broker: its executions have other owners. */
 export const abandonAll = (shift: Shift): void => {
   shift.phase = "lapsed"
-  shift.backlog.length = 0
+  for (const { backlog } of shift.shares) backlog.length = 0
   shift.settlements.length = 0
   // Those that run are forgotten as they end.
   forget(shift, Array.from(shift.entries.values()).filter((entry) => entry.phase === "settling"))
@@ -257,7 +323,7 @@ const checkDeadlines = (shift: Shift): void => {
   const held = shift.running >= shift.concurrency || isHeldBySuspect(shift)
   for (const entry of shift.entries.values()) {
     if (entry.phase === "running") checkRunning(shift, entry, time)
-    else if (held && entry.phase === "waiting" && time - entry.claimedAtMillis > maxPrefetchAgeMillis) {
+    else if ((held || !Shares.mayStart(entry.share, time)) && entry.phase === "waiting" && time - entry.claimedAtMillis > maxPrefetchAgeMillis) {
       // Another worker may have a slot for it. A suspect has waited for its turn and keeps it.
       if (!mustBeAlone(shift, entry)) release(shift, entry, "shutdown")
     }

@@ -62,7 +62,7 @@ export const isOver = (row: Row): boolean => row.state !== "queued" && !isHeld(r
 export const isExpired = (row: Row, now: number): boolean =>
   row.state === "queued" && row.startBy !== undefined && row.startBy <= now && row.attempts === 0 && row.losses === 0
 
-export const toRecord = (row: Row): Record => ({
+export const toRecord = (row: Row, held: Option.Option<string> = Option.none()): Record => ({
   id: row.execution.id,
   task: row.execution.task,
   queue: row.execution.queue,
@@ -77,6 +77,7 @@ export const toRecord = (row: Row): Record => ({
   enqueuedAt: DateTime.makeUnsafe(row.enqueuedAt),
   runAt: DateTime.makeUnsafe(row.runAt),
   finishedAt: Option.map(Option.fromUndefinedOr(row.finishedAt), DateTime.makeUnsafe),
+  held,
   result: Option.fromUndefinedOr(row.result)
 })
 
@@ -90,8 +91,12 @@ interface Place {
 /** Queued rows by lane and priority, each line ordered by when its rows are due, then by arrival. */
 export interface Lines {
   readonly push: (row: Row) => void
-  /** The row of these lanes to be handed out next. It stays where it is. */
-  readonly first: (lanes: ReadonlyArray<Lane>, now: number) => Row | undefined
+  /** The row of these lanes to be handed out next, of those that may be taken. It stays where it is. */
+  readonly first: (
+    lanes: ReadonlyArray<Lane>,
+    now: number,
+    mayTake: (lane: Lane, priority: number) => boolean
+  ) => Row | undefined
   /** When the next row of these lanes is due. */
   readonly nextDue: (lanes: ReadonlyArray<Lane>) => number | undefined
 }
@@ -115,10 +120,14 @@ export const makeLines = (): Lines => {
     return undefined
   }
 
-  const firstOf = (lanes: ReadonlyArray<Lane>, priority: number): Place | undefined => {
+  const firstOf = (
+    lanes: ReadonlyArray<Lane>,
+    priority: number,
+    mayTake: (lane: Lane, priority: number) => boolean = () => true
+  ): Place | undefined => {
     let best: Place | undefined
     for (const lane of lanes) {
-      const place = head(lane, priority)
+      const place = mayTake(lane, priority) ? head(lane, priority) : undefined
       if (place !== undefined && (best === undefined || isBefore(place, best))) best = place
     }
     return best
@@ -131,9 +140,9 @@ export const makeLines = (): Lines => {
       lines.set(key, line)
       line.push({ row, runAt: row.runAt, fence: row.fence })
     },
-    first: (lanes, now) => {
+    first: (lanes, now, mayTake) => {
       for (const priority of priorities) {
-        const place = firstOf(lanes, priority)
+        const place = firstOf(lanes, priority, mayTake)
         if (place !== undefined && place.runAt <= now) return place.row
       }
       return undefined

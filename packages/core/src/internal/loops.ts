@@ -7,8 +7,10 @@ import * as Schedule from "effect/Schedule"
 import type { Scope } from "effect/Scope"
 import type * as Broker from "../Broker.ts"
 import type { BrokerError } from "../BrokerError.ts"
-import { accept, endSpan, startSoon, startWaiting, stop } from "./attempts.ts"
-import { claimLimit, now, type Shift } from "./shift.ts"
+import type { Obstacle, Outcome } from "../Outcome.ts"
+import { accept, endSpan, lookAtPools, refuse, startSoon, startWaiting, stop } from "./attempts.ts"
+import * as Shares from "./shares.ts"
+import { maxClaim, nextTry, now, type Shift, wanted, type Wanted } from "./shift.ts"
 
 /** The longest time between two ticks. The idle budget of a worker is one query in this time. */
 export const maxTickInterval = Duration.seconds(5)
@@ -45,12 +47,14 @@ export const claimLoop = (shift: Shift): Effect.Effect<never> =>
   Effect.forever(
     Effect.suspend(() => {
       shift.claimable.closeUnsafe()
-      const limit = claimLimit(shift)
-      if (limit === 0) return untilClaimable(shift)
-      return Effect.flatMap(claim(shift, limit), (claimed) => {
+      const hopeless = shift.shares.find(({ doomed }) => doomed)
+      if (hopeless !== undefined && shift.phase === "working") return failOldest(shift, hopeless)
+      const want = wanted(shift)
+      if (want.limit === 0) return untilClaimable(shift)
+      return Effect.flatMap(claim(shift, want), (claimed) => {
         accept(shift, claimed)
         // A full claim has more behind it. The next one is sent first, so that the broker works while handlers do.
-        if (claimed.length === limit) startSoon(shift)
+        if (claimed.length === want.limit) startSoon(shift)
         else startWaiting(shift)
         if (claimed.length > 0) return Effect.void
         // The lanes are empty now. When is the next one due? A tick knows.
@@ -61,11 +65,23 @@ export const claimLoop = (shift: Shift): Effect.Effect<never> =>
     { disableYield: true }
   )
 
-const claim = (shift: Shift, limit: number): Effect.Effect<ReadonlyArray<Broker.Claimed>> => {
+/** Fails what has waited for a process for as long as it may, a claim's worth. */
+const failOldest = (shift: Shift, share: Shares.Share): Effect.Effect<void> => {
+  const lanes = share.lanes.map((lane) => ({ ...lane, limit: maxClaim }))
+  return Effect.flatMap(claim(shift, { lanes, limit: maxClaim }), (claimed) => {
+    const failed = refuse(shift, share, claimed)
+    share.doomed = failed === maxClaim
+    return failed === 0 ? Effect.void : Effect.logWarning("executions failed: no process could be had for them").pipe(
+      Effect.annotateLogs({ executions: failed, tasks: share.tasks.map((task) => task._tag) })
+    )
+  })
+}
+
+const claim = (shift: Shift, { lanes, limit }: Wanted): Effect.Effect<ReadonlyArray<Broker.Claimed>> => {
   const claimed = persistently(
     "claim",
     Effect.tapError(
-      shift.broker.claim({ supervisor: shift.id, lanes: shift.lanes, limit }),
+      shift.broker.claim({ supervisor: shift.id, lanes, limit }),
       () => Effect.sync(() => shift.doubtful = true)
     )
   )
@@ -87,7 +103,7 @@ const recover = (shift: Shift): Effect.Effect<ReadonlyArray<Broker.Claimed>> =>
 
 const untilClaimable = (shift: Shift): Effect.Effect<void> =>
   Effect.suspend(() => {
-    const delay = shift.nextDueMillis - now(shift)
+    const delay = Math.min(shift.nextDueMillis, nextTry(shift)) - now(shift)
     if (!Number.isFinite(delay)) return shift.claimable.await
     return Effect.race(shift.claimable.await, Effect.sleep(Math.max(0, delay))).pipe(
       Effect.andThen(Effect.sync(() => {
@@ -137,17 +153,20 @@ const recorded = (
     acknowledged.push({ execution: settlement.id, fence: settlement.fence })
     if (answers[index] === "LeaseLost") lost++
     if (settlement.outcome._tag === "Retry") dueAfter(shift, settlement.outcome.delay)
-    if (settlement.outcome._tag === "Lost" || settlement.outcome._tag === "Released") dueAfter(shift, Duration.zero)
+    if (isBackAtOnce(settlement.outcome._tag)) dueAfter(shift, Duration.zero)
   })
   // A crash of the store may have undone a claim that has been made again since, under the fence that was just refused.
   if (lost > 0) shift.doubtful = true
   shift.progressed.openUnsafe()
-  if (claimLimit(shift) > 0) shift.claimable.openUnsafe()
+  if (wanted(shift).limit > 0) shift.claimable.openUnsafe()
   const tellLost = lost === 0
     ? Effect.void
     : Effect.logWarning(`${lost} settlements came too late: their executions have moved on`)
   return Effect.andThen(tellLost, shift.runner.acknowledge(acknowledged))
 }
+
+const isBackAtOnce = (outcome: Outcome["_tag"]): boolean =>
+  outcome === "Lost" || outcome === "Released" || outcome === "Returned"
 
 /** Something of these lanes will be due after this long. */
 const dueAfter = (shift: Shift, delay: Duration.Duration): void => {
@@ -166,7 +185,9 @@ export const tickLoop = (shift: Shift): Effect.Effect<void> => {
   )
   const tick = Effect.suspend(() => {
     shift.tickable.closeUnsafe()
-    return persistently("tick", shift.broker.tick({ supervisor: shift.id, lanes: shift.lanes, lease: shift.lease }))
+    // Only of lanes that would be claimed: what is due in the others is no reason to claim.
+    const { lanes } = wanted(shift)
+    return persistently("tick", shift.broker.tick({ supervisor: shift.id, lanes, lease: shift.lease }))
   })
   return Effect.gen(function*() {
     while (true) {
@@ -204,4 +225,45 @@ export const listen = (shift: Shift): Effect.Effect<void, never, Scope> => {
       if (wakeup._tag === "Resync") shift.tickable.openUnsafe()
     })
   )
+}
+
+/** Takes up what the runner's pools become. */
+export const watchPools = (shift: Shift): Effect.Effect<void, never, Scope> =>
+  shift.runner.listen(() => lookAtPools(shift))
+
+/** Says what is held back, in the log and to the broker, once for each change. */
+export const tellLoop = (shift: Shift): Effect.Effect<never> =>
+  Effect.forever(Effect.suspend(() => {
+    shift.tellable.closeUnsafe()
+    const changed = shift.shares.filter((share) => wordsOf(Shares.obstacleOf(share)) !== share.told)
+    if (changed.length === 0) return shift.tellable.await
+    return Effect.forEach(changed, (share) => {
+      const obstacle = Shares.obstacleOf(share)
+      share.told = wordsOf(obstacle)
+      const reason = Option.fromUndefinedOr(share.told)
+      return Effect.andThen(
+        log(share, obstacle),
+        persistently("hold", shift.broker.hold({ supervisor: shift.id, lanes: share.lanes, reason }))
+      )
+    }, { discard: true })
+  }))
+
+const wordsOf = (obstacle: Obstacle | undefined): string | undefined =>
+  obstacle === undefined ? undefined : `${headline[obstacle.kind]}: ${obstacle.detail}`
+
+const headline: { readonly [Kind in Obstacle["kind"]]: string } = {
+  failed: "no host starts",
+  unschedulable: "no node can hold a host",
+  starting: "a host is being prepared",
+  waiting: "the resources for a host are taken",
+  unreachable: "no host can be asked for"
+}
+
+const log = (share: Shares.Share, obstacle: Obstacle | undefined): Effect.Effect<void> => {
+  const line = obstacle === undefined
+    ? Effect.logInfo("executions of these tasks are claimed again")
+    : obstacle.kind === "failed" || obstacle.kind === "unschedulable"
+    ? Effect.logWarning(`executions of these tasks are held back: ${wordsOf(obstacle)}`)
+    : Effect.logInfo(`executions of these tasks are held back: ${wordsOf(obstacle)}`)
+  return Effect.annotateLogs(line, { tasks: share.tasks.map((task) => task._tag) })
 }

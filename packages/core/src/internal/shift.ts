@@ -16,6 +16,8 @@ import type * as Broker from "../Broker.ts"
 import { type Ended, type Stopped, suspectLosses } from "../Outcome.ts"
 import type { Place, Runner } from "../Runner.ts"
 import type * as Task from "../Task.ts"
+import * as Shares from "./shares.ts"
+import type { Share } from "./shares.ts"
 
 /** How long an interrupted attempt may take to end before it is settled without it. Runners use a shorter grace of their own. */
 export const stopGrace = Duration.seconds(10)
@@ -23,14 +25,8 @@ export const stopGrace = Duration.seconds(10)
 /** The most executions one claim takes. */
 export const maxClaim = 500
 
-/** The most attempts claimed ahead of a free slot: one claim's worth to work on, and one on its way. */
-export const maxPrefetch = 2 * maxClaim
-
 /** The most attempts that are started in one go. */
 export const maxStarts = 100
-
-/** Prefetch is allowed to hold what ended within this window, so long attempts never sit behind each other. */
-export const prefetchWindowMillis = 100
 
 /** A prefetched execution that did not get a slot within this time goes back to its queue. */
 export const maxPrefetchAgeMillis = 1_000
@@ -41,7 +37,7 @@ export const maxUnsettled = 5_000
 /** How long others may pass a suspect that waits to run alone. Then nothing starts until it has. */
 export const maxSuspectPatience = Duration.seconds(30)
 
-/** How long an attempt that was lost before it started waits until it goes back to its queue. */
+/** How long an attempt that did not start, and holds nothing back, waits until it goes back to its queue. */
 export const fruitlessPause = Duration.seconds(1)
 
 /** How often deadlines are looked at while anything runs. */
@@ -51,6 +47,9 @@ export const deadlineResolution = Duration.millis(50)
 export interface Entry {
   readonly claimed: Broker.Claimed
   readonly task: Task.Any
+  readonly share: Share
+  /** Entries are started in this order, as far as their pools allow. */
+  readonly order: number
   readonly claimedAtMillis: number
   phase: "waiting" | "running" | "settling"
   fiber: Fiber.Fiber<Ended> | undefined
@@ -72,12 +71,15 @@ export interface Shift {
   readonly clock: Clock.Clock
   readonly tasks: ReadonlyMap<string, Task.Any>
   readonly lanes: ReadonlyArray<Broker.Lane>
+  readonly shares: ReadonlyArray<Share>
   readonly concurrency: number
   readonly lease: Duration.Duration
+  /** How long executions wait for a process that cannot be had. */
+  readonly patience: Duration.Duration
   readonly entries: Map<Broker.ExecutionId, Entry>
-  /** Claimed, and waiting for a slot, in order. */
-  readonly backlog: Array<Entry>
   readonly settlements: Array<Broker.Settlement>
+  /** How many executions have been claimed. */
+  claimed: number
   /** Slots in use. An attempt that would not stop keeps its slot until it ends. */
   running: number
   /** How many running attempts are over for the broker, but would not stop. */
@@ -87,7 +89,6 @@ export interface Shift {
   /** Waiting executions are being started further up the stack. */
   starting: boolean
   phase: "working" | "draining" | "lapsed"
-  recentEnds: { windowStart: number; current: number; previous: number }
   /** Opened by whatever may make a claim worthwhile. */
   readonly claimable: Latch.Latch
   /** Opened by whatever should not wait for the next tick. */
@@ -96,6 +97,8 @@ export interface Shift {
   readonly settleable: Latch.Latch
   /** Opened when an attempt ended or a settlement was recorded: the drain looks again. */
   readonly progressed: Latch.Latch
+  /** Opened when something is held back, for another reason, or not any more. */
+  readonly tellable: Latch.Latch
   /** Something may be owned and not in hand: a claim's answer was lost, or a settlement was refused. */
   doubtful: boolean
   /** When the next execution of the lanes is due, by this process' clock. */
@@ -105,52 +108,42 @@ export interface Shift {
 
 /** A shift without anything in its hands. */
 export const make = (
-  options: Pick<Shift, "id" | "broker" | "runner" | "context" | "tasks" | "lanes" | "concurrency" | "lease">
-): Shift => ({
-  ...options,
-  clock: Context.get(options.context, Clock.Clock),
-  entries: new Map(),
-  backlog: [],
-  settlements: [],
-  running: 0,
-  abandoned: 0,
-  alone: undefined,
-  starting: false,
-  phase: "working",
-  recentEnds: { windowStart: 0, current: 0, previous: 0 },
-  claimable: Latch.makeUnsafe(false),
-  tickable: Latch.makeUnsafe(false),
-  settleable: Latch.makeUnsafe(false),
-  progressed: Latch.makeUnsafe(false),
-  doubtful: false,
-  nextDueMillis: Number.POSITIVE_INFINITY,
-  lapsed: Deferred.makeUnsafe()
-})
+  options: Pick<Shift, "id" | "broker" | "runner" | "context" | "concurrency" | "lease" | "patience"> & {
+    readonly tasks: ReadonlyArray<Task.Any>
+  }
+): Shift => {
+  const shares = Shares.make(options.tasks, options.runner.pool)
+  return {
+    ...options,
+    tasks: new Map(options.tasks.map((task) => [task._tag, task])),
+    lanes: shares.flatMap(({ lanes }) => lanes),
+    shares,
+    clock: Context.get(options.context, Clock.Clock),
+    entries: new Map(),
+    settlements: [],
+    claimed: 0,
+    running: 0,
+    abandoned: 0,
+    alone: undefined,
+    starting: false,
+    phase: "working",
+    claimable: Latch.makeUnsafe(false),
+    tickable: Latch.makeUnsafe(false),
+    settleable: Latch.makeUnsafe(false),
+    progressed: Latch.makeUnsafe(false),
+    tellable: Latch.makeUnsafe(false),
+    doubtful: false,
+    nextDueMillis: Number.POSITIVE_INFINITY,
+    lapsed: Deferred.makeUnsafe()
+  }
+}
 
 /** Process time, in milliseconds. It never jumps, so what it is compared with must come from here. */
 export const now = (shift: Shift): number => Number(shift.clock.monotonicTimeNanosUnsafe()) / 1e6
 
-/** Counts an end, for the prefetch. */
-export const noteEnd = (shift: Shift): void => {
-  rotate(shift)
-  shift.recentEnds.current++
-}
-
-const rotate = (shift: Shift): void => {
-  const { recentEnds } = shift
-  const elapsed = now(shift) - recentEnds.windowStart
-  if (elapsed < prefetchWindowMillis) return
-  recentEnds.previous = elapsed < 2 * prefetchWindowMillis ? recentEnds.current : 0
-  recentEnds.current = 0
-  recentEnds.windowStart = now(shift)
-}
-
-/** How many executions this shift may hold that have not ended: its slots and what they will soon be free for. */
-const window = (shift: Shift): number => {
-  rotate(shift)
-  const recent = Math.max(shift.recentEnds.previous, shift.recentEnds.current)
-  return shift.concurrency + Math.min(maxPrefetch, recent)
-}
+/** The share of a task's pool. */
+export const shareOf = (shift: Shift, task: Task.Any): Share =>
+  shift.shares.find(({ tasks }) => tasks.includes(task))!
 
 /** A suspect runs alone, so that its next loss is its own, unless the runner sees to that. */
 export const mustBeAlone = (shift: Shift, entry: Entry): boolean =>
@@ -162,14 +155,49 @@ export const isImpatient = (shift: Shift, entry: Entry): boolean =>
 
 /** Whether nothing starts because a suspect runs, or has waited long enough to do so. */
 export const isHeldBySuspect = (shift: Shift): boolean =>
-  shift.alone !== undefined || shift.backlog.some((entry) => mustBeAlone(shift, entry) && isImpatient(shift, entry))
+  shift.alone !== undefined || shift.shares.some(({ backlog }) =>
+    backlog.some((entry) => mustBeAlone(shift, entry) && isImpatient(shift, entry))
+  )
 
-/** How many executions to claim now; zero when it is better to wait. */
-export const claimLimit = (shift: Shift): number => {
-  if (shift.phase !== "working" || isHeldBySuspect(shift) || shift.settlements.length >= maxUnsettled) return 0
-  const most = window(shift)
-  const free = most - shift.running - shift.backlog.length
-  // Under load a claim waits until it is worth its round trip; slots are fed from the backlog meanwhile.
-  const worthwhile = shift.backlog.length === 0 ? 1 : Math.ceil(most / 4)
-  return free >= worthwhile ? Math.min(free, maxClaim) : 0
+/** What to claim now. */
+export interface Wanted {
+  readonly limit: number
+  /** The lanes that there is room for, each with how many of it. */
+  readonly lanes: ReadonlyArray<Broker.ClaimLane>
 }
+
+const nothing: Wanted = { limit: 0, lanes: [] }
+
+/** How many executions to claim now, and of which lanes; none when it is better to wait. */
+export const wanted = (shift: Shift): Wanted => {
+  if (shift.phase !== "working" || isHeldBySuspect(shift) || shift.settlements.length >= maxUnsettled) return nothing
+  const time = now(shift)
+  let ahead = 0
+  let waiting = 0
+  for (const share of shift.shares) {
+    ahead += Shares.prefetch(share, time)
+    waiting += share.backlog.length
+  }
+  const window = shift.concurrency + Math.min(Shares.maxPrefetch, ahead)
+  const free = Math.min(maxClaim, window - shift.running - waiting)
+  if (free <= 0) return nothing
+  const lanes: Array<Broker.ClaimLane> = []
+  let limit = 0
+  for (const share of shift.shares) {
+    const most = Math.min(window, Shares.most(share, time))
+    const room = Math.min(free, most - share.running - share.backlog.length)
+    // Under load a claim waits until it is worth its round trip; slots are fed from the backlog meanwhile.
+    if (room < (share.backlog.length === 0 ? 1 : Math.ceil(most / 4))) continue
+    for (const lane of share.lanes) lanes.push({ ...lane, limit: room })
+    limit += room
+  }
+  return lanes.length === 0 ? nothing : { limit: Math.min(free, limit), lanes }
+}
+
+/** When a share that is held back is to be tried again; infinite when there is none. */
+export const nextTry = (shift: Shift): number =>
+  shift.shares.reduce(
+    (next, { hold, pool, running }) =>
+      hold === undefined || running > 0 || pool.closed !== undefined ? next : Math.min(next, hold.nextTry),
+    Number.POSITIVE_INFINITY
+  )

@@ -11,7 +11,8 @@ import { maxLosses, type Outcome } from "../Outcome.ts"
 
 /** What is recorded of the attempt, and what becomes of its execution. */
 export interface Verdict {
-  readonly attempt: AttemptRecord["outcome"]
+  /** None when it never began: nothing is recorded of it. */
+  readonly attempt: AttemptRecord["outcome"] | undefined
   /** The envelope kept with the attempt, if any. */
   readonly attemptResult: string | undefined
   readonly confirmed: boolean
@@ -56,6 +57,8 @@ export const resolve = (facts: Facts, proposed: Outcome): Verdict => {
       }
     case "Released":
       return facts.cancelling ? cancelled(true) : requeued("released")
+    case "Returned":
+      return facts.cancelling ? cancelled(true) : requeued(undefined)
     case "Lost":
       if (outcome.final) {
         return { ...ended("lost", "lost", outcome.result), counts: false, loses: outcome.counted }

@@ -41,6 +41,7 @@ const races: ReadonlyArray<Race> = [
   { what: "a final loss", outcome: lost({ final: true }), state: "lost" },
   { what: "a retry", outcome: retry(), state: "cancelled", confirmed: true },
   { what: "a release", outcome: Outcome.Released(), state: "cancelled", confirmed: true },
+  { what: "a return", outcome: Outcome.Returned(), state: "cancelled", confirmed: true },
   { what: "a loss", outcome: lost(), state: "cancelled", confirmed: false },
   { what: "a collateral loss", outcome: lost({ counted: false }), state: "cancelled", confirmed: false },
   { what: "a confirmed stop", outcome: Outcome.Cancelled({ confirmed: true }), state: "cancelled", confirmed: true },

@@ -1,5 +1,5 @@
 /** Claim: due executions of these lanes, each with a new fence. */
-import type { Claimed, Lane, SupervisorId } from "@effect-ray/core/Broker"
+import type { Claimed, ClaimLane, SupervisorId } from "@effect-ray/core/Broker"
 import type { BrokerError } from "@effect-ray/core/BrokerError"
 import { suspectLosses } from "@effect-ray/core/Outcome"
 import { isUuid } from "@effect-ray/core/BrokerInput"
@@ -22,6 +22,7 @@ export interface ClaimedRow {
   readonly band: number
   readonly task: string
   readonly queue: string
+  readonly priority: number
   readonly payload: string
   readonly format: number
   readonly attempt: number
@@ -46,6 +47,7 @@ export const toClaimed = (row: OwnedRow): Claimed => ({
   fence: Number(row.fence),
   task: row.task,
   queue: row.queue,
+  priority: row.priority,
   payload: row.payload,
   format: row.format,
   attempt: row.attempt,
@@ -58,16 +60,29 @@ export const toClaimed = (row: OwnedRow): Claimed => ({
   waitedMillis: Math.max(0, row.waited_millis)
 })
 
+/** Whether a lane may have more in one of its bands than its limit let through. */
+const isCut = (taken: ReadonlyArray<ClaimedRow>, limits: ReadonlyMap<bigint, number>): boolean => {
+  const counts = new Map<string, number>()
+  for (const { band, lane } of taken) {
+    const line = `${lane}/${band}`
+    const count = (counts.get(line) ?? 0) + 1
+    if (count >= limits.get(lane)!) return true
+    counts.set(line, count)
+  }
+  return false
+}
+
 export const makeClaim = (store: Store, floors: Floors) => {
   const { s, sql } = store
 
   /** One look, from the floors up. */
   const look = (
     supervisor: SupervisorId,
-    lanes: ReadonlyArray<bigint>,
+    limits: ReadonlyMap<bigint, number>,
     limit: number,
     fromBottom: boolean
   ): Effect.Effect<ReadonlyArray<ClaimedRow>, SqlError> => {
+    const lanes = [...limits.keys()]
     const pairs = floors.pairs(lanes)
     const era = floors.era()
     const began = performance.now()
@@ -79,6 +94,7 @@ export const makeClaim = (store: Store, floors: Floors) => {
         ${arrays.int2(pairs.map(({ band }) => band))},
         ${arrays.float8(pairs.map(({ floor }) => floor.seconds))},
         ${arrays.uuid(pairs.map(({ floor }) => floor.id))},
+        ${arrays.int4(pairs.map(({ lane }) => limits.get(lane)!))},
         ${limit}, ${suspectLosses}, ${maxClaimBytes}
       )
       ORDER BY ord
@@ -88,7 +104,7 @@ export const makeClaim = (store: Store, floors: Floors) => {
     return Effect.map(rows, ([header, ...taken]) => {
       // Without a header the supervisor is not alive, which tells nothing of the lanes.
       if (header === undefined) return taken
-      const all = taken.length < limit && taken[0]?.more !== true
+      const all = taken.length < limit && taken[0]?.more !== true && !isCut(taken, limits)
       floors.raise({ era, lanes, taken, all, fromBottom, began, clock: header.run_seconds })
       return taken
     })
@@ -96,18 +112,20 @@ export const makeClaim = (store: Store, floors: Floors) => {
 
   return (options: {
     readonly supervisor: SupervisorId
-    readonly lanes: ReadonlyArray<Lane>
+    readonly lanes: ReadonlyArray<ClaimLane>
     readonly limit: number
   }): Effect.Effect<ReadonlyArray<Claimed>, BrokerError> =>
     Effect.suspend(() => {
       const { supervisor } = options
       const limit = Math.floor(options.limit)
       if (limit <= 0 || options.lanes.length === 0 || !isUuid(supervisor)) return Effect.succeed([])
-      const lanes = [...new Set(options.lanes.map(laneId))]
+      const limits = new Map(
+        options.lanes.map((lane) => [laneId(lane), Math.max(0, Math.min(limit, Math.floor(lane.limit ?? limit)))])
+      )
       const fromBottom = floors.begin(false)
-      return Effect.flatMap(look(supervisor, lanes, limit, fromBottom), (taken) =>
+      return Effect.flatMap(look(supervisor, limits, limit, fromBottom), (taken) =>
         taken.length === 0 && !fromBottom && floors.begin(true)
-          ? look(supervisor, lanes, limit, true)
+          ? look(supervisor, limits, limit, true)
           : Effect.succeed(taken)).pipe(
           Effect.map((taken) =>
             taken.map(toClaimed)

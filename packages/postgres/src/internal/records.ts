@@ -23,6 +23,7 @@ interface RecordRow {
   readonly enqueued_at: Date
   readonly run_at: Date
   readonly ended_at: Date | null
+  readonly held: string | null
   readonly result: string | null
 }
 
@@ -41,6 +42,7 @@ const toRecord = (row: RecordRow): Record => ({
   enqueuedAt: DateTime.fromDateUnsafe(row.enqueued_at),
   runAt: DateTime.fromDateUnsafe(row.run_at),
   finishedAt: Option.map(Option.fromNullOr(row.ended_at), DateTime.fromDateUnsafe),
+  held: Option.fromNullOr(row.held),
   result: Option.fromNullOr(row.result)
 })
 

@@ -32,17 +32,17 @@ const columnsOf: (outcome: Outcome) => Columns = Outcome.$match({
   TimedOut: ({ confirmed, result }) => ({ kind: "timed_out", result, delay: 0, flag: confirmed }),
   Cancelled: ({ confirmed }) => ({ kind: "cancelled", result: null, delay: 0, flag: confirmed }),
   Released: () => ({ kind: "released", result: null, delay: 0, flag: true }),
+  Returned: () => ({ kind: "returned", result: null, delay: 0, flag: true }),
   Lost: ({ counted, final, result }) => ({ kind: final ? "lost_final" : "lost", result, delay: 0, flag: counted })
 })
 
 /** What is settled when Postgres refuses even what can be stored: nothing of it is the caller's. */
 const harmless = (settlement: Settlement): Settlement => {
   const { outcome } = settlement
-  const bare = outcome._tag === "Cancelled" || outcome._tag === "Released"
   return {
     ...settlement,
     runnerRef: Option.none(),
-    outcome: bare ? outcome : Outcome.Failed({ result: Endings.unstorable })
+    outcome: !("result" in outcome) ? outcome : Outcome.Failed({ result: Endings.unstorable })
   }
 }
 

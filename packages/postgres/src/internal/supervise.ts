@@ -1,7 +1,7 @@
 /** The life of a supervisor: register, tick, unregister. */
 import type { Broker, Lane, SupervisorId, Tick } from "@effect-ray/core/Broker"
 import type { BrokerError } from "@effect-ray/core/BrokerError"
-import { isUuid, storedMillis } from "@effect-ray/core/BrokerInput"
+import { isUuid, storedMillis, storedSentence } from "@effect-ray/core/BrokerInput"
 import * as Endings from "@effect-ray/core/Endings"
 import { maxLosses } from "@effect-ray/core/Outcome"
 import * as Duration from "effect/Duration"
@@ -27,7 +27,7 @@ export const makeSupervise = (
   notifier: Notifier,
   noteLanes: LaneBook,
   partitions: Partitions
-): Pick<Broker["Service"], "register" | "unregister" | "tick"> => {
+): Pick<Broker["Service"], "register" | "unregister" | "hold" | "tick"> => {
   const { answered, s, sql } = store
 
   const tick = (
@@ -89,6 +89,25 @@ export const makeSupervise = (
         Effect.mapError(unavailable("unregister")),
         Effect.map(([row]) => notifier.woken(row!))
       ),
+
+    hold: ({ lanes, reason, supervisor }) => {
+      if (!isUuid(supervisor) || lanes.length === 0) return Effect.void
+      const ids = arrays.int8([...new Set(lanes.map(laneId))].sort((a, b) => a < b ? -1 : 1))
+      const statement = Option.match(reason, {
+        onNone: () => sql`DELETE FROM ${s}.holds o WHERE o.supervisor = ${supervisor} AND o.lane = ANY (${ids})`,
+        // Of a supervisor that is gone there is nothing to say.
+        onSome: (reason) =>
+          sql`
+          INSERT INTO ${s}.holds (supervisor, lane, reason)
+          SELECT v.id, l.id, ${storedSentence(reason)}
+          FROM ${s}.supervisors v CROSS JOIN unnest(${ids}) AS l(id)
+          WHERE v.id = ${supervisor}
+          FOR KEY SHARE OF v
+          ON CONFLICT (supervisor, lane) DO UPDATE SET reason = excluded.reason
+        `
+      })
+      return retryTransient(answered(statement)).pipe(Effect.mapError(unavailable("hold")), Effect.asVoid)
+    },
 
     tick: ({ lanes, lease, supervisor }) =>
       isUuid(supervisor)

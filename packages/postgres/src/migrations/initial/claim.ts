@@ -13,10 +13,10 @@ export const claim = (s: string): ReadonlyArray<string> => [
   `
   CREATE FUNCTION ${s}.claim(
     me uuid, lane_ids bigint[], bands smallint[], floor_seconds double precision[], floor_ids uuid[],
-    max_rows integer, suspect_losses integer, max_bytes bigint
+    lane_limits integer[], max_rows integer, suspect_losses integer, max_bytes bigint
   ) RETURNS TABLE (
-    ord integer, id uuid, fence bigint, lane bigint, band smallint, task text, queue text, payload text, format integer,
-    attempt integer, losses integer, max_attempts integer, timeout_millis double precision, at_most_once boolean,
+    ord integer, id uuid, fence bigint, lane bigint, band smallint, task text, queue text, priority smallint, payload text,
+    format integer, attempt integer, losses integer, max_attempts integer, timeout_millis double precision, at_most_once boolean,
     traceparent text, claimed_millis double precision, waited_millis double precision, run_seconds double precision,
     more boolean
   )
@@ -48,8 +48,8 @@ export const claim = (s: string): ReadonlyArray<string> => [
       FROM (
         SELECT p.lane, p.band, p.floor_at, p.floor_id
         FROM (
-          SELECT f.lane, f.band, f.floor_id, to_timestamp(f.seconds) AS floor_at
-          FROM unnest(lane_ids, bands, floor_seconds, floor_ids) AS f(lane, band, seconds, floor_id)
+          SELECT f.lane, f.band, f.floor_id, f.most, to_timestamp(f.seconds) AS floor_at
+          FROM unnest(lane_ids, bands, floor_seconds, floor_ids, lane_limits) AS f(lane, band, seconds, floor_id, most)
         ) p
         CROSS JOIN LATERAL (
           SELECT e.run_at, e.id
@@ -58,7 +58,7 @@ export const claim = (s: string): ReadonlyArray<string> => [
             AND (e.run_at, e.id) >= (p.floor_at, p.floor_id) AND e.run_at <= ${s}.now()
             AND (e.start_by IS NULL OR e.attempts > 0 OR e.losses > 0 OR e.start_by > ${s}.now())
           ORDER BY e.run_at, e.id
-          LIMIT max_rows
+          LIMIT p.most
         ) c
         ORDER BY p.band DESC, c.run_at, c.id
         LIMIT max_rows
@@ -96,8 +96,8 @@ export const claim = (s: string): ReadonlyArray<string> => [
     FROM chosen c
     -- By their place, which cannot change under the lock. One that moved before it was locked is left for later.
     WHERE e.ctid = c.place
-    RETURNING c.ord::integer, e.id, e.fence, e.lane, e.band, e.task, e.queue, e.payload, e.format, e.attempts + 1, e.losses,
-      e.max_attempts, e.timeout_millis,
+    RETURNING c.ord::integer, e.id, e.fence, e.lane, e.band, e.task, e.queue, e.priority, e.payload, e.format, e.attempts + 1,
+      e.losses, e.max_attempts, e.timeout_millis,
       -- Who runs it need not be on the disk before it runs: a claim that a crash of Postgres undoes leaves the execution
       -- queued, to be run again. Not so where it must never run again.
       CASE WHEN e.at_most_once THEN set_config('synchronous_commit', waits, true) IS NOT NULL ELSE false END, e.traceparent,
@@ -111,8 +111,8 @@ export const claim = (s: string): ReadonlyArray<string> => [
   // ended, and the second statement sees what it took.
   `
   CREATE FUNCTION ${s}.owned(me uuid) RETURNS TABLE (
-    id uuid, fence bigint, task text, queue text, payload text, format integer, attempt integer, losses integer,
-    max_attempts integer, timeout_millis double precision, at_most_once boolean, traceparent text,
+    id uuid, fence bigint, task text, queue text, priority smallint, payload text, format integer, attempt integer,
+    losses integer, max_attempts integer, timeout_millis double precision, at_most_once boolean, traceparent text,
     claimed_millis double precision, waited_millis double precision
   )
   LANGUAGE plpgsql
@@ -123,7 +123,7 @@ export const claim = (s: string): ReadonlyArray<string> => [
     PERFORM ${s}.need_read_committed();
     PERFORM 1 FROM ${s}.supervisors v WHERE v.id = me FOR UPDATE;
     RETURN QUERY
-    SELECT e.id, e.fence, e.task, e.queue, e.payload, e.format, e.attempts + 1, e.losses, e.max_attempts,
+    SELECT e.id, e.fence, e.task, e.queue, e.priority, e.payload, e.format, e.attempts + 1, e.losses, e.max_attempts,
       e.timeout_millis, e.at_most_once, e.traceparent, date_part('epoch', e.claimed_at) * 1000,
       date_part('epoch', e.claimed_at - e.run_at) * 1000
     FROM ${s}.executions e

@@ -22,7 +22,7 @@ export const look = (s: string): ReadonlyArray<string> => [
   CREATE FUNCTION ${s}.find(wanted uuid[]) RETURNS TABLE (
     id uuid, task text, queue text, state text, priority smallint, payload text, format integer, attempts integer,
     losses integer, fence bigint, tags jsonb, enqueued_at timestamptz, run_at timestamptz, ended_at timestamptz,
-    result text
+    held text, result text
   )
   LANGUAGE plpgsql STABLE
   ${pinned}
@@ -31,12 +31,13 @@ export const look = (s: string): ReadonlyArray<string> => [
   BEGIN
     RETURN QUERY
     SELECT e.id, e.task, e.queue, e.state, e.priority, e.payload, e.format, e.attempts, e.losses, e.fence, e.tags,
-      e.enqueued_at, e.run_at, NULL::timestamptz, NULL::text
+      e.enqueued_at, e.run_at, NULL::timestamptz,
+      CASE WHEN e.state = 'queued' THEN (SELECT o.reason FROM ${s}.holds o WHERE o.lane = e.lane LIMIT 1) END, NULL::text
     FROM ${s}.executions e
     WHERE e.id = ANY (wanted)
     UNION ALL
     SELECT h.id, h.task, h.queue, h.state, h.priority, h.payload, h.format, h.attempts, h.losses, h.fence, h.tags,
-      h.enqueued_at, h.run_at, h.ended_at, h.result
+      h.enqueued_at, h.run_at, h.ended_at, NULL::text, h.result
     FROM ${s}.history h
     WHERE h.id = ANY (wanted);
   END

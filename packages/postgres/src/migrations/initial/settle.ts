@@ -8,6 +8,7 @@ import { file, pinned, woken } from "./shared.ts"
  * | succeeded, failed, timed_out, lost_final | stands | stands |
  * | retry | queued, or failed when no attempt is left | cancelled |
  * | released | queued | cancelled, confirmed |
+ * | returned | queued, with no attempt recorded | cancelled, confirmed |
  * | lost | queued | cancelled, unconfirmed |
  * | cancelled | cancelled | cancelled |
  *
@@ -114,7 +115,7 @@ export const settle = (s: string): ReadonlyArray<string> => [
       )
       SELECT e.id, e.fence, e.attempts + 1, e.proposed, e.owner, true, e.confirmed, e.claimed_at, ended, e.result, e.ref
       FROM decided e
-      WHERE e.next = 'queued'
+      WHERE e.next = 'queued' AND e.proposed <> 'returned'
     ), back AS (
       UPDATE ${s}.executions e
       SET state = 'queued', owner = NULL, fence = e.fence + 1, claimed_at = NULL, deadline_at = NULL, runner_ref = NULL,

@@ -116,6 +116,17 @@ export const tables = (s: string): ReadonlyArray<string> => [
     WHERE state = 'queued' AND attempts = 0 AND losses = 0 AND start_by IS NOT NULL`,
   `CREATE INDEX executions_to_wake ON ${s}.executions (run_at) WHERE state = 'waiting'`,
 
+  // Why a supervisor claims nothing of a lane that it serves, for those who read what waits there.
+  `
+  CREATE TABLE ${s}.holds (
+    supervisor uuid NOT NULL REFERENCES ${s}.supervisors (id) ON DELETE CASCADE,
+    lane bigint NOT NULL,
+    reason text NOT NULL,
+    PRIMARY KEY (supervisor, lane)
+  )
+  `,
+  `CREATE INDEX holds_of_lane ON ${s}.holds (lane)`,
+
   // Attempts that were not the last. The last one lies in the columns of its history row: a first try that succeeds,
   // which is nearly all of them, costs one insert.
   `

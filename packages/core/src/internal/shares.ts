@@ -1,0 +1,139 @@
+/**
+ * What a shift has in hand at each of its runner's pools, and which of them are held back.
+ *
+ * A pool without a process is tried with one attempt at a time. When that comes back without having begun, the share is
+ * held back: its lanes are claimed again only for the next try, which comes later each time, or as soon as the pool has a
+ * process. The other shares go on at their full rate.
+ */
+import * as Duration from "effect/Duration"
+import * as Option from "effect/Option"
+import type { Lane } from "../Broker.ts"
+import { type Obstacle, reasonOf } from "../Outcome.ts"
+import type { Pool } from "../Runner.ts"
+import type * as Task from "../Task.ts"
+import type { Entry } from "./shift.ts"
+
+/** The delay before the first try after one that came back, and the longest delay: it doubles each time. */
+export const minTryDelay = Duration.seconds(1)
+export const maxTryDelay = Duration.seconds(30)
+
+/** The most attempts claimed ahead of a free slot. */
+export const maxPrefetch = 1_000
+
+/** Prefetch may hold as many as ended within this window, so that long attempts never wait behind each other. */
+export const prefetchWindowMillis = 100
+
+/** Why a share is held back, and until when. Times are of the process's clock, in milliseconds. */
+export interface Hold {
+  readonly obstacle: Obstacle
+  readonly delayMillis: number
+  readonly nextTry: number
+  /** When the first try failed, of those in a row that can only fail for good; undefined when waiting may help. */
+  readonly failingSince: number | undefined
+}
+
+export interface Share {
+  readonly pool: Pool
+  readonly tasks: ReadonlyArray<Task.Any>
+  readonly lanes: ReadonlyArray<Lane>
+  /** Claimed, and waiting to be started, in order. */
+  readonly backlog: Array<Entry>
+  /** Started, and not ended. */
+  running: number
+  hold: Hold | undefined
+  /** What was last said about the hold; undefined when nothing is held back. */
+  told: string | undefined
+  /** A try has failed for good: the others that have waited as long as it are to follow. */
+  doomed: boolean
+  recentEnds: { windowStart: number; current: number; previous: number }
+}
+
+/** One share for each pool that the tasks have. */
+export const make = (tasks: ReadonlyArray<Task.Any>, poolOf: (task: Task.Any) => Pool): ReadonlyArray<Share> => {
+  const byPool = new Map<Pool, Array<Task.Any>>()
+  for (const task of tasks) {
+    const pool = poolOf(task)
+    byPool.set(pool, [...byPool.get(pool) ?? [], task])
+  }
+  return Array.from(byPool, ([pool, tasks]) => ({
+    pool,
+    tasks,
+    lanes: tasks.map((task) => ({ queue: task.options.queue, task: task._tag })),
+    backlog: [],
+    running: 0,
+    hold: undefined,
+    told: undefined,
+    doomed: false,
+    recentEnds: { windowStart: 0, current: 0, previous: 0 }
+  }))
+}
+
+/** Counts an end, for the prefetch. */
+export const noteEnd = (share: Share, now: number): void => {
+  rotate(share, now)
+  share.recentEnds.current++
+}
+
+const rotate = ({ recentEnds }: Share, now: number): void => {
+  const elapsed = now - recentEnds.windowStart
+  if (elapsed < prefetchWindowMillis) return
+  recentEnds.previous = elapsed < 2 * prefetchWindowMillis ? recentEnds.current : 0
+  recentEnds.current = 0
+  recentEnds.windowStart = now
+}
+
+/** How many more than it can run at once a share may have in hand. */
+export const prefetch = (share: Share, now: number): number => {
+  rotate(share, now)
+  return Math.min(maxPrefetch, Math.max(share.recentEnds.previous, share.recentEnds.current))
+}
+
+const isUsable = ({ pool }: Share): boolean => pool.limit > 0 && pool.closed === undefined
+
+/** Whether an attempt may find out now if the pool can have a process. */
+const isTryDue = (share: Share, now: number): boolean =>
+  share.pool.closed === undefined && (share.hold === undefined || now >= share.hold.nextTry)
+
+/** How many of these executions the shift may have in hand, those that it has included. */
+export const most = (share: Share, now: number): number => {
+  if (isUsable(share)) return share.pool.limit + prefetch(share, now)
+  return isTryDue(share, now) ? 1 : 0
+}
+
+/** Whether another attempt may be started. */
+export const mayStart = (share: Share, now: number): boolean =>
+  share.running < (isUsable(share) ? share.pool.limit : isTryDue(share, now) ? 1 : 0)
+
+/** How many at the end of the backlog have come too early: a pool without a process is tried with one at a time. */
+export const surplus = (share: Share, now: number): number =>
+  isUsable(share) ? 0 : Math.max(0, share.running + share.backlog.length - (isTryDue(share, now) ? 1 : 0))
+
+/** A try came back without having begun. */
+export const holdBack = (share: Share, obstacle: Obstacle, now: number): void => {
+  const { hold } = share
+  const delayMillis = hold === undefined
+    ? Duration.toMillis(minTryDelay)
+    : Math.min(2 * hold.delayMillis, Duration.toMillis(maxTryDelay))
+  const failing = Option.isSome(reasonOf(obstacle)) || (obstacle.kind === "starting" && hold?.failingSince !== undefined)
+  share.hold = {
+    obstacle,
+    delayMillis,
+    nextTry: now + delayMillis,
+    failingSince: failing ? hold?.failingSince ?? now : undefined
+  }
+}
+
+/** Takes up what a pool has become. */
+export const look = (share: Share): void => {
+  if (!isUsable(share)) return
+  share.hold = undefined
+  share.doomed = false
+}
+
+/** Why nothing of this share is claimed now; undefined while it is. */
+export const obstacleOf = ({ hold, pool }: Share): Obstacle | undefined =>
+  pool.closed === undefined ? hold?.obstacle : { kind: "unreachable", detail: pool.closed }
+
+/** Whether no process could be had for so long that executions that have waited as long fail. */
+export const isHopeless = ({ hold }: Share, patience: Duration.Duration, now: number): boolean =>
+  hold?.failingSince !== undefined && now - hold.failingSince >= Duration.toMillis(patience)

@@ -25,6 +25,7 @@ const attempt = (task: Task.Any): Runner.Attempt => ({
   fence: 1,
   task,
   queue: "default",
+  priority: 5,
   attempt: 1,
   payload: "\"x\"",
   traceparent: Option.none(),

@@ -21,6 +21,9 @@ export const more = 1
 /** On a RUN: give it a host that runs nothing else meanwhile. @category constants */
 export const alone = 2
 
+/** The flags of a RUN that say its priority, 0 to 9. @category constructors */
+export const priorityFlags = (priority: number): number => priority << 4
+
 /** @category constants */
 export const Type = {
   HELLO: 1,

@@ -51,8 +51,8 @@ export interface Options {
   readonly deployment: string
   /** How long a gateway without any worker stays. Default 60 seconds. */
   readonly idle?: Duration.Duration
-  /** How long calls wait while no node could ever hold their host: one may be starting. Default 60 seconds. */
-  readonly unschedulableAfter?: Duration.Duration
+  /** How long calls wait for the first host of their pool before they go back with the reason. Default 10 seconds. */
+  readonly wait?: Duration.Duration
   /** Where the gateway listens and how it is reached, where that is not the Ray node's own address and any free port. */
   readonly port?: number
   readonly bind?: string
@@ -111,7 +111,7 @@ const submit = Effect.fn("Gateway.submit")(function*(entry: GatewayEntry, option
     deployment: entry.deployment,
     epoch: entry.epoch,
     idleSeconds: Duration.toSeconds(options.idle ?? Duration.seconds(60)),
-    unschedulableSeconds: Duration.toSeconds(options.unschedulableAfter ?? Duration.seconds(60)),
+    waitSeconds: Duration.toSeconds(options.wait ?? Duration.seconds(10)),
     drainSeconds
   }
   const text = new TextEncoder()

@@ -5,6 +5,7 @@
  * survives being cut: it dials the same gateway again, and sends again what is pending, which the gateway
  * recognises, so that nothing runs twice. When the gateway itself is gone, every pending call ends at once.
  */
+import type { Obstacle } from "@effect-ray/core/Outcome"
 import * as Frame from "./Frame.ts"
 import { Acknowledgements } from "./internal/acknowledgements.ts"
 import { FrameSocket, maxUnsentBytes } from "./internal/frameSocket.ts"
@@ -24,6 +25,8 @@ export interface HostPlace {
  */
 export interface LostBody {
   readonly kind: string
+  /** Of an `unplaced` call: what kept it from a host. */
+  readonly why?: Obstacle["kind"]
   readonly detail: string
   readonly collateral: boolean
 }
@@ -60,6 +63,8 @@ export interface CallOptions {
   readonly pool: Pool
   readonly execution: string
   readonly fence: number
+  /** 0 to 9, 9 first: whose hosts have to go when there is no room for all. */
+  readonly priority: number
   /** The whole RUN body, JSON. */
   readonly body: string
   /** Give it a host that runs nothing else meanwhile. */
@@ -127,11 +132,14 @@ const lose = (calls: ReadonlyArray<Call>, detail: string): void => {
   for (const call of calls) call.owner.onLost({ kind: "gateway", detail, collateral: true }, undefined)
 }
 
+const whys: ReadonlyArray<Obstacle["kind"]> = ["failed", "unschedulable", "starting", "waiting", "unreachable"]
+
 /** A host writes it, and the gateway passes it on unread. */
 const lostBody = (text: string): LostBody => {
   try {
-    const { collateral, detail, kind } = JSON.parse(text)
-    return { kind: String(kind), detail: String(detail), collateral: collateral === true }
+    const { collateral, detail, kind, why } = JSON.parse(text)
+    const lost = { kind: String(kind), detail: String(detail), collateral: collateral === true }
+    return whys.includes(why) ? { ...lost, why } : lost
   } catch {
     return { kind: "exit", detail: `its host said: ${text.slice(0, 200)}`, collateral: false }
   }
@@ -343,9 +351,20 @@ export class GatewayConnection {
 
   /** Makes a call. Not on a closed connection. */
   call(options: CallOptions): Call {
-    const { alone, body, execution, fence, owner, pool } = options
+    const { alone, body, execution, fence, owner, pool, priority } = options
     const number = ++this.lastCall
-    const call: Call = { pool, execution, fence, body, alone, owner, number, sent: false, graceMillis: undefined }
+    const call: Call = {
+      pool,
+      execution,
+      fence,
+      priority,
+      body,
+      alone,
+      owner,
+      number,
+      sent: false,
+      graceMillis: undefined
+    }
     this.calls.set(call.number, call)
     if (call.pool.number === undefined) call.pool.waiting.push(call)
     // Not before the caller has the call in hand.
@@ -390,7 +409,7 @@ export class GatewayConnection {
     this.socket.writer.frame(
       call === undefined ? plain(type) : {
         type,
-        flags: type === Frame.Type.RUN && call.alone ? Frame.alone : 0,
+        flags: type === Frame.Type.RUN ? Frame.priorityFlags(call.priority) | (call.alone ? Frame.alone : 0) : 0,
         route: call.pool.number!,
         supervisor: this.welcome!.number,
         call: call.number,

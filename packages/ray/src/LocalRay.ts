@@ -41,6 +41,9 @@ export const startTimeout = Duration.seconds(90)
 /** A head that is asked to end while it starts takes half a minute for it; so long it may take to have started. */
 const settleTimeout = Duration.seconds(10)
 
+/** How long a recorded head that lives may take to answer before it counts as broken. */
+const answerTimeout = Duration.seconds(30)
+
 /** How long what was killed may take to be gone. */
 const killTimeout = Duration.seconds(5)
 
@@ -53,8 +56,8 @@ const objectStoreBytes = 256 * 1024 * 1024
 /** Unix sockets live below the temporary folder, and their paths may have 107 bytes. */
 const maxTempDirLength = 32
 
-/** A head on this machine that this process uses. @category services */
-export class LocalRay extends Context.Service<LocalRay, {
+/** Where a head is, and who may use it. @category models */
+export interface Located {
   /** The dashboard's URL. */
   readonly address: string
   readonly token: Redacted.Redacted<string>
@@ -66,7 +69,16 @@ export class LocalRay extends Context.Service<LocalRay, {
   readonly pid: number
   /** Whether it was running before. */
   readonly found: boolean
-}>()("@effect-ray/ray/LocalRay") {}
+}
+
+/** A head on this machine that this process uses. @category services */
+export class LocalRay extends Context.Service<
+  LocalRay,
+  Located & {
+    /** The head as it is now. One that has died is replaced: another process's is found, or the next one started. */
+    readonly revive: Effect.Effect<Located, RayError>
+  }
+>()("@effect-ray/ray/LocalRay") {}
 
 /**
  * The options of `layer`.
@@ -81,6 +93,8 @@ export interface Options {
   /** GPUs and custom resources that Ray is told it has. */
   readonly gpus?: number
   readonly resources?: Readonly<Record<string, number>>
+  /** Variables for Ray's own processes, its settings (`RAY_…`) among them. */
+  readonly env?: Readonly<Record<string, string>>
   /** The `ray` executable. Default: `EFFECT_RAY_PYTHON`'s neighbour, the nearest `.venv` upwards, then the PATH. */
   readonly ray?: string
 }
@@ -120,21 +134,22 @@ export const make = Effect.fn("LocalRay.make")(function*(
         })
       )
   )
-  return yield* whileLocked(lock, findOrStart(stateFolder, record, options))
+  const located = whileLocked(lock, findOrStart(stateFolder, record, options))
+  return { ...yield* located, revive: located }
 })
 
 const findOrStart = Effect.fnUntraced(function*(stateFolder: string, record: string, options: Options) {
   const recorded = yield* readRecord(record)
   if (Option.isSome(recorded)) {
-    if (yield* answers(recorded.value)) return serviceOf(recorded.value, record, true)
+    if (yield* answers(recorded.value)) return locate(recorded.value, record, true)
     yield* stop(recorded.value, record)
   }
   const ray = options.ray ?? (yield* findRay)
   // A port that was free a moment ago may be taken by now: the next try has others.
-  return serviceOf(yield* Effect.retry(start(ray, stateFolder, record, options), { times: 2 }), record, false)
+  return locate(yield* Effect.retry(start(ray, stateFolder, record, options), { times: 2 }), record, false)
 })
 
-const serviceOf = (head: Head, record: string, found: boolean): LocalRay["Service"] => ({
+const locate = (head: Head, record: string, found: boolean): Located => ({
   address: head.address,
   token: Redacted.make(head.token),
   tokenFile: record,
@@ -151,12 +166,48 @@ const serviceOf = (head: Head, record: string, found: boolean): LocalRay["Servic
 export const layer = (options: Options = {}): Layer.Layer<LocalRay, RayError> => Layer.effect(LocalRay, make(options))
 
 /**
- * A client of the local head.
+ * A client of the local head. `revive` turns it to the next head when the one before has died.
  *
  * @category layers
  */
-export const layerCluster: Layer.Layer<RayCluster.RayCluster, RayError, LocalRay> = Layer.unwrap(
-  Effect.map(LocalRay, (local) => RayCluster.layer({ address: local.address, token: local.token }))
+export const layerCluster: Layer.Layer<RayCluster.RayCluster, RayError, LocalRay> = Layer.effect(
+  RayCluster.RayCluster,
+  Effect.gen(function*() {
+    const local = yield* LocalRay
+    const scope = yield* Effect.scope
+    const clientOf = ({ address, token }: Located) =>
+      Effect.map(
+        Layer.buildWithScope(RayCluster.layer({ address, token }), scope),
+        (context) => Context.get(context, RayCluster.RayCluster)
+      )
+    let current = yield* clientOf(local)
+    const revive = Effect.gen(function*() {
+      const located = yield* local.revive
+      if (located.address === current.address) return
+      current = yield* clientOf(located)
+      const { address, logs, tokenFile } = located
+      yield* Effect.annotateLogs(Effect.logInfo("the local Ray has died; another one is used"), {
+        address,
+        tokenFile,
+        logs
+      })
+    })
+    return RayCluster.RayCluster.of({
+      get address() {
+        return current.address
+      },
+      revive,
+      version: Effect.suspend(() => current.version),
+      uploadPackage: (zip) => current.uploadPackage(zip),
+      pinPackage: (uri) => current.pinPackage(uri),
+      submit: (submission) => current.submit(submission),
+      status: (id) => current.status(id),
+      running: Effect.suspend(() => current.running),
+      stop: (id) => current.stop(id),
+      logs: (id) => current.logs(id),
+      delete: (id) => current.delete(id)
+    })
+  })
 )
 
 const readRecord = (file: string): Effect.Effect<Option.Option<Head>> =>
@@ -171,10 +222,13 @@ const ping = (head: { readonly address: string; readonly token: string }): Effec
     Effect.provide(RayCluster.layer({ address: head.address, token: Redacted.make(head.token) }), { local: true })
   )
 
+/** A head that lives may be too busy to answer at once, and others may be using it. */
 const answers = (head: Head): Effect.Effect<boolean> =>
-  isAlive(head.keeper)
-    ? ping(head).pipe(Effect.timeout("5 seconds"), Effect.as(true), Effect.catch(() => Effect.succeed(false)))
-    : Effect.succeed(false)
+  Effect.suspend((): Effect.Effect<string, unknown> => isAlive(head.keeper) ? ping(head) : Effect.fail("gone")).pipe(
+    Effect.retry({ while: () => isAlive(head.keeper), schedule: Schedule.spaced("200 millis") }),
+    Effect.timeout(answerTimeout),
+    Effect.match({ onFailure: () => false, onSuccess: () => true })
+  )
 
 const keeperFile = fileURLToPath(
   new URL(`./internal/headKeeper${path.extname(fileURLToPath(import.meta.url))}`, import.meta.url)
@@ -253,7 +307,8 @@ const start = Effect.fnUntraced(function*(ray: string, stateFolder: string, reco
       RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER: "0",
       DASHBOARD_METRIC_PORT: String(dashboardMetrics),
       AUTOSCALER_METRIC_PORT: String(autoscalerMetrics),
-      EFFECT_RAY_NODE: process.env["EFFECT_RAY_NODE"] ?? process.execPath
+      EFFECT_RAY_NODE: process.env["EFFECT_RAY_NODE"] ?? process.execPath,
+      ...options.env
     }
   })
   fs.closeSync(output)

@@ -80,8 +80,10 @@ export interface Submission {
 
 /** A client of one cluster's REST API. @category services */
 export class RayCluster extends Context.Service<RayCluster, {
-  /** The dashboard's URL. */
+  /** The dashboard's URL. It changes only where \`revive\` has another cluster to offer. */
   readonly address: string
+  /** Makes sure that there is a cluster, where this process is able to: a local head that has died is started again. */
+  readonly revive: Effect.Effect<void, RayError>
   readonly version: Effect.Effect<string, RayError>
   /**
    * Uploads a zip under the name of its content's hash, unless it is there already, and answers its `gcs://` URI. The
@@ -266,6 +268,7 @@ const make = Effect.fnUntraced(function*(options: Options) {
 
   return RayCluster.of({
     address: address.url,
+    revive: Effect.void,
     version,
     uploadPackage,
     pinPackage,

@@ -21,6 +21,7 @@ import type { GatewayConnection, PoolState } from "./GatewayConnection.ts"
 import type { Flight } from "./internal/flight.ts"
 import { Flights } from "./internal/flights.ts"
 import { makePackages } from "./internal/packages.ts"
+import { RayPools } from "./internal/rayPools.ts"
 import { connect, type GoneSignal, leave, makeGone, type Session } from "./internal/session.ts"
 import * as RayCluster from "./RayCluster.ts"
 import type { RayError } from "./RayError.ts"
@@ -31,8 +32,11 @@ export const defaultGrace = Duration.seconds(5)
 /** The gateway ends a host that has not answered 2 s after the grace; a little later nobody is waited for. */
 const confirmTimeout = Duration.seconds(3)
 
-/** A package is pinned for ten minutes at a time, and a pool may grow at any time. */
-const pinInterval = Duration.minutes(4)
+/** Ray keeps a package for ten minutes after it was pinned, and a pool may grow at any time. @category constants */
+export const defaultPinInterval = Duration.minutes(4)
+
+/** How long attempts wait for a gateway before they go back to their queue, where other workers find them. @category constants */
+export const defaultGatewayPatience = Duration.seconds(15)
 
 /** What runs on the cluster, and how its gateway is shared and reached. @category models */
 export interface Options extends Omit<Gateway.Options, "deployment"> {
@@ -45,6 +49,13 @@ export interface Options extends Omit<Gateway.Options, "deployment"> {
   readonly lease?: Duration.Duration
   /** How long an interrupted attempt may take to end by itself before its thread is ended. Default 5 seconds. */
   readonly grace?: Duration.Duration
+  /**
+   * How often the worker's packages are pinned. Ray drops a package that nothing uses
+   * `RAY_RUNTIME_ENV_TEMPORARY_REFERENCE_EXPIRATION_S` after its last pin (10 minutes unless set). Default 4 minutes.
+   */
+  readonly pinInterval?: Duration.Duration
+  /** How long attempts wait while there is no gateway before they go back to their queue. Default 15 seconds. */
+  readonly gatewayPatience?: Duration.Duration
   /** Told of every change of a pool of hosts, for people and tests. Default: the log tells. */
   readonly onPoolState?: (state: PoolState) => void
 }
@@ -64,7 +75,13 @@ const make = Effect.fnUntraced(function*(options: Options, controls?: (controls:
   yield* RayCluster.check
   const packages = yield* makePackages(options.worker, options.module)
 
-  const flights = new Flights({ env: options.worker.env, limits, packageOf: packages.uri })
+  const pools = new RayPools(options.worker.tasks, { env: options.worker.env, limits, packageOf: packages.uri })
+  const flights = new Flights({
+    pools,
+    maxPayloadBytes: limits.maxPayloadBytes,
+    graceMillis: limits.graceMillis,
+    patienceMillis: Duration.toMillis(options.gatewayPatience ?? defaultGatewayPatience)
+  })
 
   const awaitEnd = (flight: Flight): Effect.Effect<Ended> =>
     Effect.callback<Ended>((resume) => flight.listen((ended) => resume(Effect.succeed(ended))))
@@ -97,15 +114,10 @@ const make = Effect.fnUntraced(function*(options: Options, controls?: (controls:
   const runFork = Effect.runForkWith(yield* Effect.context<RayCluster.RayCluster>())
   const onPoolState = (state: PoolState): void => {
     options.onPoolState?.(state)
-    const told = { state: state.state, slots: state.slots, detail: state.detail }
-    runFork(
-      state.state === "failed" || state.state === "unschedulable"
-        ? Effect.andThen(
-          Effect.logWarning("a pool of hosts has no host", told),
-          Effect.ignore(packages.upload, { log: "Warn" })
-        )
-        : Effect.logDebug("a pool of hosts", told)
-    )
+    flights.resize(state.ref, state.slots)
+    runFork(Effect.logDebug("a pool of hosts", { state: state.state, slots: state.slots, detail: state.detail }))
+    // The package may be what is missing.
+    if (state.state === "failed") runFork(Effect.ignore(packages.upload, { log: "Warn" }))
   }
 
   const gateway: Gateway.Options = { deployment: "effect_ray", ...options }
@@ -120,17 +132,33 @@ const make = Effect.fnUntraced(function*(options: Options, controls?: (controls:
   const tellConnected = ({ epoch }: Session): Effect.Effect<void> =>
     Effect.annotateLogs(Effect.logInfo("connected to the gateway"), { cluster: cluster.address, epoch })
 
-  /** Holds a session until its gateway is gone, then the next one, for ever. */
+  /**
+   * The next session, with the packages where its gateway will look for them. That comes before any host is asked for: a
+   * node remembers an environment that it could not set up for ten minutes.
+   */
+  const next = Effect.fnUntraced(function*(gone: GoneSignal, after: number) {
+    yield* cluster.revive
+    const session = yield* connect(gateway, { ...connection, onGone: gone.tell }, after)
+    yield* Effect.onError(packages.upload, () => leave(session.connection))
+    return session
+  })
+
+  /** Holds a session until its gateway is gone, then the next one, for good. */
   const keep = Effect.fnUntraced(function*(first: Session, gone: GoneSignal) {
     for (let current = first, signal = gone;;) {
       const detail = yield* signal.wait
+      // Once more: it may have gone before it was taken into use.
+      flights.abandon()
       yield* Effect.annotateLogs(Effect.logWarning("the gateway is gone; another one is started"), { detail })
-      const next = makeGone(() => flights.abandon())
-      current = yield* connect(gateway, { ...connection, onGone: next.tell }, current.epoch).pipe(
-        Effect.tapError((error) => Effect.logError("no gateway", error)),
+      const { epoch } = current
+      const tried = Effect.suspend(() => {
+        signal = makeGone(() => flights.abandon())
+        return next(signal, epoch)
+      })
+      current = yield* tried.pipe(
+        Effect.tapError((error) => Effect.sync(() => pools.close(`there is no gateway: ${error.message}`))),
         Effect.retry(Schedule.min([Schedule.exponential("500 millis"), Schedule.spaced("10 seconds")]))
       )
-      signal = next
       flights.adopt(current)
       yield* tellConnected(current)
     }
@@ -140,12 +168,15 @@ const make = Effect.fnUntraced(function*(options: Options, controls?: (controls:
   const first = yield* connect(gateway, { ...connection, onGone: gone.tell }, 0)
   flights.adopt(first)
   yield* Effect.addFinalizer(() =>
-    Effect.suspend(() => flights.current === undefined ? Effect.void : leave(flights.current.connection))
+    Effect.suspend(() => {
+      flights.close()
+      return flights.current === undefined ? Effect.void : leave(flights.current.connection)
+    })
   )
   yield* Effect.forkScoped(keep(first, gone))
   yield* packages.upload.pipe(
     Effect.ignore({ log: "Warn" }),
-    Effect.repeat(Schedule.spaced(pinInterval)),
+    Effect.repeat(Schedule.spaced(options.pinInterval ?? defaultPinInterval)),
     Effect.forkScoped
   )
   yield* tellConnected(first)
@@ -156,7 +187,12 @@ const make = Effect.fnUntraced(function*(options: Options, controls?: (controls:
     name: "ray",
     supports: (task) => tasks.has(task._tag),
     isolatesSuspects: true,
-    maxConcurrency: Number.POSITIVE_INFINITY,
+    pool: (task) => pools.of(task),
+    listen: (hear) =>
+      Effect.asVoid(Effect.acquireRelease(
+        Effect.sync(() => pools.listen(hear)),
+        (stop) => Effect.sync(stop)
+      )),
     run,
     acknowledge: (attempts) => Effect.sync(() => flights.acknowledge(attempts))
   })

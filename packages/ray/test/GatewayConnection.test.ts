@@ -137,7 +137,7 @@ const connected = Effect.fnUntraced(function*(
   const calls: Array<Call> = []
   const call = (body = "{}") => {
     const owner = new Owner()
-    calls.push(connection.call({ pool, execution: randomUUID(), fence: 1, body, alone: false, owner }))
+    calls.push(connection.call({ pool, execution: randomUUID(), fence: 1, priority: 5, body, alone: false, owner }))
     return owner
   }
   return { gateway, connection, gone, call, calls }

@@ -20,7 +20,7 @@ const maxPayloadBytes = 2 * 1024 * 1024
 process.env["EFFECT_RAY_TEST_ALLOWED"] = "seen"
 process.env["EFFECT_RAY_TEST_SECRET"] = "not to be seen"
 
-const RunnerLive = runnerLayer({ grace: Duration.seconds(1), unschedulableAfter: Duration.millis(500) }).pipe(
+const RunnerLive = runnerLayer({ grace: Duration.seconds(1) }).pipe(
   Layer.provide(RegistryLive),
   Layer.provide(Layer.succeed(Limits.MaxResultBytes, maxResultBytes)),
   Layer.provide(Layer.succeed(Limits.MaxPayloadBytes, maxPayloadBytes))
@@ -213,8 +213,8 @@ layer(RunnerLive, { excludeTestServices: true, timeout: "3 minutes" })("RayRunne
   it.effect("answers that no node can run a task", () =>
     Effect.gen(function*() {
       const { ended } = yield* run(yield* Runner.Runner, Tasks.Impossible, null)
-      assert(ended._tag === "Died" && ended.reason._tag === "Unschedulable")
-      assert.include(ended.reason.detail, "unobtainium")
+      assert(ended._tag === "NotStarted" && ended.obstacle.kind === "unschedulable")
+      assert.include(ended.obstacle.detail, "unobtainium")
     }))
 
   it.effect("confirms that an interrupted attempt has stopped", () =>

@@ -3,6 +3,7 @@ import { type GatewayRegistry, layerMemory } from "@effect-ray/core/GatewayRegis
 import type { Ended } from "@effect-ray/core/Outcome"
 import type * as Runner from "@effect-ray/core/Runner"
 import type * as Task from "@effect-ray/core/Task"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -35,7 +36,11 @@ export type RunnerOptions = Partial<Omit<RayRunner.Options, "worker" | "module">
 
 /** A runner of the fixture worker that shares its registry with others built on the same layer. */
 export const runnerLayer = (options: RunnerOptions, controls: (controls: RayRunner.Controls) => void = () => {}) =>
-  RayRunner.layerControlled({ deployment: newDeployment(), ...options, worker, module }, controls).pipe(
+  // No supervisor stands behind most of these tests, so what waits for a host on a busy machine is not to come back.
+  RayRunner.layerControlled(
+    { deployment: newDeployment(), wait: Duration.minutes(2), ...options, worker, module },
+    controls
+  ).pipe(
     Layer.provide(ClusterLive)
   )
 
@@ -60,6 +65,7 @@ export const attempt = (
     fence: 3,
     task,
     queue: "default",
+    priority: 5,
     attempt: 1,
     payload: JSON.stringify(payload),
     traceparent: Option.fromNullishOr(options.traceparent),

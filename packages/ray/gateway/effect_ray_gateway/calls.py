@@ -19,10 +19,11 @@ COST_BYTES = 64 * 1024
 class Call:
     """An attempt. It waits (`run` set), runs (`host` set) or has ended (`end` set) until its ACK."""
 
-    __slots__ = ("number", "ident", "supervisor", "pool", "run", "host", "started", "end")
+    __slots__ = ("number", "ident", "supervisor", "pool", "priority", "run", "host", "started", "end")
 
-    def __init__(self, number: int, data: bytes, supervisor: "Supervisor", pool: "Pool") -> None:
+    def __init__(self, number: int, data: bytes, supervisor: "Supervisor", pool: "Pool", priority: int) -> None:
         self.number = number
+        self.priority = priority
         self.ident = data[frames.IDENT_OFFSET : frames.HEADER_BYTES]
         self.supervisor = supervisor
         self.pool = pool
@@ -33,7 +34,13 @@ class Call:
 
     def lost(self, kind: str, detail: str, collateral: bool) -> bytes:
         """The LOST frame of this call."""
-        value: Dict[str, Any] = {"kind": kind, "detail": detail, "collateral": collateral}
+        return self._lost({"kind": kind, "detail": detail, "collateral": collateral})
+
+    def unplaced(self, why: str, detail: str) -> bytes:
+        """The LOST frame of a call that no host has had. `why` is one of those in `docs/gateway-protocol.md`."""
+        return self._lost({"kind": "unplaced", "why": why, "detail": detail, "collateral": True})
+
+    def _lost(self, value: Dict[str, Any]) -> bytes:
         return frames.json_frame(frames.LOST, value, self.host.number if self.host else 0, self.number, self.ident)
 
     def interrupted(self) -> bytes:
@@ -102,6 +109,10 @@ class FairLine:
                 self.count -= 1
                 return calls.popleft()
         return None
+
+    def priority(self) -> int:
+        """The highest priority of what waits; -1 when nothing does."""
+        return max((call.priority for line in self._ring for call in line.calls if call.run is not None), default=-1)
 
     def drain(self) -> Deque[Call]:
         """Takes all that waits."""

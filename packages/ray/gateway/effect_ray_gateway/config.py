@@ -19,7 +19,7 @@ class Config:
     drain_seconds: float = 2
     ping_seconds: float = 5
     silent_seconds: float = 15
-    unschedulable_seconds: float = 60
+    wait_seconds: float = 10
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ _FIELDS = {
     "drainSeconds": "drain_seconds",
     "pingSeconds": "ping_seconds",
     "silentSeconds": "silent_seconds",
-    "unschedulableSeconds": "unschedulable_seconds",
+    "waitSeconds": "wait_seconds",
 }
 
 

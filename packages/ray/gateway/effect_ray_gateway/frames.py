@@ -24,6 +24,8 @@ POOL, POOL_STATE, HOST_UP, HOST_DOWN, DRAIN, BYE = 20, 21, 22, 23, 24, 25
 MORE = 1
 #: On RUN: the call wants a host that runs nothing else meanwhile.
 ALONE = 2
+#: On RUN: the bits of its priority, 0 to 9.
+PRIORITY_SHIFT, PRIORITY_MASK = 4, 15
 
 SUCCESS, FAILURE, DIED, INTERRUPTED = 0, 1, 2, 3
 KIND_SHIFT = 8

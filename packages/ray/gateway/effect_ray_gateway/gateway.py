@@ -183,15 +183,40 @@ class Gateway:
                 pool.close()
                 if not pool.hosts:
                     del self.pools[key]
-        for needy in [pool for pool in self.pools.values() if pool.needs_room(now, pools.WAITING_SECONDS)]:
-            self._make_room(needy, now)
+        for pool in self.pools.values():
+            pool.take_back(now)
+        needy = [pool for pool in self.pools.values() if pool.needs_room(now, pools.WAITING_SECONDS)]
+        for pool in sorted(needy, key=lambda pool: -pool.claim(now)):
+            self._make_room(pool, now)
+
+    def _rivals(self, pool: Pool) -> List[Pool]:
+        return [other for other in self.pools.values() if other is not pool and other.wants() & pool.wants()]
+
+    def held(self, pool: Pool) -> int:
+        """How many hosts of other pools occupy resources that this one waits for."""
+        return sum(host.up for other in self._rivals(pool) for host in other.hosts)
 
     def _make_room(self, needy: Pool, now: float) -> None:
-        # Idle hosts go first. A pool that has none yet may also take one from a pool that has several.
-        others = [pool for pool in self.pools.values() if pool is not needy and pool.wants() & needy.wants()]
-        urgent = not needy.ready and needy.needs_room(now, pools.YIELD_SECONDS)
-        if not any(pool.make_room(now, False) for pool in others) and urgent:
-            any(pool.make_room(now, True) for pool in others)
+        # Idle hosts go first.
+        rivals = self._rivals(needy)
+        if any(pool.give_up_idle(now) for pool in rivals):
+            return
+        if needy.ready or not needy.needs_room(now, pools.YIELD_SECONDS):
+            return
+        if any(host.yields_to is needy for pool in rivals for host in pool.hosts):
+            return
+        # Then one of the pool that has most. The only host of a pool goes when it has had its turn, and by priority and age.
+        rich = [pool for pool in rivals if len(pool.staying()) > 1]
+        if rich:
+            return max(rich, key=lambda pool: len(pool.staying())).yield_to(needy)
+        claim = needy.claim(now)
+        poor = [
+            pool
+            for pool in rivals
+            if pool.rank() < claim and any(now - host.up_since >= pools.TURN_SECONDS for host in pool.staying())
+        ]
+        if poor:
+            min(poor, key=lambda pool: (pool.rank(), min(host.up_since for host in pool.staying()))).yield_to(needy)
 
     def _end_when_idle(self, now: float) -> None:
         if self.supervisors:

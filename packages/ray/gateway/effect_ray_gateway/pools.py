@@ -5,7 +5,7 @@ import json
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Deque, Dict, Optional, Set
+from typing import TYPE_CHECKING, Any, Deque, Dict, List, Optional, Set, Tuple
 
 from .calls import Call, FairLine
 from .hosts import Host
@@ -18,14 +18,18 @@ if TYPE_CHECKING:
     from .supervisors import Supervisor
 
 MAX_RETRY_SECONDS = 30
-#: While no host starts, the calls that wait are given back each time after so many failures in a row.
-MAX_FAILED_STARTS = 3
 #: How often a host that no node can hold is looked at again.
 MISFIT_RETRY_SECONDS = 2
 #: An actor that is not placed after this is waiting for resources.
 WAITING_SECONDS = 2
+#: How long the host that a pool has asked for is wanted after its last call: calls come and go while they wait.
+WANTED_SECONDS = 60
 #: After this, a pool with several hosts gives one up for a pool that has none.
 YIELD_SECONDS = 5
+#: How long a host serves before the only one of a pool may be given up for another pool.
+TURN_SECONDS = 10
+#: A pool that has waited so long for a host counts as one priority higher.
+PRIORITY_SECONDS = 10
 MAX_HOSTS = 10_000
 MAX_LIMIT_BYTES = 256 * 1024 * 1024
 
@@ -63,9 +67,15 @@ class Pool:
         self._starting: Optional[Host] = None
         self._failures = 0
         self._retry_at = 0.0
-        #: Since when no node can hold such a host.
-        self._misfit_since: Optional[float] = None
+        #: How the last host that did not come up ended.
+        self._failure = ""
+        #: Since when the host that is being started waits for its place on a node.
         self._waiting_since: Optional[float] = None
+        #: Since when calls wait and there is no host.
+        self._unserved_since: Optional[float] = None
+        #: When the last call waited that no host could take, and the highest priority of such calls.
+        self._wanted_at = 0.0
+        self._wanted_priority = -1
         self._tasks: Set["asyncio.Task[None]"] = set()
 
     @property
@@ -100,12 +110,12 @@ class Pool:
         if alone:
             self._alone.append(call)
             self._place_alone()
-            self.grow()
         elif self._open and not self.line.count and not call.supervisor.blocked:
-            self._give(self._open[0], call)
+            return self._give(self._open[0], call)
         else:
             self.line.push(call)
-            self.grow()
+        self._want(time.monotonic())
+        self.grow()
 
     def forget(self, call: Call) -> None:
         """A waiting call ends where it stands."""
@@ -184,6 +194,14 @@ class Pool:
 
     # Hosts
 
+    def _want(self, now: float) -> None:
+        # What it asks for outlives the calls: they go back to their supervisors while they wait.
+        if now - self._wanted_at >= WANTED_SECONDS:
+            self._wanted_priority = -1
+        self._wanted_at = now
+        waiting = max([self.line.priority(), *(call.priority for call in self._alone)])
+        self._wanted_priority = max(self._wanted_priority, waiting)
+
     def grow(self) -> None:
         """Starts one more host when calls wait, unless one is being started or there are enough."""
         if self._starting is not None or not self.waiting or len(self.hosts) >= self.max_hosts:
@@ -203,7 +221,6 @@ class Pool:
             misfit = await self._cluster.misfit(self.placement)
             if misfit is not None:
                 return self._unschedulable(host, misfit)
-            self._misfit_since = None
             self._show("ready" if self._slots() else "starting")
             host.placed = Placed()
             if host.fenced:
@@ -219,20 +236,17 @@ class Pool:
         self._waiting_since = None
 
     def _unschedulable(self, host: Host, misfit: str) -> None:
-        # A node may be on its way: one that starts again, or one of a cluster that is just coming up.
-        now, why = time.monotonic(), Exit("unschedulable", misfit)
-        self._misfit_since = self._misfit_since or now
-        self._retry_at = now + min(MISFIT_RETRY_SECONDS, self._gateway.config.unschedulable_seconds)
-        if now - self._misfit_since >= self._gateway.config.unschedulable_seconds:
-            self._lose_waiting(why, False)
+        # A node may be on its way: it is looked for again when calls come again.
+        self._retry_at = time.monotonic() + MISFIT_RETRY_SECONDS
         host.retiring = True
-        host.fence(why)
+        host.fence(Exit("unschedulable", misfit))
 
     def came_up(self, host: Host) -> None:
         """The host has said HELLO."""
         if self._starting is host:
             self._starting = None
         self._failures = 0
+        self._unserved_since = None
         for member in self.members:
             member.send(self._host_up(host))
         self._show("ready")
@@ -253,10 +267,14 @@ class Pool:
             self._waiting_since = None
         if failed:
             self._failures += 1
+            self._failure = why.detail
             self._retry_at = time.monotonic() + min(MAX_RETRY_SECONDS, 2 ** (self._failures - 1))
-            if self._failures >= MAX_FAILED_STARTS and not self._slots():
-                # Other workers may have a bundle that starts.
-                self._lose_waiting(Exit("unplaced", f"no host starts: {why.detail}"), True)
+        if host.yields_to is not None:
+            # Its place is for the other pool, which may take a moment to get it.
+            self._retry_at = time.monotonic() + YIELD_SECONDS
+        if not self._slots() and (failed or why.kind == "unschedulable"):
+            # Their supervisors hold the others back, and try again.
+            self._give_back("failed" if failed else "unschedulable", why.detail)
         state = "ready" if self._slots() else "failed" if failed else "starting"
         if why.kind == "unschedulable" and not self._slots():
             state = "unschedulable"
@@ -281,31 +299,63 @@ class Pool:
 
     def fence_all(self, why: Exit) -> None:
         """Ends everything: the calls that wait and the calls that run are lost, and nobody is to blame."""
-        self._lose_waiting(Exit("unplaced", why.detail), True)
+        self._give_back("unreachable", why.detail)
         for host in list(self.hosts):
             host.fence(why, collateral=True)
 
-    def _lose_waiting(self, why: Exit, collateral: bool) -> None:
+    def _give_back(self, why: str, detail: str) -> None:
+        self._unserved_since = None
         for call in [*self.line.drain(), *self._alone]:
             call.supervisor.repay(1, len(call.run or b""))
-            call.supervisor.ended(call, call.lost(why.kind, why.detail, collateral))
+            call.supervisor.ended(call, call.unplaced(why, detail))
         self._alone.clear()
 
     # What is told, and what is due
 
     async def tick(self, now: float) -> None:
-        """Tries again what failed, and says what a host waits for."""
+        """Tries again what failed, says what a host waits for, and gives back what has waited for the first one."""
         for host in list(self.hosts):
             host.tick(now)
+        if self.waiting:
+            self._want(now)
         self.grow()
-        if self.needs_room(now, WAITING_SECONDS):
-            detail = await self._cluster.shortage(self.placement)
-            if self._waiting_since is not None and not self._slots():
-                self._show("starting", detail)
+        if self.ready or not self.waiting:
+            self._unserved_since = None
+        elif self._unserved_since is None:
+            self._unserved_since = now
+        starting = self._starting
+        if starting is not None and self._waiting_since is not None and not self._is_wanted(now):
+            starting.retiring = True
+            return starting.fence(Exit("terminated", "no call waits for it any more"))
+        if self.needs_room(now, WAITING_SECONDS) and not self.ready:
+            self._show("starting", (await self._obstacle())[1])
+        since = self._unserved_since
+        if since is not None and now - since >= self._gateway.config.wait_seconds:
+            why, detail = await self._obstacle()
+            if not self.ready:
+                self._give_back(why, detail)
+
+    async def _obstacle(self) -> Tuple[str, str]:
+        """What keeps the pool from its first host, as the `why` of LOST frames and in words."""
+        if self._starting is None:
+            return ("failed", self._failure) if self._failures else ("starting", "a host is about to be asked for")
+        if self._waiting_since is None:
+            return "starting", "its process is coming up"
+        shortage = await self._cluster.shortage(self.placement)
+        if shortage is None:
+            packages = ", ".join(self.placement.get("pip") or [])
+            return "starting", f"Ray sets up its environment{f' with {packages}' if packages else ''}"
+        held = self._gateway.held(self)
+        return "waiting", f"{shortage}{f' (hosts of other pools that have some: {held})' if held else ''}"
+
+    def _is_wanted(self, now: float) -> bool:
+        return self.waiting > 0 or now - self._wanted_at < WANTED_SECONDS
+
+    # Room for others
 
     def needs_room(self, now: float, seconds: float) -> bool:
-        """Whether calls wait for a host that Ray has not been able to place for so long."""
-        return self._waiting_since is not None and now - self._waiting_since >= seconds and self.waiting > 0
+        """Whether it wants a host that Ray has not been able to place for so long."""
+        return self._waiting_since is not None and now - self._waiting_since >= seconds and self._is_wanted(now)
 
     def wants(self) -> Set[str]:
         """The kinds of resources that its hosts occupy."""
@@ -313,19 +363,43 @@ class Pool:
         named = {name for name in ("cpus", "gpus", "memory") if placement.get(name)}
         return named | set(placement.get("resources") or {})
 
-    def make_room(self, now: float, urgent: bool) -> bool:
-        """Gives up an idle host or, when it is urgent, one of several; whether one is on its way out."""
-        live = [host for host in self.hosts if host.up]
-        if urgent:
-            if any(host.retiring for host in live):
-                return True
-            chosen = live if len(live) > 1 else []
-        else:
-            chosen = [host for host in live if not host.calls and now - host.idle_since >= WAITING_SECONDS and not self.waiting]
-        if not chosen:
+    def claim(self, now: float) -> float:
+        """How urgent its wish for a host is: the priority of its calls, and more the longer it has waited."""
+        return self._wanted_priority + (now - (self._waiting_since or now)) / PRIORITY_SECONDS
+
+    def rank(self) -> int:
+        """The highest priority of the calls that it has."""
+        running = (call.priority for host in self.hosts for call in host.calls.values())
+        return max([self.line.priority(), *running])
+
+    def staying(self) -> List[Host]:
+        """Its hosts that are not about to leave."""
+        return [host for host in self.hosts if host.up and not host.retiring]
+
+    def give_up_idle(self, now: float) -> bool:
+        """Gives up a host that has nothing to do; whether there was one."""
+        if self.waiting:
             return False
-        self._retire(min(chosen, key=lambda host: len(host.calls)))
-        return True
+        for host in self.staying():
+            if not host.calls and now - host.idle_since >= WAITING_SECONDS:
+                self._retire(host)
+                return True
+        return False
+
+    def yield_to(self, other: "Pool") -> None:
+        """Gives up the host with the fewest calls, once they have ended, unless the other gets one elsewhere before."""
+        host = min(self.staying(), key=lambda host: len(host.calls))
+        host.yields_to = other
+        self._retire(host)
+
+    def take_back(self, now: float) -> None:
+        """Goes on with hosts that were to be given up for a pool that needs none any more."""
+        for host in list(self.hosts):
+            other = host.yields_to
+            if other is not None and not host.fenced and (other.ready or not other.needs_room(now, 0)):
+                host.yields_to = None
+                host.retiring = False
+                self.freed(host)
 
     @property
     def ready(self) -> bool:

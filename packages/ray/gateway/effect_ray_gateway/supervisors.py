@@ -109,7 +109,7 @@ class Supervisor:
         if known is not None:
             self.repay(1, len(whole or b""))
             return self._again(known)
-        entry = Call(call, whole or b"", self, pool)
+        entry = Call(call, whole or b"", self, pool, flags >> frames.PRIORITY_SHIFT & frames.PRIORITY_MASK)
         self.calls[call] = entry
         pool.submit(entry, bool(flags & frames.ALONE))
 

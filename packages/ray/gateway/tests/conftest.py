@@ -39,5 +39,6 @@ def ray_head():
 @pytest.fixture(scope="session")
 def gateway(ray_head):
     """The gateway as a process connected to that Ray, shared by the tests that do not end it."""
-    with RealGateway(ray_head) as gateway:
+    # No supervisor stands behind these tests that would try again what waits for long.
+    with RealGateway(ray_head, waitSeconds=120) as gateway:
         yield gateway

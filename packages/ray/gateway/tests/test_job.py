@@ -56,7 +56,7 @@ def test_runs_as_a_job_and_brings_node_where_there_is_none(ray_head, tmp_path):
             "submission_id": name,
             "entrypoint": f"exec {sys.executable} -m effect_ray_gateway",
             "runtime_env": {
-                "working_dir": put(ray_head, package({"deployment": "job", "epoch": 1, "drainSeconds": 0.2}, secret)),
+                "working_dir": put(ray_head, package({"deployment": "job", "epoch": 1, "drainSeconds": 0.2, "waitSeconds": 120}, secret)),
                 # The hosts inherit it from the job.
                 "env_vars": {"PATH": path_without_node(tmp_path)},
             },

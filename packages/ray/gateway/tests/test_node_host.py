@@ -130,7 +130,6 @@ def test_what_no_node_has_is_unschedulable(gateway, ray_head):
     supervisor = gateway.supervisor()
     pool = supervisor.open(node_pool(ray_head, placement={"cpus": 1000, "resources": {"tpu": 1}}))
     supervisor.run(pool, does("echo"))
-    # Its calls end later, should no such node come up.
     state = supervisor.next(lambda frame: frame.type == "POOL_STATE" and frame.json["state"] == "unschedulable").json
     assert "CPU 1000 (the most of one node is 4)" in state["detail"] and "tpu 1" in state["detail"]
     supervisor.send("BYE")
@@ -144,7 +143,8 @@ def test_a_host_that_waits_for_resources_says_so(gateway, ray_head):
     waiting = second.open(node_pool(ray_head, placement={"cpus": 3}))
     second.run(waiting, does("echo"))
     state = second.next(lambda frame: frame.type == "POOL_STATE" and frame.json["detail"]).json
-    assert state["state"] == "starting" and state["detail"].startswith("waiting: CPU, available ")
+    assert state["state"] == "starting" and state["detail"].startswith("CPU 3, available ")
+    assert "hosts of other pools that have some: " in state["detail"]
     first.cancel(call)
     first.result(call)
     first.send("BYE")

@@ -1,5 +1,7 @@
 """Pools: who shares them, when hosts are started and given up, and how the death of a host is told."""
 
+import time
+
 import pytest
 
 from effect_ray_gateway import hosts as hosts_module
@@ -79,52 +81,88 @@ def test_hosts_get_calls_in_turn(fake):
             supervisor.run(pool, BODY)
 
 
-def test_what_no_node_can_hold_is_unschedulable_after_a_while():
-    with FakeGateway(unschedulable_seconds=0.2) as fake:
-        supervisor = fake.supervisor()
-        pool = supervisor.open(spec())
-        fake.cluster.missing = "no node of 1 has GPU 1"
-        call = supervisor.run(pool, BODY)
-        assert state_of(supervisor, 1, "unschedulable")["detail"] == "no node of 1 has GPU 1"
-        lost = supervisor.result(call)
-        assert (lost.type, lost.json["kind"], lost.json["detail"]) == ("LOST", "unschedulable", "no node of 1 has GPU 1")
-        # What is known by now is told at once, until a node is there.
-        assert supervisor.result(supervisor.run(pool, BODY)).json["kind"] == "unschedulable"
-        fake.cluster.missing = None
-        call = supervisor.run(pool, BODY)
-        host = fake.host()
-        host.answer(host.run())
-        assert supervisor.result(call).type == "RESULT"
+def unplaced(why, detail):
+    return {"kind": "unplaced", "why": why, "detail": detail, "collateral": True}
 
 
-def test_a_node_that_comes_up_late_is_waited_for(fake, monkeypatch):
+def test_what_no_node_can_hold_is_given_back_until_a_node_can(fake, monkeypatch):
     monkeypatch.setattr(pools_module, "MISFIT_RETRY_SECONDS", 0.05)
     supervisor = fake.supervisor()
     pool = supervisor.open(spec())
-    fake.cluster.missing = "no node of 0 has CPU 1"
-    call = supervisor.run(pool, BODY)
-    assert state_of(supervisor, 1, "unschedulable")
+    fake.cluster.missing = "no node of 1 has GPU 1"
+    for _ in range(3):
+        call = supervisor.run(pool, BODY)
+        assert supervisor.result(call).json == unplaced("unschedulable", "no node of 1 has GPU 1")
+    assert state_of(supervisor, 1, "unschedulable")["detail"] == "no node of 1 has GPU 1"
     fake.cluster.missing = None
+    call = supervisor.run(pool, BODY)
     host = fake.host()
     host.answer(host.run())
     assert supervisor.result(call).type == "RESULT"
 
 
-def test_calls_are_given_back_when_no_host_starts(fake, monkeypatch):
+def test_calls_are_given_back_each_time_a_host_does_not_start(fake, monkeypatch):
     monkeypatch.setattr(pools_module, "MAX_RETRY_SECONDS", 0.05)
     supervisor = fake.supervisor()
     pool = supervisor.open(spec())
-    calls = [supervisor.run(pool, BODY) for _ in range(3)]
     for number in range(3):
+        calls = [supervisor.run(pool, BODY) for _ in range(3)]
         fake.order().end("exit", f"the bundle throws, {number}")
-    for call in calls:
-        detail = "no host starts: the bundle throws, 2"
-        assert supervisor.result(call).json == {"kind": "unplaced", "detail": detail, "collateral": True}
+        assert state_of(supervisor, 1, "failed")["detail"] == f"the bundle throws, {number}"
+        for call in calls:
+            assert supervisor.result(call).json == unplaced("failed", f"the bundle throws, {number}")
     # The pool goes on trying for those that come.
     call = supervisor.run(pool, BODY)
     host = fake.host()
     host.answer(host.run())
     assert supervisor.result(call).type == "RESULT"
+
+
+def test_calls_are_given_back_when_the_first_host_takes_long_and_go_to_it_when_it_is_there():
+    with FakeGateway(wait_seconds=0.05, ping_seconds=0.05) as fake:
+        supervisor = fake.supervisor()
+        pool = supervisor.open(spec())
+        order = None
+        for _ in range(3):
+            call = supervisor.run(pool, BODY)
+            order = order or fake.order()
+            assert supervisor.result(call).json == unplaced("starting", "its process is coming up")
+        # It is the same host all the time.
+        host = fake.host(order=order)
+        assert state_of(supervisor, 1, "ready")["slots"] == 1
+        call = supervisor.run(pool, BODY)
+        host.answer(host.run())
+        assert supervisor.result(call).type == "RESULT"
+        assert len(fake.cluster.orders) == 1
+
+
+def test_calls_say_what_they_wait_for_and_the_wish_for_a_host_ends_after_them(monkeypatch):
+    monkeypatch.setattr(pools_module, "WANTED_SECONDS", 0.3)
+    with FakeGateway(wait_seconds=0.05, ping_seconds=0.05) as fake:
+        monkeypatch.setattr(type(fake.cluster), "run", never_placed)
+        supervisor = fake.supervisor()
+        pool = supervisor.open(spec())
+        for _ in range(3):
+            call = supervisor.run(pool, BODY)
+            assert supervisor.result(call).json == unplaced("waiting", "CPU 1, available 0 of 1")
+        asked = fake.look(lambda gateway: list(gateway.hosts))
+        assert len(asked) == 1
+        until(lambda: not fake.look(lambda gateway: gateway.hosts), "the host is not asked for any more")
+        # It is asked for again with the next call.
+        supervisor.run(pool, BODY)
+        until(lambda: fake.look(lambda gateway: list(gateway.hosts)) not in ([], asked), "another host is asked for")
+
+
+def test_a_pool_that_has_lost_its_hosts_gives_back_as_one_that_never_had_any():
+    with FakeGateway(wait_seconds=0.05, ping_seconds=0.05) as fake:
+        supervisor = fake.supervisor()
+        pool = supervisor.open(spec())
+        first, second = supervisor.run(pool, BODY), supervisor.run(pool, BODY)
+        host = fake.host()
+        host.run()
+        host.order.end("killed", "by the test")
+        assert supervisor.result(first).json["kind"] == "killed"
+        assert supervisor.result(second).json["why"] == "starting"
 
 
 def test_a_host_that_is_gone_gets_no_more_calls(fake):
@@ -199,20 +237,6 @@ def test_a_host_that_was_set_aside_for_a_call_that_got_another_serves_others_aga
     assert other.run().call == alone
     late = supervisor.run(pool, BODY)
     assert aside.run().call == late
-
-
-def test_a_host_that_does_not_come_up_is_tried_again(fake, monkeypatch):
-    monkeypatch.setattr(pools_module, "MAX_RETRY_SECONDS", 0.05)
-    supervisor = fake.supervisor()
-    pool = supervisor.open(spec())
-    call = supervisor.run(pool, BODY)
-    for number in range(2):
-        fake.order().end("exit", f"the bundle throws, {number}")
-        assert state_of(supervisor, 1, "failed")["detail"] == f"the bundle throws, {number}"
-    host = fake.host()
-    assert state_of(supervisor, 1, "ready")
-    host.answer(host.run())
-    assert supervisor.result(call).type == "RESULT"
 
 
 def test_a_host_that_never_says_hello_is_given_up(fake, monkeypatch):
@@ -293,7 +317,7 @@ def test_a_pool_that_waits_says_for_what_and_gets_the_idle_hosts_of_others(fake,
     supervisor.result(call)
     monkeypatch.setattr(type(fake.cluster), "run", never_placed)
     supervisor.run(needy, BODY)
-    assert state_of(supervisor, 2, "starting")["detail"] == "waiting: CPU, available 0 of 1"
+    assert "CPU 1, available 0 of 1" in until(lambda: told(supervisor, 2), "it says what it waits for")
     assert host.next("BYE")
     assert supervisor.next("HOST_DOWN").json["number"] == host.number
 
@@ -341,6 +365,89 @@ def test_an_idle_host_is_given_up_though_another_pool_gives_one_up_when_it_can(f
     assert busy.next("BYE")
 
 
+def two_busy_pools(fake, supervisor, priorities=(5, 5)):
+    """Two pools with one host each, that is busy and has more to do; the hosts with what they run."""
+    busy = []
+    for ref, priority in enumerate(priorities, 1):
+        pool = supervisor.open(spec(ref, env={"POOL": str(ref)}))
+        for _ in range(2):
+            supervisor.run(pool, BODY, priority=priority)
+        host = fake.host(slots=1)
+        busy.append((host, host.run()))
+    return busy
+
+
+def leaving(fake):
+    """The numbers of the hosts that are to leave when their last call has ended."""
+    return fake.look(lambda gateway: {host.number for host in gateway.hosts.values() if host.retiring})
+
+
+def test_a_pool_that_waits_gets_the_only_host_of_another_which_then_waits_for_its_turn(fake, monkeypatch):
+    for name in ("WAITING_SECONDS", "YIELD_SECONDS", "TURN_SECONDS"):
+        monkeypatch.setattr(pools_module, name, 0)
+    monkeypatch.setattr(pools_module, "PRIORITY_SECONDS", 0.05)
+    supervisor = fake.supervisor()
+    busy = two_busy_pools(fake, supervisor)
+    run = type(fake.cluster).run
+    monkeypatch.setattr(type(fake.cluster), "run", never_placed)
+    supervisor.run(supervisor.open(spec(3, env={"POOL": "3"})), BODY)
+    chosen = until(lambda: leaving(fake), "one is asked to leave")
+    # One is enough, though more time passes.
+    supervisor.settle()
+    assert leaving(fake) == chosen and len(chosen) == 1
+    host, given = next(pair for pair in busy if {pair[0].number} == chosen)
+    monkeypatch.setattr(type(fake.cluster), "run", run)
+    host.answer(given)
+    assert host.next("BYE")
+
+
+def test_the_pool_with_the_lowest_priority_gives_way_first(fake, monkeypatch):
+    for name in ("WAITING_SECONDS", "YIELD_SECONDS", "TURN_SECONDS"):
+        monkeypatch.setattr(pools_module, name, 0)
+    supervisor = fake.supervisor()
+    (high, _), (low, _) = two_busy_pools(fake, supervisor, (8, 2))
+    monkeypatch.setattr(type(fake.cluster), "run", never_placed)
+    supervisor.run(supervisor.open(spec(3, env={"POOL": "3"})), BODY, priority=9)
+    assert until(lambda: leaving(fake), "one is asked to leave") == {low.number}
+
+
+def test_a_pool_of_lower_priority_waits_until_it_is_old(fake, monkeypatch):
+    for name in ("WAITING_SECONDS", "YIELD_SECONDS", "TURN_SECONDS"):
+        monkeypatch.setattr(pools_module, name, 0)
+    monkeypatch.setattr(pools_module, "PRIORITY_SECONDS", 1_000)
+    supervisor = fake.supervisor()
+    two_busy_pools(fake, supervisor, (8, 8))
+    monkeypatch.setattr(type(fake.cluster), "run", never_placed)
+    supervisor.run(supervisor.open(spec(3, env={"POOL": "3"})), BODY, priority=2)
+    until(lambda: fake.look(lambda gateway: any(pool.needs_room(time.monotonic(), 2) for pool in gateway.pools.values())), "it waits")
+    assert leaving(fake) == set()
+    monkeypatch.setattr(pools_module, "PRIORITY_SECONDS", 0.1)
+    until(lambda: leaving(fake), "its age counts")
+
+
+def test_a_host_that_was_to_be_given_up_goes_on_when_it_is_not_needed(fake, monkeypatch):
+    for name in ("WAITING_SECONDS", "YIELD_SECONDS", "TURN_SECONDS"):
+        monkeypatch.setattr(pools_module, name, 0)
+    supervisor = fake.supervisor()
+    busy = two_busy_pools(fake, supervisor)
+    run = type(fake.cluster).run
+    monkeypatch.setattr(type(fake.cluster), "run", never_placed)
+    needy = supervisor.run(supervisor.open(spec(3, env={"POOL": "3"})), BODY)
+    until(lambda: leaving(fake), "one is asked to leave")
+    monkeypatch.setattr(type(fake.cluster), "run", run)
+    monkeypatch.setattr(pools_module, "WANTED_SECONDS", 0)
+    supervisor.cancel(needy)
+    until(lambda: not leaving(fake), "it stays")
+    for host, given in busy:
+        host.answer(given)
+        host.answer(host.run())
+
+
+def told(supervisor, ref):
+    """What a pool said last, once it says anything."""
+    return state_of(supervisor, ref, "starting")["detail"]
+
+
 async def never_placed(cluster, placed, name, spec, orders, on_placed):
     import asyncio
     await asyncio.Event().wait()
@@ -386,6 +493,7 @@ def test_a_drain_lets_calls_end_and_gives_back_the_rest(fake):
     until(lambda: fake.look(lambda gateway: gateway.stopping), "it drains")
     host.answer(run, b"1")
     assert supervisor.result(quick).body == b"1"
-    for call, kind in ((slow, "terminated"), (waiting, "unplaced")):
-        assert supervisor.result(call).json == {"kind": kind, "detail": "the gateway was stopped", "collateral": True}
+    detail = "the gateway was stopped"
+    assert supervisor.result(slow).json == {"kind": "terminated", "detail": detail, "collateral": True}
+    assert supervisor.result(waiting).json == unplaced("unreachable", detail)
     assert supervisor.next("BYE") and supervisor.closed()

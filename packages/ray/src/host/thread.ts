@@ -3,6 +3,7 @@
  */
 import { isWorker, type Worker } from "@effect-ray/core/Worker"
 import { type MessagePort, workerData } from "node:worker_threads"
+import { cureOf } from "./cure.ts"
 import type { Executor, Options } from "./executor.ts"
 import * as executor from "./executor.ts"
 import type { Orders } from "./orders.ts"
@@ -60,7 +61,9 @@ const serve = async (worker: Worker, data: ThreadData): Promise<void> => {
     })
     tell({ _tag: "Ready" })
   } catch (error) {
-    tell({ _tag: "Failed", detail: error instanceof Error ? error.stack ?? error.message : String(error) })
+    const detail = error instanceof Error ? error.stack ?? error.message : String(error)
+    const cure = cureOf(error)
+    tell({ _tag: "Failed", detail: cure === undefined ? detail : `${detail}\n${cure}` })
   }
 }
 

@@ -40,7 +40,7 @@ export const ofLost = (lost: LostBody): Ended => {
       return Ended.Died({ reason: new TaskError.Unschedulable({ detail: lost.detail }) })
     case "unplaced":
       // No host ever had it: it goes back untouched, also what must never run twice.
-      return Ended.Interrupted({ confirmed: true })
+      return Ended.NotStarted({ obstacle: { kind: lost.why ?? "unreachable", detail: lost.detail } })
     case "oom":
       return Ended.Lost({ reason: new TaskError.OutOfMemory({ detail: lost.detail }), collateral: lost.collateral })
     default:

@@ -1,29 +1,34 @@
 /** All attempts of a runner that are on their way, and the gateway that has them. */
 import { Ended } from "@effect-ray/core/Outcome"
 import type * as Runner from "@effect-ray/core/Runner"
-import type * as Task from "@effect-ray/core/Task"
 import { Undecodable } from "@effect-ray/core/TaskError"
-import type { Pool } from "../GatewayConnection.ts"
 import { Flight, type Sky } from "./flight.ts"
-import { poolBody, type PoolOptions, type Runtime } from "./poolBody.ts"
+import type { RayPools } from "./rayPools.ts"
 import { runBody } from "./runBody.ts"
 import type { Session } from "./session.ts"
 
-/** What all pools of a worker have in common. */
-export interface Options extends Pick<PoolOptions, "env" | "limits"> {
-  readonly packageOf: (runtime: Runtime) => string
+const withoutGateway = Ended.NotStarted({
+  obstacle: { kind: "unreachable", detail: "it waited for a gateway in vain" }
+})
+
+export interface Options {
+  readonly pools: RayPools
+  readonly maxPayloadBytes: number
+  readonly graceMillis: number
+  /** How long attempts wait for a gateway before they go back, in milliseconds. */
+  readonly patienceMillis: number
 }
 
 type Acknowledged = Pick<Runner.Attempt, "execution" | "fence">
 
 export class Flights implements Sky {
   private readonly options: Options
-  private readonly poolKeys = new WeakMap<Task.Any, string>()
   /** Ended and not acknowledged, by execution. */
   private readonly unacknowledged = new Map<string, Flight>()
   /** Those that no gateway has. */
   private readonly waiting = new Set<Flight>()
   private session: Session | undefined
+  private patience: NodeJS.Timeout | undefined
 
   constructor(options: Options) {
     this.options = options
@@ -36,15 +41,38 @@ export class Flights implements Sky {
 
   /** Takes a gateway into use and gives it what waits. */
   adopt(session: Session): void {
+    clearTimeout(this.patience)
     this.session = session
+    const { pools } = this.options
+    for (const pool of pools.all) session.pools.set(pool, session.connection.open(pool.body))
+    pools.open()
     const flights = Array.from(this.waiting)
     this.waiting.clear()
     for (const flight of flights) this.launch(flight)
   }
 
-  /** The gateway is gone: what is launched from now on waits for the next one. */
+  /** The gateway is gone: what is launched from now on waits for the next one, for a while. */
   abandon(): void {
+    const { patienceMillis, pools } = this.options
     this.session = undefined
+    pools.close("the gateway is gone, and the next one has not started yet")
+    clearTimeout(this.patience)
+    this.patience = setTimeout(() => {
+      for (const flight of this.waiting) flight.end(withoutGateway)
+      this.waiting.clear()
+    }, patienceMillis)
+  }
+
+  /** Takes up what the gateway says of a pool's hosts. */
+  resize(ref: number, slots: number): void {
+    for (const [pool, opened] of this.session?.pools ?? []) {
+      if (opened.ref === ref) this.options.pools.resize(pool, slots)
+    }
+  }
+
+  /** Ends the wait for a gateway: none will come. */
+  close(): void {
+    clearTimeout(this.patience)
   }
 
   /** Sends an attempt on its way. */
@@ -66,9 +94,10 @@ export class Flights implements Sky {
     const { attempt } = flight
     flight.session = session
     flight.call = session.connection.call({
-      pool: this.poolOf(session, attempt.task),
+      pool: session.pools.get(this.options.pools.of(attempt.task))!,
       execution: attempt.execution,
       fence: attempt.fence,
+      priority: attempt.priority,
       body: runBody(attempt),
       alone: attempt.suspect,
       owner: flight
@@ -88,7 +117,7 @@ export class Flights implements Sky {
     if (this.waiting.delete(flight)) return flight.end(Ended.Interrupted({ confirmed: true }))
     const { call, session } = flight
     if (call === undefined || session === undefined) return
-    if (!session.connection.cancel(call, this.options.limits.graceMillis)) {
+    if (!session.connection.cancel(call, this.options.graceMillis)) {
       flight.end(Ended.Interrupted({ confirmed: true }))
     }
   }
@@ -112,25 +141,9 @@ export class Flights implements Sky {
     if (flight.session === this.session) this.session?.connection.acknowledge(flight.call!.number)
   }
 
-  private poolOf(session: Session, task: Task.Any): Pool {
-    let key = this.poolKeys.get(task)
-    if (key === undefined) {
-      this.poolKeys.set(task, key = `${task.runtime}:${JSON.stringify(task.options.placement)}`)
-    }
-    let pool = session.pools.get(key)
-    if (pool === undefined) {
-      const { env, limits, packageOf } = this.options
-      const runtime: Runtime = task.runtime === "python" ? "python" : "node"
-      const { placement } = task.options
-      pool = session.connection.open(poolBody({ runtime, package: packageOf(runtime), placement, env, limits }))
-      session.pools.set(key, pool)
-    }
-    return pool
-  }
-
   /** No gateway takes such a payload: it ends a connection, with all that is pending on it. */
   private tooLarge({ payload }: Runner.Attempt): Ended | undefined {
-    const { maxPayloadBytes } = this.options.limits
+    const { maxPayloadBytes } = this.options
     if (payload.length * 3 <= maxPayloadBytes) return undefined
     const bytes = Buffer.byteLength(payload)
     if (bytes <= maxPayloadBytes) return undefined

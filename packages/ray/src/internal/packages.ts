@@ -37,6 +37,7 @@ export const makePackages = Effect.fnUntraced(function*(
   const oneAtATime = yield* Semaphore.make(1)
   return {
     uri: (runtime) => uris.get(runtime)!,
-    upload: oneAtATime.withPermit(Effect.forEach(zips.values(), cluster.uploadPackage, { discard: true }))
+    // An array, because this runs many times: an iterator would be used up by the first.
+    upload: oneAtATime.withPermit(Effect.forEach([...zips.values()], cluster.uploadPackage, { discard: true }))
   }
 })

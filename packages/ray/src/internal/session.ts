@@ -10,6 +10,7 @@ import type * as RayCluster from "../RayCluster.ts"
 import * as RayAddress from "../RayAddress.ts"
 import { GatewayFailed, RayError } from "../RayError.ts"
 import { Refused, WrongSecret } from "./handshake.ts"
+import type { RayPool } from "./rayPools.ts"
 
 /** While a gateway's job is running but cannot be reached, it is dialled for so long before that is an error. */
 const dialTimeout = Duration.seconds(20)
@@ -23,7 +24,7 @@ const goodbyeTimeout = Duration.seconds(1)
 export interface Session {
   readonly connection: Connection.GatewayConnection
   readonly epoch: number
-  readonly pools: Map<string, Connection.Pool>
+  readonly pools: Map<RayPool, Connection.Pool>
 }
 
 type Options = Omit<Connection.Options, "host" | "port" | "secret">

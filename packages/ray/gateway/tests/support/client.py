@@ -172,10 +172,11 @@ class Supervisor(Client):
             first = self.next(wanted)
         return first.json["pool"]
 
-    def run(self, pool, body, flags=0, fence=1):
+    def run(self, pool, body, flags=0, fence=1, priority=5):
         """Sends a RUN; answers the call."""
         if not isinstance(body, bytes):
             body = json.dumps(body).encode()
+        flags |= priority << 4
         self.calls += 1
         call = self.number << 48 | self.calls
         data = pack_all("RUN", body, flags, route=pool, call=call, execution=uuid.UUID(int=call).bytes, fence=fence)

@@ -64,7 +64,7 @@ class FakeCluster:
         return self.missing
 
     async def shortage(self, placement):
-        return "waiting: CPU, available 0 of 1"
+        return "CPU 1, available 0 of 1"
 
     async def run(self, placed, name, spec, orders, on_placed):
         order = Order(placed, name, orders, on_placed, asyncio.get_running_loop())

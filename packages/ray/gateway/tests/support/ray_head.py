@@ -1,5 +1,6 @@
 """A Ray of one node that listens on loopback only, started and ended as our own child."""
 
+import contextlib
 import os
 import pathlib
 import secrets
@@ -10,6 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
+
+from .poll import until
 
 ROOT = pathlib.Path(__file__).resolve().parents[5]
 START_SECONDS = 60
@@ -25,6 +28,14 @@ def free_ports(count):
     for each in sockets:
         each.close()
     return ports
+
+
+def _kill(process):
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
 
 
 class RayHead:
@@ -83,11 +94,29 @@ class RayHead:
 
     def kill(self):
         """Ends every process of it at once."""
-        try:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        self.process.wait()
+        _kill(self.process)
+
+    @contextlib.contextmanager
+    def node(self, resources="{}", cpus=2, **env):
+        """Another node of the cluster while the context is open. Not on loopback: see `netns`."""
+        agent, grpc, environments, metrics, manager, nodes = free_ports(6)
+        command = [
+            sys.executable, "-m", "ray.scripts.scripts", "start", f"--address=127.0.0.1:{self.port}", "--block",
+            "--node-ip-address=127.0.0.2", f"--object-manager-port={manager}", f"--node-manager-port={nodes}",
+            f"--dashboard-agent-listen-port={agent}", f"--dashboard-agent-grpc-port={grpc}",
+            f"--runtime-env-agent-port={environments}", f"--metrics-export-port={metrics}", f"--num-cpus={cpus}",
+            "--num-gpus=0", f"--resources={resources}", "--object-store-memory=80000000", "--disable-usage-stats",
+        ]
+        # Ray takes one machine for no cluster otherwise.
+        given = {**self.env, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1", **env}
+        del given["RAY_ADDRESS"]
+        with open(os.path.join(self.folder, f"node-{nodes}.log"), "w+") as log:
+            process = subprocess.Popen(command, env=given, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+            try:
+                until(lambda: "Ray runtime started" in pathlib.Path(log.name).read_text(), "the node joins")
+                yield process
+            finally:
+                _kill(process)
 
     @property
     def running(self):

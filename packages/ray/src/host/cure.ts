@@ -1,0 +1,23 @@
+/** What to do about a layer that cannot be built on a host, where the error tells. */
+import * as Config from "effect/Config"
+import * as SchemaIssue from "effect/SchemaIssue"
+
+const issuesOf = SchemaIssue.makeFormatterStandardSchemaV1()
+
+/** The variables that a `Config` did not find in the host's environment. */
+const missing = (error: Config.ConfigError): ReadonlyArray<string> => {
+  if (error.cause._tag !== "SchemaError") return []
+  const names = issuesOf(error.cause.issue).issues.map(({ path = [] }) => path.map(String).join("_"))
+  return names.filter((name) => name !== "" && process.env[name] === undefined)
+}
+
+/** A sentence, or nothing. Hosts see only the variables that the worker names. */
+export const cureOf = (error: unknown): string | undefined => {
+  if (!(error instanceof Config.ConfigError)) return undefined
+  const names = missing(error)
+  if (names.length === 0) return undefined
+  const list = names.map((name) => JSON.stringify(name)).join(", ")
+  return `hosts see no variable ${
+    names.join(", ")
+  }: name it in Worker.make({ env: [${list}] }) and set it where the worker starts`
+}

@@ -75,7 +75,9 @@ export const layer: Layer.Layer<Broker> = Layer.sync(Broker, () => {
   return Broker.of({
     enqueue: (executions) => Effect.flatMap(atOnce((now) => enqueue(store, executions, now)), Effect.fromResult),
     read: (id) =>
-      Effect.sync(() => Option.map(Option.fromUndefinedOr(store.rows.get(id)), (row) => toRecord(row, heldOf(store, row)))),
+      Effect.sync(() =>
+        Option.map(Option.fromUndefinedOr(store.rows.get(id)), (row) => toRecord(row, heldOf(store, row)))
+      ),
     attempts: (id) =>
       Effect.sync(() => (store.rows.get(id)?.history ?? []).slice(0, maxAttemptsRead).map(({ record }) => record)),
     awaitTerminal: (id) =>

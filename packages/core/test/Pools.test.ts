@@ -86,8 +86,7 @@ const serve = <A, E>(
   }).pipe(Effect.provide(MemoryBroker.layer), Effect.provide(Logger.layer([logger])))
 }
 
-const record = (id: string) =>
-  Effect.flatMap(Broker.Broker, (broker) => Effect.map(broker.read(id), Option.getOrThrow))
+const record = (id: string) => Effect.flatMap(Broker.Broker, (broker) => Effect.map(broker.read(id), Option.getOrThrow))
 
 const states = (ids: ReadonlyArray<{ readonly id: string }>) =>
   Effect.map(Effect.forEach(ids, ({ id }) => record(id)), (records) => {

@@ -271,6 +271,15 @@ export const table = {
     example: "30 seconds",
     parse: parsers.duration({ min: 0, max: "1 day" })
   }),
+  unschedulableAfter: makeSetting({
+    env: "EFFECT_RAY_UNSCHEDULABLE_AFTER",
+    flag: "unschedulable-after",
+    metavar: "DURATION",
+    meaning: "How long an execution waits while no host for it starts, or no node can hold one, before it fails",
+    default: "10 minutes",
+    example: "10 minutes",
+    parse: parsers.duration({ min: 0, max: "30 days" })
+  }),
   maxResultBytes: makeSetting({
     env: "EFFECT_RAY_MAX_RESULT_BYTES",
     flag: "max-result-bytes",

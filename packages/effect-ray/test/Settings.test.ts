@@ -127,6 +127,11 @@ const cases: { readonly [K in Settings.Key]: Case } = {
     valid: [["0 seconds", 0], ["10 minutes", 600_000]],
     invalid: [["2 days", "is not a duration"], ["-1 seconds", "is not a duration"]]
   },
+  unschedulableAfter: {
+    absent: 600_000,
+    valid: [["0 seconds", 0], ["1 hour", 3_600_000]],
+    invalid: [["31 days", "is not a duration"], ["soon", "is not a duration"]]
+  },
   maxResultBytes: {
     absent: 2 * 1024 * 1024,
     valid: [["4096", 4096], ["512 KiB", 524_288], ["1MB", 1_000_000]],

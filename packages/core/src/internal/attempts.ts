@@ -92,7 +92,9 @@ export const startWaiting = (shift: Shift): void => {
   if (shift.phase !== "working" || shift.starting) return
   shift.starting = true
   for (const share of shift.shares) {
-    for (let left = Shares.surplus(share, now(shift)); left > 0; left--) release(shift, share.backlog.at(-1)!, "shutdown")
+    for (let left = Shares.surplus(share, now(shift)); left > 0; left--) {
+      release(shift, share.backlog.at(-1)!, "shutdown")
+    }
   }
   for (let started = 0; shift.running < shift.concurrency && shift.alone === undefined; started++) {
     if (started === maxStarts) {
@@ -323,7 +325,10 @@ const checkDeadlines = (shift: Shift): void => {
   const held = shift.running >= shift.concurrency || isHeldBySuspect(shift)
   for (const entry of shift.entries.values()) {
     if (entry.phase === "running") checkRunning(shift, entry, time)
-    else if ((held || !Shares.mayStart(entry.share, time)) && entry.phase === "waiting" && time - entry.claimedAtMillis > maxPrefetchAgeMillis) {
+    else if (
+      (held || !Shares.mayStart(entry.share, time)) && entry.phase === "waiting" &&
+      time - entry.claimedAtMillis > maxPrefetchAgeMillis
+    ) {
       // Another worker may have a slot for it. A suspect has waited for its turn and keeps it.
       if (!mustBeAlone(shift, entry)) release(shift, entry, "shutdown")
     }

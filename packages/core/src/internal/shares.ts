@@ -114,7 +114,8 @@ export const holdBack = (share: Share, obstacle: Obstacle, now: number): void =>
   const delayMillis = hold === undefined
     ? Duration.toMillis(minTryDelay)
     : Math.min(2 * hold.delayMillis, Duration.toMillis(maxTryDelay))
-  const failing = Option.isSome(reasonOf(obstacle)) || (obstacle.kind === "starting" && hold?.failingSince !== undefined)
+  const failing = Option.isSome(reasonOf(obstacle)) ||
+    (obstacle.kind === "starting" && hold?.failingSince !== undefined)
   share.hold = {
     obstacle,
     delayMillis,

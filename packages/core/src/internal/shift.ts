@@ -142,8 +142,7 @@ export const make = (
 export const now = (shift: Shift): number => Number(shift.clock.monotonicTimeNanosUnsafe()) / 1e6
 
 /** The share of a task's pool. */
-export const shareOf = (shift: Shift, task: Task.Any): Share =>
-  shift.shares.find(({ tasks }) => tasks.includes(task))!
+export const shareOf = (shift: Shift, task: Task.Any): Share => shift.shares.find(({ tasks }) => tasks.includes(task))!
 
 /** A suspect runs alone, so that its next loss is its own, unless the runner sees to that. */
 export const mustBeAlone = (shift: Shift, entry: Entry): boolean =>
@@ -155,9 +154,8 @@ export const isImpatient = (shift: Shift, entry: Entry): boolean =>
 
 /** Whether nothing starts because a suspect runs, or has waited long enough to do so. */
 export const isHeldBySuspect = (shift: Shift): boolean =>
-  shift.alone !== undefined || shift.shares.some(({ backlog }) =>
-    backlog.some((entry) => mustBeAlone(shift, entry) && isImpatient(shift, entry))
-  )
+  shift.alone !== undefined ||
+  shift.shares.some(({ backlog }) => backlog.some((entry) => mustBeAlone(shift, entry) && isImpatient(shift, entry)))
 
 /** What to claim now. */
 export interface Wanted {

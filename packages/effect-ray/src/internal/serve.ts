@@ -44,6 +44,7 @@ export const keys = [
   "maxAttempts",
   "lease",
   "drain",
+  "unschedulableAfter",
   "maxResultBytes",
   "maxPayloadBytes",
   "logFormat"
@@ -51,7 +52,14 @@ export const keys = [
 
 /** Those of them that only Ray's runners ask for; the ones of a cluster only where it is the one at `RAY_ADDRESS`. */
 const clusterKeys = ["rayAddress", "rayAuthToken", "rayAuthTokenPath", "allowOpenCluster"] as const
-const rayKeys = [...clusterKeys, "deployment", "gatewayPort", "gatewayBind", "gatewayAdvertise"] as const
+const rayKeys = [
+  ...clusterKeys,
+  "deployment",
+  "gatewayPort",
+  "gatewayBind",
+  "gatewayAdvertise",
+  "unschedulableAfter"
+] as const
 
 /** What need not be right in the environment, because a runner never asks for it. */
 export const unread = (runner: Settings.Runner): ReadonlyArray<Settings.Key> =>
@@ -61,7 +69,7 @@ export interface Options {
   readonly module: WorkerModule
   /** Empty: all queues of the worker's tasks. */
   readonly queues: ReadonlyArray<string>
-  readonly settings: Pick<Settings.Settings, "concurrency" | "lease" | "drain">
+  readonly settings: Pick<Settings.Settings, "concurrency" | "lease" | "drain" | "unschedulableAfter">
 }
 
 /** Refuses a queue that none of the worker's tasks has: nothing would ever be claimed from it. */
@@ -102,6 +110,7 @@ export const serve = Effect.fnUntraced(function*({ module, queues, settings }: O
     concurrency: settings.concurrency,
     lease: settings.lease,
     drain: settings.drain,
+    unschedulableAfter: settings.unschedulableAfter,
     label: program.label
   }).pipe(
     Effect.onExit((exit) => Exit.hasInterrupts(exit) ? Effect.logInfo("worker stopped") : Effect.void)

@@ -271,6 +271,15 @@ export const table = {
     example: "30 seconds",
     parse: parsers.duration({ min: 0, max: "1 day" })
   }),
+  startTimeout: makeSetting({
+    env: "EFFECT_RAY_START_TIMEOUT",
+    flag: "start-timeout",
+    metavar: "DURATION",
+    meaning: "How long a worker that starts waits for a Postgres or a Ray that cannot be reached; it then ends with 1",
+    default: "60 seconds",
+    example: "60 seconds",
+    parse: parsers.duration({ min: 0, max: "1 day" })
+  }),
   unschedulableAfter: makeSetting({
     env: "EFFECT_RAY_UNSCHEDULABLE_AFTER",
     flag: "unschedulable-after",

@@ -44,7 +44,9 @@ describe("the program effect-ray", () => {
 
   it.live("says that Postgres does not answer, without its password, and ends with 1", () =>
     Effect.gen(function*() {
-      const { code, stderr } = yield* run(["worker", worker, "--sync"], { env: { DATABASE_URL: somewhere } })
+      const { code, stderr } = yield* run(["worker", worker, "--sync", "--start-timeout", "0s"], {
+        env: { DATABASE_URL: somewhere }
+      })
       assert.strictEqual(code, 1)
       assert.match(stderr, /Postgres at 127\.0\.0\.1:1\/app cannot be used: .*ECONNREFUSED.*Check DATABASE_URL/)
       assert.notInclude(stderr, "sesame")
@@ -124,7 +126,7 @@ describe("the command effect-ray", () => {
       const args = ["worker", worker, "--ray-address", "http://10.255.255.1:8265", "--allow-open-cluster"]
       const help = yield* call(["worker", "--help"])
       assert.match(help.stdout, /--allow-open-cluster .*\[EFFECT_RAY_ALLOW_OPEN_CLUSTER; default: false\]/)
-      const allowed = yield* call(args, { DATABASE_URL: somewhere })
+      const allowed = yield* call([...args, "--start-timeout", "0s"], { DATABASE_URL: somewhere })
       assert.include(allowed.stderr, "ECONNREFUSED")
       const wrong = yield* call(args.slice(0, -1), {
         DATABASE_URL: somewhere,
@@ -139,7 +141,7 @@ describe("the command effect-ray", () => {
 
   it.live("looks at no setting that a command or its runner does not need", () =>
     Effect.gen(function*() {
-      const env = { DATABASE_URL: somewhere, RAY_ADDRESS: "auto" }
+      const env = { DATABASE_URL: somewhere, RAY_ADDRESS: "auto", EFFECT_RAY_START_TIMEOUT: "0s" }
       for (const args of [["migrate"], ["worker", worker, "--in-process"], ["worker", worker, "--sync"]]) {
         const { code, stderr } = yield* call(args, { ...env, EFFECT_RAY_GATEWAY_PORT: "none" })
         assert.strictEqual(code, 1)

@@ -124,8 +124,16 @@ const cases: { readonly [K in Settings.Key]: Case } = {
   },
   drain: {
     absent: 30_000,
-    valid: [["0 seconds", 0], ["10 minutes", 600_000]],
-    invalid: [["2 days", "is not a duration"], ["-1 seconds", "is not a duration"]]
+    valid: [["0 seconds", 0], ["10 minutes", 600_000], ["90s", 90_000], ["1.5 h", 5_400_000], ["250ms", 250]],
+    invalid: [["2 days", "is not a duration"], ["2d", "is not a duration"], ["5 x", "a number and a unit (ms, s, m"], [
+      "-1 seconds",
+      "is not a duration"
+    ]]
+  },
+  startTimeout: {
+    absent: 60_000,
+    valid: [["0 seconds", 0], ["5 minutes", 300_000], ["2m", 120_000]],
+    invalid: [["2 days", "is not a duration"]]
   },
   unschedulableAfter: {
     absent: 600_000,

@@ -73,6 +73,12 @@ const make = Effect.fnUntraced(function*(options: Options, controls?: (controls:
     graceMillis: Duration.toMillis(options.grace ?? defaultGrace)
   }
   yield* RayCluster.check
+  const unset = options.worker.env.filter((name) => process.env[name] === undefined)
+  if (unset.length > 0) {
+    yield* Effect.logWarning(
+      `hosts will not see what Worker.make({ env }) names and this process does not have: ${unset.join(", ")}`
+    )
+  }
   const packages = yield* makePackages(options.worker, options.module)
 
   const pools = new RayPools(options.worker.tasks, { env: options.worker.env, limits, packageOf: packages.uri })

@@ -3,6 +3,7 @@ import * as PgBroker from "@effect-ray/postgres/PgBroker"
 import * as PgGatewayRegistry from "@effect-ray/postgres/PgGatewayRegistry"
 import * as PgMigrations from "@effect-ray/postgres/PgMigrations"
 import * as PgClient from "@effect/sql-pg/PgClient"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -11,11 +12,17 @@ import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import type * as SqlError from "effect/sql/SqlError"
 import * as Settings from "../Settings.ts"
+import { waitFor } from "./patience.ts"
 
 /** Postgres cannot be reached, or does not let us in. */
 export class DatabaseUnreachable extends Schema.TaggedError<DatabaseUnreachable>("effect-ray/DatabaseUnreachable")(
   "DatabaseUnreachable",
-  { where: Schema.String, detail: Schema.String }
+  {
+    where: Schema.String,
+    detail: Schema.String,
+    /** It may be there a moment later: nothing listens, or it is just starting. */
+    isAway: Schema.Boolean
+  }
 ) {
   override get message() {
     return `Postgres at ${this.where} cannot be used: ${this.detail}. Check DATABASE_URL, and that the server runs.`
@@ -37,7 +44,11 @@ export const layer = (
   options: { readonly maxConnections?: number; readonly prepare?: boolean } = {}
 ): Layer.Layer<SqlClient.SqlClient | PgClient.PgClient, DatabaseUnreachable> => {
   const unreachable = (error: SqlError.SqlError) =>
-    new DatabaseUnreachable({ where: where(url), detail: reasonOf(error) })
+    new DatabaseUnreachable({
+      where: where(url),
+      detail: reasonOf(error),
+      isAway: error.reason._tag === "ConnectionError" || isStarting(error)
+    })
   const client = Layer.catch(
     PgClient.layer({ url, connectTimeout: "10 seconds", keepAlive, applicationName: "effect-ray", ...options }),
     (error) => Layer.effectDiscard(Effect.fail(unreachable(error)))
@@ -46,6 +57,19 @@ export const layer = (
     Effect.mapError(Effect.flatMap(SqlClient.SqlClient, (sql) => sql`SELECT 1`), unreachable)
   )
   return Layer.provideMerge(ping, client)
+}
+
+/** Waits until a connection answers, as long as the patience. */
+export const whenThere = (url: Redacted.Redacted<string>, patience: Duration.Duration) =>
+  waitFor(`Postgres at ${where(url)}`, Effect.scoped(Layer.build(layer(url))), {
+    patience,
+    isOutage: ({ isAway }) => isAway
+  })
+
+/** Postgres says that it is about to start or to stop, or has no connection to spare. */
+const isStarting = ({ reason }: SqlError.SqlError): boolean => {
+  const { cause } = reason
+  return typeof cause === "object" && cause !== null && "code" in cause && /^(57P|53300)/.test(String(cause.code))
 }
 
 /** The words of the innermost cause: the wrappers around it say only that something failed. */

@@ -20,6 +20,25 @@ export const wholeNumber = (options: { readonly min: number; readonly max: numbe
     : Result.fail(`is not a whole number from ${options.min} to ${options.max}`)
 }
 
+/** Units as people abbreviate them, beside Effect's own words. */
+const units: Readonly<Record<string, string>> = {
+  ms: "millis",
+  s: "seconds",
+  sec: "seconds",
+  m: "minutes",
+  min: "minutes",
+  h: "hours",
+  d: "days",
+  w: "weeks"
+}
+
+/** `5s` and `1.5 h` as Effect writes them. Anything else is left as it is. */
+const spelledOut = (text: string): string => {
+  const match = /^(\d+(?:\.\d+)?)\s*([a-z]+)$/i.exec(text)
+  const unit = match === null ? undefined : units[match[2]!.toLowerCase()]
+  return unit === undefined ? text : `${match![1]} ${unit}`
+}
+
 export const duration = (
   options: { readonly min: Duration.Input; readonly max: Duration.Input }
 ): Parse<Duration.Duration> => {
@@ -27,9 +46,11 @@ export const duration = (
   const max = Duration.fromInputUnsafe(options.max)
   const range = `from ${Duration.format(min)} to ${Duration.format(max)}`
   return (text) => {
-    const parsed = Duration.fromInput(text.trim() as Duration.Input)
+    const parsed = Duration.fromInput(spelledOut(text.trim()) as Duration.Input)
     if (Option.isNone(parsed)) {
-      return Result.fail("is not a duration: a number and a unit (millis, seconds, minutes, hours)")
+      return Result.fail(
+        "is not a duration: a number and a unit (ms, s, m, h, d, or millis, seconds, minutes, hours, days)"
+      )
     }
     return Duration.isLessThan(parsed.value, min) || Duration.isGreaterThan(parsed.value, max)
       ? Result.fail(`is not a duration ${range}`)

@@ -14,6 +14,7 @@ import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Settings from "../Settings.ts"
 import type { WorkerModule } from "../WorkerModule.ts"
+import { waitFor } from "./patience.ts"
 
 /** The handlers' layer failed, for a reason of its own. */
 export class HandlersFailed extends Schema.TaggedError<HandlersFailed>("effect-ray/HandlersFailed")("HandlersFailed", {
@@ -67,6 +68,22 @@ interface Cluster {
 /** The Ray cluster at an address; an open one only where the settings allow it. */
 export const cluster = (settings: Pick<Settings.Settings, "allowOpenCluster">, { address, token }: Cluster) =>
   RayCluster.layer({ address, allowOpen: settings.allowOpenCluster, ...given("token", token) })
+
+/** Refuses an address that may not be used. Nothing is sent to it. */
+export const checkAddress = (
+  settings: Pick<Settings.Settings, "allowOpenCluster">,
+  at: Cluster
+): Effect.Effect<void, RayError> => Effect.asVoid(Effect.scoped(Layer.build(cluster(settings, at))))
+
+/** Waits until the Ray at an address answers, as long as the patience. */
+export const whenThere = (
+  settings: Pick<Settings.Settings, "allowOpenCluster" | "startTimeout">,
+  at: Cluster
+): Effect.Effect<string, RayError> =>
+  waitFor(`Ray at ${at.address}`, Effect.provide(RayCluster.check, cluster(settings, at), { local: true }), {
+    patience: settings.startTimeout,
+    isOutage: (error) => error.reason._tag === "Unreachable"
+  })
 
 /** Attempts on the Ray cluster at an address. */
 export const ray = (

@@ -44,6 +44,7 @@ export const keys = [
   "maxAttempts",
   "lease",
   "drain",
+  "startTimeout",
   "unschedulableAfter",
   "maxResultBytes",
   "maxPayloadBytes",

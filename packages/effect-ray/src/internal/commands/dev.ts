@@ -28,7 +28,7 @@ import * as stateFolder from "../stateFolder.ts"
 const keys = serving.keys
 
 /** Nobody at a terminal wants to wait for long. */
-const defaults = { drain: "5 seconds" }
+const defaults = { drain: "5 seconds", startTimeout: "0 seconds" }
 
 const config = {
   module: Argument.String("MODULE").pipe(
@@ -83,6 +83,7 @@ const embedded = Effect.fnUntraced(function*(folder: string) {
 const postgres = Effect.fnUntraced(function*(settings: DevSettings, folder: string) {
   if (Option.isSome(settings.databaseUrl)) {
     const url = settings.databaseUrl.value
+    yield* database.whenThere(url, settings.startTimeout)
     return { url, line: `postgres://${database.where(url)} (DATABASE_URL)` } satisfies Postgres
   }
   yield* Effect.logInfo("starting a Postgres")
@@ -113,9 +114,10 @@ const ray = Effect.fnUntraced(function*(
   if (input.inProcess) return none("--in-process")
   if (Option.isSome(settings.rayAddress)) {
     const address = settings.rayAddress.value
-    const token = yield* Effect.orDie(rayToken.find(settings, flags.given(input.settings)))
+    const at = { address, token: yield* Effect.orDie(rayToken.find(settings, flags.given(input.settings))) }
+    yield* runners.whenThere(settings, at)
     return {
-      runner: runners.ray(module, settings, { address, token }),
+      runner: runners.ray(module, settings, at),
       lines: [`Ray       ${address} (RAY_ADDRESS)`]
     } satisfies Ray
   }

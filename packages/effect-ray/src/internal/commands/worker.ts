@@ -93,6 +93,13 @@ const validate = (input: Input) => (settings: Partial<Settings.Settings>) =>
 
 type WorkerSettings = Pick<Settings.Settings, (typeof keys)[number]>
 
+const clusterOf = Effect.fnUntraced(function*(settings: WorkerSettings, input: Input) {
+  return {
+    address: Option.getOrThrow(settings.rayAddress),
+    token: yield* Effect.orDie(rayToken.find(settings, flagsOf(input)))
+  }
+})
+
 type RunnerLayer = Effect.Success<ReturnType<typeof runnerOf>>
 
 const runnerOf = Effect.fnUntraced(
@@ -103,11 +110,11 @@ const runnerOf = Effect.fnUntraced(
         return runners.inProcess(module, settings.runner)
       case "local":
         return Layer.provide(runners.local(module, settings), localRay.layer(yield* stateFolder.make))
-      case "ray":
-        return runners.ray(module, settings, {
-          address: Option.getOrThrow(settings.rayAddress),
-          token: yield* Effect.orDie(rayToken.find(settings, flagsOf(input)))
-        })
+      case "ray": {
+        const at = yield* clusterOf(settings, input)
+        yield* runners.whenThere(settings, at)
+        return runners.ray(module, settings, at)
+      }
     }
   }
 )
@@ -116,12 +123,15 @@ const run = Effect.fnUntraced(function*(input: Input, settings: WorkerSettings) 
   yield* serving.stoppable
   const module = yield* WorkerModule.load(input.module)
   yield* serving.checkQueues(module, input.queues)
+  // What can never work is told before anything is waited for.
+  if (settings.runner === "ray") yield* runners.checkAddress(settings, yield* clusterOf(settings, input))
+  const url = Option.getOrThrow(settings.databaseUrl)
+  yield* database.whenThere(url, settings.startTimeout)
   const runner: Layer.Layer<Runner, Layer.Error<RunnerLayer>, GatewayRegistry> = yield* runnerOf(
     module,
     settings,
     input
   )
-  const url = Option.getOrThrow(settings.databaseUrl)
   const store = Layer.provide(database.layerStore(settings), database.layer(url, { prepare: settings.prepare }))
   yield* Effect.logInfo("worker starting").pipe(Effect.annotateLogs({
     module: module.path,

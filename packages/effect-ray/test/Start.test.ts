@@ -1,0 +1,104 @@
+/** Workers that are started before what they need. */
+import { assert, describe, it } from "@effect/vitest"
+import * as EmbeddedPostgres from "@effect-ray/postgres/EmbeddedPostgres"
+import * as PgMigrations from "@effect-ray/postgres/PgMigrations"
+import * as LocalRay from "@effect-ray/ray/LocalRay"
+import * as PgClient from "@effect/sql-pg/PgClient"
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
+import * as net from "node:net"
+import { fixture, run, start, temporaryFolder } from "./kit.ts"
+
+const worker = fixture("worker.ts")
+
+/** A port that nothing listens on. */
+const freePort = Effect.callback<number>((resume) => {
+  const server = net.createServer().listen(0, "127.0.0.1", () => {
+    const { port } = server.address() as net.AddressInfo
+    server.close(() => resume(Effect.succeed(port)))
+  })
+})
+
+/** Forwards a port to another until the scope closes. */
+const forward = (port: number, to: number) =>
+  Effect.acquireRelease(
+    Effect.callback<net.Server>((resume) => {
+      const server = net.createServer((client) => {
+        const upstream = net.connect(to, "127.0.0.1")
+        for (const socket of [client, upstream]) {
+          socket.on("error", () => {
+            client.destroy()
+            upstream.destroy()
+          })
+        }
+        client.pipe(upstream).pipe(client)
+      })
+      server.listen(port, "127.0.0.1", () => resume(Effect.succeed(server)))
+    }),
+    (server) => Effect.sync(() => server.close())
+  )
+
+const migrated = (server: EmbeddedPostgres.Server) =>
+  Effect.provide(PgMigrations.migrate(), PgClient.layer({ url: server.url }))
+
+describe("A worker that is started early", () => {
+  it.live("waits for Postgres, says so, and serves when it is there", () =>
+    Effect.gen(function*() {
+      const server = yield* EmbeddedPostgres.make()
+      yield* migrated(server)
+      const url = new URL(Redacted.value(server.url))
+      const port = yield* freePort
+      const there = Number(url.port)
+      url.port = String(port)
+      const program = yield* start(["worker", worker, "--sync"], { env: { DATABASE_URL: url.href } })
+      yield* program.says(`waiting for Postgres at ${url.host}${url.pathname}, for 1m at most`)
+      assert.notInclude(program.stderr(), url.password)
+      yield* forward(port, there)
+      yield* program.says("supervisor started")
+      yield* program.signal("SIGTERM")
+      assert.strictEqual(yield* program.exit, 0)
+    }))
+
+  it.live("waits for no Postgres that refuses it", () =>
+    Effect.gen(function*() {
+      const server = yield* EmbeddedPostgres.make()
+      const url = new URL(Redacted.value(server.url))
+      url.password = "sesame"
+      const { code, stderr } = yield* run(["worker", worker, "--sync"], { env: { DATABASE_URL: url.href } })
+      assert.strictEqual(code, 1)
+      assert.include(stderr, "cannot be used")
+      assert.notInclude(stderr, "waiting for")
+      assert.notInclude(stderr, "sesame")
+    }))
+
+  it.live("waits for Ray, says so, and serves when it is there", () =>
+    Effect.gen(function*() {
+      const server = yield* EmbeddedPostgres.make()
+      yield* migrated(server)
+      const ray = yield* LocalRay.make({ stateFolder: yield* temporaryFolder })
+      const port = yield* freePort
+      const program = yield* start(["worker", worker], {
+        env: {
+          DATABASE_URL: Redacted.value(server.url),
+          RAY_ADDRESS: `http://127.0.0.1:${port}`,
+          RAY_AUTH_TOKEN: Redacted.value(ray.token)
+        }
+      })
+      yield* program.says(`waiting for Ray at http://127.0.0.1:${port}, for 1m at most`)
+      yield* forward(port, Number(new URL(ray.address).port))
+      yield* program.says("supervisor started")
+      yield* program.signal("SIGTERM")
+      assert.strictEqual(yield* program.exit, 0)
+    }))
+
+  it.live("ends when its patience is over, with what it waited for", () =>
+    Effect.gen(function*() {
+      const url = `postgres://postgres@127.0.0.1:${yield* freePort}/postgres`
+      const { code, stderr } = yield* run(["worker", worker, "--sync", "--start-timeout", "1s"], {
+        env: { DATABASE_URL: url }
+      })
+      assert.strictEqual(code, 1)
+      assert.match(stderr, /waiting for Postgres at 127\.0\.0\.1:\d+\/postgres, for 1s at most/)
+      assert.match(stderr, /Postgres at 127\.0\.0\.1:\d+\/postgres cannot be used: .*ECONNREFUSED/)
+    }))
+})

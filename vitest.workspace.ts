@@ -30,6 +30,7 @@ const project = (
 
 export const projects: Array<TestProjectInlineConfiguration> = [
   project("core", "packages/core", { group: 0, workers: 2 }),
+  project("scripts", "scripts", { group: 0, workers: 2 }),
   project("postgres", "packages/postgres", { group: 1, workers: 2, globalSetup: "test/globalSetup.ts" }),
   project("ray", "packages/ray", { group: 2, workers: 1, globalSetup: "test/globalSetup.ts" }),
   project("effect-ray", "packages/effect-ray", { group: 3, workers: 1 }),

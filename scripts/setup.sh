@@ -29,20 +29,27 @@ export PATH
 
 mkdir -p .setup
 
+# A registry that cannot be reached is given up after a minute or two, where npm would try for a quarter of an hour.
+patience="--fetch-retries=2 --fetch-retry-mintimeout=2000 --fetch-retry-maxtimeout=10000 --fetch-timeout=60000"
+
 node_part() {
   command -v npm >/dev/null 2>&1 || fail "npm is missing: install Node 18 or newer, the rest comes by itself"
   want="$(stamp package-lock.json package.json packages/*/package.json examples/*/package.json bench/package.json) $(uname -sm) $PWD"
   if [ "$(cat .setup/npm 2>/dev/null || true)" = "$want" ] && node_modules/.bin/node --version >/dev/null 2>&1; then
     return 0
   fi
-  echo "setup: npm packages"
+  echo "setup: npm packages (its output: .setup/npm.log)"
   rm -f .setup/npm
+  # npm looks for the system's settings beside the Node that runs it: a certificate authority or a registry that is named
+  # there would be lost with the Node that is installed below.
+  NPM_CONFIG_GLOBALCONFIG=$(npm config get globalconfig)
+  export NPM_CONFIG_GLOBALCONFIG
   if ! node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 22 || (a === 22 && b >= 19) ? 0 : 1)'; then
     # Under an older Node, npm leaves out the optional packages (the linter's binary is one) that ask for a newer one.
     mkdir -p .setup/node
     version=$(node -p 'require("./package.json").devDependencies.node')
     printf '{ "private": true, "dependencies": { "node": "%s" }, "allowScripts": { "node": true } }\n' "$version" >.setup/node/package.json
-    if ! (cd .setup/node && npm install --ignore-scripts=false --no-audit --no-fund --loglevel=error) >.setup/node.log 2>&1; then
+    if ! (cd .setup/node && npm install $patience --ignore-scripts=false --no-audit --no-fund --loglevel=error) >.setup/node.log 2>&1; then
       cat .setup/node.log >&2
       fail "Node $version could not be installed"
     fi
@@ -50,7 +57,8 @@ node_part() {
   fi
   # `npm install`, not `npm ci`: the lock file names the platform packages of Linux only, and `npm ci` insists on all.
   # The rest is stated because a user's own settings may leave out what the tests need.
-  if ! npm install --no-save --include=dev --include=optional --include=peer --ignore-scripts=false --no-audit --no-fund --loglevel=error >.setup/npm.log 2>&1; then
+  # shellcheck disable=SC2086 # several words
+  if ! npm install $patience --no-save --include=dev --include=optional --include=peer --ignore-scripts=false --no-audit --no-fund --loglevel=error >.setup/npm.log 2>&1; then
     cat .setup/npm.log >&2
     fail "npm install failed"
   fi
@@ -65,7 +73,7 @@ python_part() {
   if [ "$(cat .setup/python 2>/dev/null || true)" = "$want" ] && .venv/bin/python --version >/dev/null 2>&1; then
     return 0
   fi
-  echo "setup: Ray in .venv"
+  echo "setup: Ray in .venv (its output: .setup/python.log)"
   rm -f .setup/python
   "$python" -m venv --clear .venv
   if ! .venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement infra/requirements.txt >.setup/python.log 2>&1; then

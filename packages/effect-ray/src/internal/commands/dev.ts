@@ -18,6 +18,7 @@ import * as Settings from "../../Settings.ts"
 import * as WorkerModule from "../../WorkerModule.ts"
 import * as database from "../database.ts"
 import * as flags from "../flags.ts"
+import * as hostLogs from "../hostLogs.ts"
 import * as localRay from "../localRay.ts"
 import * as logging from "../logging.ts"
 import * as rayToken from "../rayToken.ts"
@@ -126,12 +127,13 @@ const ray = Effect.fnUntraced(function*(
     // One that was asked for has to be there; else attempts can run here as well.
     return (yield* localRay.isNamed) ? yield* local.failure : none(local.failure.message)
   }
-  const { address, found, logs, tokenFile } = local.success
+  const { address, found, latest, logs, tokenFile } = local.success
+  yield* Effect.forkScoped(hostLogs.follow(Effect.map(latest, ({ logs }) => logs)))
   return {
     runner: Layer.provide(runners.local(module, settings), Layer.succeed(LocalRay.LocalRay, local.success)),
     lines: [
       `Ray       ${address} (${found ? "found" : "started"}; its token is in ${tokenFile})`,
-      `Logs      ${logs} (what handlers log is in worker-*.out)`
+      `Logs      ${logs} (what handlers log is shown here, and kept in worker-*.out)`
     ]
   } satisfies Ray
 })

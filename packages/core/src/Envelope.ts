@@ -2,11 +2,15 @@
  * The stored form of an ended execution: one JSON text for success, declared error and `TaskError` reason.
  *
  * A success is wrapped by concatenation, without parsing it, because the supervisor
- * settles tens of thousands of them a second and reads none.
+ * settles tens of thousands of them a second and reads none. An envelope is opened the
+ * same way, by its first and last characters, so that no text in it can close it and
+ * begin another.
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
+import { sanitise } from "./internal/text.ts"
+import * as Limits from "./Limits.ts"
 import * as TaskError from "./TaskError.ts"
 
 /**
@@ -16,24 +20,43 @@ import * as TaskError from "./TaskError.ts"
  */
 export const format = 1
 
-const ReasonJson = Schema.fromJsonString(Schema.toCodecJson(TaskError.Reason))
-const encodeReason = Schema.encodeSync(ReasonJson)
+const Reason = Schema.toCodecJson(TaskError.Reason)
+const encodeReason = Schema.encodeSync(Schema.fromJsonString(Reason))
+const decodeReason = Schema.decodeUnknownEffect(Reason)
+
+/** What stands before the text of each kind of envelope; after it stands one brace. */
+const heads = {
+  Success: `{"_tag":"Success","value":`,
+  Failure: `{"_tag":"Failure","error":`,
+  TaskError: `{"_tag":"TaskError","reason":`
+} as const
 
 /** Wraps a JSON text that the success Schema encoded. @category encoding */
-export const success = (value: string): string => `{"_tag":"Success","value":${value}}`
+export const success = (value: string): string => `${heads.Success}${value}}`
 
 /** Wraps a JSON text that the error Schema encoded. @category encoding */
-export const failure = (error: string): string => `{"_tag":"Failure","error":${error}}`
+export const failure = (error: string): string => `${heads.Failure}${error}}`
 
 /** Wraps a reason. @category encoding */
-export const taskError = (reason: TaskError.Reason): string => `{"_tag":"TaskError","reason":${encodeReason(reason)}}`
+export const taskError = (reason: TaskError.Reason): string => `${heads.TaskError}${encodeReason(reason)}}`
 
-const Stored = Schema.fromJsonString(Schema.Union([
-  Schema.Struct({ _tag: Schema.Literal("Success"), value: Schema.Json }),
-  Schema.Struct({ _tag: Schema.Literal("Failure"), error: Schema.Json }),
-  Schema.Struct({ _tag: Schema.Literal("TaskError"), reason: Schema.toCodecJson(TaskError.Reason) })
-]))
-const decodeStored = Schema.decodeEffect(Stored)
+interface Opened {
+  readonly kind: keyof typeof heads
+  readonly json: unknown
+}
+
+/** What stands between the head and the last brace, parsed alone. */
+const open = (envelope: string): Opened | undefined => {
+  for (const kind of ["Success", "Failure", "TaskError"] as const) {
+    if (!envelope.startsWith(heads[kind]) || !envelope.endsWith("}")) continue
+    try {
+      return { kind, json: JSON.parse(envelope.slice(heads[kind].length, -1)) }
+    } catch {
+      return undefined
+    }
+  }
+  return undefined
+}
 
 /**
  * Decodes an envelope with the task's Schemas. What does not fit them becomes a `TaskError` with reason `Undecodable`.
@@ -54,23 +77,22 @@ export const decode = Effect.fnUntraced(function*<S extends Schema.Top, E extend
   const fail = (reason: TaskError.Reason) =>
     Exit.fail(new TaskError.TaskError({ task: options.task, executionId: options.executionId, reason }))
   const undecodable = (what: "result" | "error") => (error: Schema.SchemaError) =>
-    Effect.succeed(fail(new TaskError.Undecodable({ what, detail: error.message })))
-  const stored = yield* Effect.exit(decodeStored(options.envelope))
-  if (Exit.isFailure(stored)) {
-    return fail(
-      new TaskError.Undecodable({ what: "result", detail: "the stored envelope is not one this version wrote" })
-    )
-  }
-  switch (stored.value._tag) {
+    Effect.succeed(fail(new TaskError.Undecodable({ what, detail: sanitise(error.message, Limits.maxDetailLength) })))
+  const foreign = () =>
+    fail(new TaskError.Undecodable({ what: "result", detail: "the stored envelope is not one this version wrote" }))
+  const opened = open(options.envelope)
+  if (opened === undefined) return foreign()
+  const { json, kind } = opened
+  switch (kind) {
     case "TaskError":
-      return fail(stored.value.reason)
+      return Exit.match(yield* Effect.exit(decodeReason(json)), { onFailure: foreign, onSuccess: fail })
     case "Failure":
-      return yield* Schema.decodeUnknownEffect(Schema.toCodecJson(options.errorSchema))(stored.value.error).pipe(
+      return yield* Schema.decodeUnknownEffect(Schema.toCodecJson(options.errorSchema))(json).pipe(
         Effect.map((error): Exit.Exit<S["Type"], E["Type"] | TaskError.TaskError> => Exit.fail(error)),
         Effect.catchTag("SchemaError", undecodable("error"))
       )
     case "Success":
-      return yield* Schema.decodeUnknownEffect(Schema.toCodecJson(options.successSchema))(stored.value.value).pipe(
+      return yield* Schema.decodeUnknownEffect(Schema.toCodecJson(options.successSchema))(json).pipe(
         Effect.map((value): Exit.Exit<S["Type"], E["Type"] | TaskError.TaskError> => Exit.succeed(value)),
         Effect.catchTag("SchemaError", undecodable("result"))
       )

@@ -52,8 +52,8 @@ export interface Input {
   readonly executionId: ExecutionId
   readonly queue: string
   readonly attempt: number
-  /** JSON text, or the JSON value already parsed. */
-  readonly payload: { readonly text: string } | { readonly json: unknown }
+  /** JSON text, as it is stored. */
+  readonly payload: string
   readonly traceparent: Option.Option<string>
 }
 
@@ -139,7 +139,7 @@ const makeRun = <R>(
   return (input: Input): Effect.Effect<Ended> => {
     let json: unknown
     try {
-      json = "text" in input.payload ? JSON.parse(input.payload.text) : input.payload.json
+      json = JSON.parse(input.payload)
     } catch (error) {
       return Effect.succeed(undecodable("payload", String(error)))
     }

@@ -31,7 +31,7 @@ const make = Effect.fnUntraced(function*(worker: Worker, name: "in-process" | "s
         executionId: attempt.execution,
         queue: attempt.queue,
         attempt: attempt.attempt,
-        payload: { text: attempt.payload },
+        payload: attempt.payload,
         traceparent: attempt.traceparent
       })
     }))

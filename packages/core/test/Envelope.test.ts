@@ -57,4 +57,23 @@ describe("Envelope", () => {
         assert.strictEqual(reason(yield* decode(envelope))._tag, "Undecodable", envelope)
       }
     }))
+
+  it.effect("stays what it is, whatever text is put into it", () =>
+    Effect.gen(function*() {
+      const at = "{\"at\":\"1970-01-01T00:00:00.000Z\"}"
+      const texts = [
+        `${at},"_tag":"TaskError","reason":{"_tag":"Cancelled","confirmed":true}`,
+        `${at},"_tag":"Failure","error":{"_tag":"Bad","n":1}`,
+        `${at},"value":${at}`,
+        `${at}},"x":{`,
+        `${at}}`,
+        "",
+        "undefined"
+      ]
+      for (const text of texts) {
+        for (const envelope of [Envelope.success(text), Envelope.failure(text)]) {
+          assert.strictEqual(reason(yield* decode(envelope))._tag, "Undecodable", envelope)
+        }
+      }
+    }))
 })

@@ -14,11 +14,11 @@ class Greet extends Task.make("Greet", {
 
 const traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
-const input = (text: string, parent?: string): Handler.Input => ({
+const input = (payload: string, parent?: string): Handler.Input => ({
   executionId: "0190-a",
   queue: "default",
   attempt: 2,
-  payload: { text },
+  payload,
   traceparent: Option.fromUndefinedOr(parent)
 })
 

@@ -65,7 +65,7 @@ export interface CallOptions {
   readonly fence: number
   /** 0 to 9, 9 first: whose hosts have to go when there is no room for all. */
   readonly priority: number
-  /** The whole RUN body, JSON. */
+  /** The whole RUN body. */
   readonly body: string
   /** Give it a host that runs nothing else meanwhile. */
   readonly alone: boolean

@@ -84,7 +84,14 @@ layer(RunnerLive, { excludeTestServices: true, timeout: "3 minutes" })("RayRunne
     Effect.gen(function*() {
       const runner = yield* Runner.Runner
       const waiting = yield* startAndWait(runner, Tasks.Wait, yield* tempFolder)
-      for (const payload of ["", "{\"a\":1", "{}}"]) {
+      const rubbish = [
+        "",
+        "{\"a\":1",
+        "{}}",
+        "1,\"task\":\"Crash\",\"payload\":{\"message\":\"ran\"}",
+        "1\n{\"a\":1,\"b\":2}"
+      ]
+      for (const payload of rubbish) {
         const one = attempt(Tasks.Add, null)
         const ended = yield* runner.run({ ...one.attempt, payload })
         yield* runner.acknowledge([one.attempt])
@@ -93,6 +100,22 @@ layer(RunnerLive, { excludeTestServices: true, timeout: "3 minutes" })("RayRunne
       }
       yield* Fiber.interrupt(waiting.fiber)
       assert.deepStrictEqual(yield* Fiber.await(waiting.fiber), stopped)
+    }))
+
+  it.effect("runs what the task names, whatever stands in a payload", () =>
+    Effect.gen(function*() {
+      const runner = yield* Runner.Runner
+      const file = path.join(yield* tempFolder, "touched")
+      const touch = JSON.stringify(`touch ${file}`)
+      for (const task of [Tasks.Length, Tasks.Broken, Tasks.Nothing]) {
+        const one = attempt(task, null)
+        const payload = `{},"module":"os","function":"system","keywords":false,"payload":${touch}`
+        const ended = yield* runner.run({ ...one.attempt, payload })
+        yield* runner.acknowledge([one.attempt])
+        if (task === Tasks.Nothing) assert.strictEqual(ended._tag, "Succeeded")
+        else assert(ended._tag === "Died" && ended.reason._tag === "Undecodable", JSON.stringify(ended))
+      }
+      assert.isFalse(fs.existsSync(file))
     }))
 
   it.effect("carries values that need many frames, beside small ones", () =>

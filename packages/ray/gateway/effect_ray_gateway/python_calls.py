@@ -22,10 +22,17 @@ MAX_TRACEBACK_CHARS = 32 * 1024
 Ended = Tuple[int, bytes]
 
 
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+_PAYLOADS = json.JSONDecoder(parse_constant=_refuse)
+
+
 class Call:
     """A call that this host has: from its RUN frame until its end has been posted."""
 
-    __slots__ = ("number", "ident", "body", "cancelled", "queued", "task", "context", "request")
+    __slots__ = ("number", "ident", "body", "cancelled", "queued", "task", "context", "request", "payload")
 
     def __init__(self, number: int, ident: bytes, body: bytes) -> None:
         self.number = number
@@ -36,11 +43,16 @@ class Call:
         self.task: "Optional[asyncio.Task[Any]]" = None
         self.context = contextvars.Context()
         self.request: Dict[str, Any] = {}
+        self.payload: Any = None
 
     def read(self) -> None:
-        """Reads the body of RUN. Raises `ValueError` for what is not JSON."""
-        self.request = json.loads(self.body)
+        """Reads the body of RUN: the header, a line of JSON, and the payload. Raises `ValueError` for a payload that is none."""
+        header, _, payload = self.body.partition(b"\n")
         self.body = b""
+        self.request = json.loads(header)
+        self.payload = _PAYLOADS.decode(payload.decode())
+        if self.request.get("keywords") and not isinstance(self.payload, dict):
+            raise ValueError("a JSON object was expected, for keyword arguments")
         execution, fence = frames.IDENT.unpack(self.ident)
         attempt = effect_ray.Attempt(
             task=self.request.get("task", ""),
@@ -62,12 +74,11 @@ class Call:
 
     def arguments(self) -> Tuple[Tuple[Any, ...], Dict[str, Any]]:
         """A struct as keyword arguments, anything else as the one argument."""
-        payload = self.request["payload"]
-        return ((), payload) if self.request.get("keywords") else ((payload,), {})
+        return ((), self.payload) if self.request.get("keywords") else ((self.payload,), {})
 
 
 def unreadable(error: BaseException) -> Ended:
-    """The end of a call whose body is not JSON."""
+    """The end of a call whose payload cannot be read."""
     return _died({"_tag": "Undecodable", "what": "payload", "detail": _clean(str(error), MAX_DETAIL_CHARS)})
 
 

@@ -93,6 +93,8 @@ class PythonHost:
             call.read()
         except (ValueError, RecursionError) as error:
             return self._end(call, python_calls.unreadable(error))
+        except BaseException as error:
+            return self._raised(call, error)
         try:
             module = call.request["module"]
             if module not in self._imported:

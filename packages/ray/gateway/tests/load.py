@@ -16,7 +16,7 @@ from support.client import Host, Supervisor, pack
 from support.fake import FakeGateway, spec
 
 HEAD = struct.Struct(">IBBHIQ")
-PAYLOAD = b'{"task":"Echo","attempt":1,"queue":"default","suspect":false,"payload":{"n":12345,"text":"hello"}}'
+BODY = b'{"task":"Echo","attempt":1,"queue":"default","suspect":false}\n{"n":12345,"text":"hello"}'
 
 
 def gateway(pipe):
@@ -72,7 +72,7 @@ def main(pairs=200_000, in_flight=500):
     address, secret = ours.recv()
     supervisor = Supervisor(address, secret)
     pool = supervisor.open(spec(placement={"concurrency": in_flight}))
-    first = supervisor.run(pool, PAYLOAD)
+    first = supervisor.run(pool, BODY)
     host = context.Process(target=echo, args=(address, ours.recv(), in_flight), daemon=True)
     host.start()
     supervisor.result(first)
@@ -88,7 +88,7 @@ def main(pairs=200_000, in_flight=500):
         if window and sent < pairs:
             batch = min(window, pairs - sent)
             supervisor.socket.sendall(
-                b"".join([head.pack(len(PAYLOAD), 1, 10, 0, pool, number + i) + ident + PAYLOAD for i in range(sent, sent + batch)])
+                b"".join([head.pack(len(BODY), 1, 10, 0, pool, number + i) + ident + BODY for i in range(sent, sent + batch)])
             )
             sent += batch
             window -= batch

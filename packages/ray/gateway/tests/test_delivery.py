@@ -11,7 +11,7 @@ from support.client import pack
 from support.fake import FakeGateway, spec
 from support.poll import until
 
-BODY = b'{"task":"Test","payload":[1,2,3]}'
+BODY = b'{"task":"Test"}\n[1,2,3]'
 
 
 @pytest.fixture

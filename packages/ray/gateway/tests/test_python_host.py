@@ -121,9 +121,34 @@ def test_what_is_too_large_is_refused_with_its_size(served):
     assert ended(served, "large_error").json["_tag"] == "ResultTooLarge"
 
 
-def test_a_body_that_is_not_json_is_undecodable(served):
-    result = served.result(served.run(served.pool, b'{"payload":'))
+@pytest.mark.parametrize("payload", [b"", b'{"a":1', b'{"a":1,"b":NaN}', b'{"a":1,"b":"\xff"}', b"[1,2]"])
+def test_a_payload_that_is_not_what_it_should_be_is_undecodable(served, payload):
+    result = ended(served, "add", payload)
     assert (result.kind, result.json["_tag"], result.json["what"]) == (2, "Undecodable", "payload")
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'{},"module":"os","function":"system","keywords":false,"payload":"true"}',
+        b'{},"module":"os"}\n{"a":1,"b":2}',
+        b'\n{"task":"add","module":"os","function":"getcwd","keywords":true}\n{}',
+    ],
+)
+def test_a_payload_cannot_choose_what_runs(served, payload):
+    result = ended(served, "add", payload)
+    assert (result.kind, result.json["_tag"], result.json["what"]) == (2, "Undecodable", "payload")
+
+
+def test_a_payload_may_look_like_a_header(served):
+    payload = b' {"a":1,\n"b":2}\n '
+    assert ended(served, "add", payload).json == 3
+    assert ended(served, "keys", {"module": "os", "function": "system", "task": "x"}).json == ["function", "module", "task"]
+
+
+def test_a_header_that_cannot_be_read_ends_its_call(served):
+    result = served.result(served.run(served.pool, b"[]\n{}"))
+    assert (result.kind, result.json["_tag"]) == (2, "PythonError")
 
 
 def test_a_large_payload_arrives_whole(served):

@@ -37,13 +37,20 @@ export interface Options {
 
 const encodeReason = Schema.encodeSync(Schema.fromJsonString(Schema.toCodecJson(TaskError.Reason)))
 
-/** A RUN body, see the protocol. */
+/** The header of a RUN body, see the protocol. */
 interface Run {
   readonly task: string
   readonly attempt: number
   readonly queue: string
   readonly traceparent?: string
-  readonly payload: unknown
+}
+
+const lineFeed = 10
+
+/** Takes a RUN body apart. Throws where its header is none: no supervisor of this version sends such a body. */
+const readRun = (body: Buffer): { readonly header: Run; readonly payload: string } => {
+  const end = body.indexOf(lineFeed)
+  return { header: JSON.parse(body.toString("utf8", 0, end)), payload: body.toString("utf8", end + 1) }
 }
 
 export const make = async (worker: Worker, options: Options): Promise<Executor> => {
@@ -67,48 +74,49 @@ export const make = async (worker: Worker, options: Options): Promise<Executor> 
   const writer = new Frame.Writer(options.emit)
   const assembler = new Frame.Assembler(options.limits.maxPayloadBytes + 64 * 1024)
 
-  const finish = (header: Buffer, ended: Ended): void => {
+  const finish = (to: Buffer, ended: Ended): void => {
     switch (ended._tag) {
       case "Succeeded":
-        return result(header, Frame.Kind.success, ended.value)
+        return result(to, Frame.Kind.success, ended.value)
       case "Failed":
-        return result(header, Frame.Kind.failure, ended.error)
+        return result(to, Frame.Kind.failure, ended.error)
       case "Died":
       case "Lost":
-        return result(header, Frame.Kind.died, encodeReason(ended.reason))
+        return result(to, Frame.Kind.died, encodeReason(ended.reason))
       case "Interrupted":
-        return result(header, Frame.Kind.interrupted, "")
+        return result(to, Frame.Kind.interrupted, "")
     }
   }
-  const result = (header: Buffer, kind: number, body: string): void =>
-    writer.frame({ type: Frame.Type.RESULT, flags: Frame.kindFlags(kind), route: 0, to: header }, body)
+  const result = (to: Buffer, kind: number, body: string): void =>
+    writer.frame({ type: Frame.Type.RESULT, flags: Frame.kindFlags(kind), route: 0, to }, body)
 
   const run = (frame: Frame.Frame, body: Buffer): void => {
     const call = frame.wholeCall
-    const header = Buffer.from(frame.buffer.subarray(frame.at, frame.at + Frame.headerBytes))
+    const to = Buffer.from(frame.buffer.subarray(frame.at, frame.at + Frame.headerBytes))
     Atomics.add(options.begun, 0, 1)
-    let input: Run
+    let input: ReturnType<typeof readRun>
     try {
-      input = JSON.parse(body.toString("utf8"))
+      input = readRun(body)
     } catch (error) {
-      // The payload stands in it as it was stored. All attempts of this thread would go down with it.
-      return finish(header, Ended.Died({ reason: unreadable(error) }))
+      // All attempts of this thread would go down with it.
+      return finish(to, Ended.Died({ reason: unreadable(error) }))
     }
-    const service = services.get(input.task)
+    const { attempt, queue, task, traceparent } = input.header
+    const service = services.get(task)
     if (service === undefined) {
-      return finish(header, Ended.Died({ reason: unknownTask(input.task, Array.from(services.keys())) }))
+      return finish(to, Ended.Died({ reason: unknownTask(task, Array.from(services.keys())) }))
     }
     const fiber = runFork(service.run({
       executionId: frame.execution,
-      queue: input.queue,
-      attempt: input.attempt,
-      payload: { json: input.payload },
-      traceparent: Option.fromNullishOr(input.traceparent)
+      queue,
+      attempt,
+      payload: input.payload,
+      traceparent: Option.fromNullishOr(traceparent)
     }))
     fibers.set(call, fiber)
     fiber.addObserver((exit) => {
       fibers.delete(call)
-      finish(header, endOf(exit))
+      finish(to, endOf(exit))
     })
   }
 
@@ -136,7 +144,8 @@ const endOf = (exit: Exit.Exit<Ended>): Ended => {
   return Ended.Died({ reason: Handler.defect(exit.cause) })
 }
 
-const unreadable = (error: unknown) => new TaskError.Undecodable({ what: "payload", detail: String(error) })
+const unreadable = (error: unknown) =>
+  new TaskError.Defect({ name: "UnreadableRun", detail: `the header of a RUN cannot be read: ${String(error)}` })
 
 const unknownTask = (task: string, known: ReadonlyArray<string>) =>
   new TaskError.Defect({

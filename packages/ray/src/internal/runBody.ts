@@ -1,4 +1,5 @@
 /** RUN bodies. `docs/gateway-protocol.md`, RUN bodies. */
+import * as Limits from "@effect-ray/core/Limits"
 import type { Attempt } from "@effect-ray/core/Runner"
 import type * as Task from "@effect-ray/core/Task"
 import * as Option from "effect/Option"
@@ -15,7 +16,7 @@ const pythonArguments = (schema: Schema.Top): "keywords" | "none" | "one" => {
   return SchemaAST.isVoid(schema.ast) || SchemaAST.isUndefined(schema.ast) ? "none" : "one"
 }
 
-/** What is the same in all RUNs of a task, begun as JSON and not ended; and whether the payload is left out. */
+/** The header's beginning, the same in all RUNs of a task, as JSON that is not ended; and whether the payload is left out. */
 const prefixes = new WeakMap<Task.Any, { readonly text: string; readonly none: boolean }>()
 
 const prefix = (task: Task.Any) => {
@@ -29,12 +30,21 @@ const prefix = (task: Task.Any) => {
   return known
 }
 
-/** The body of a RUN. The payload goes in as it is stored, unparsed. */
+/** The longest trace context that is passed on. Those of version 00 have 55 characters. */
+const maxTraceparentLength = 512
+
+/**
+ * The body of a RUN: the header, a line of JSON, then the payload as it is stored, unparsed.
+ *
+ * JSON that `JSON.stringify` writes has no line feed in it, so the header ends where we end it, and nothing that stands
+ * in a row can add to it.
+ */
 export const runBody = (attempt: Attempt): string => {
   const { text, none } = prefix(attempt.task)
-  const traceparent = Option.isSome(attempt.traceparent)
+  const traceparent = Option.isSome(attempt.traceparent) && attempt.traceparent.value.length <= maxTraceparentLength
     ? `,"traceparent":${JSON.stringify(attempt.traceparent.value)}`
     : ""
-  return `${text},"attempt":${attempt.attempt},"queue":${JSON.stringify(attempt.queue)},"suspect":${attempt.suspect}` +
-    `${traceparent},"payload":${none ? "{}" : attempt.payload}}`
+  const queue = JSON.stringify(attempt.queue.slice(0, Limits.maxNameBytes))
+  return `${text},"attempt":${attempt.attempt},"queue":${queue},"suspect":${attempt.suspect}` +
+    `${traceparent}}\n${none ? "{}" : attempt.payload}`
 }

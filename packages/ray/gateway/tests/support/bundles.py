@@ -23,6 +23,9 @@ async def add_later(a, b):
 def length(value):
     return len(value)
 
+def keys(**given):
+    return sorted(given)
+
 def diverge(step):
     effect_ray.fail("Diverged", step=step, why="NaN")
 
@@ -157,12 +160,12 @@ def python_pool(head, ref=1, **changes):
 
 
 def run_body(function, payload, keywords=True, **rest):
-    """The body of a RUN for a function of the tests' module."""
-    body = {
+    """The body of a RUN for a function of the tests' module. A payload in bytes goes in as it is."""
+    header = {
         "task": function, "attempt": 1, "queue": "default", "suspect": False, "traceparent": "00-" + "1" * 32 + "-" + "2" * 16 + "-01",
-        "module": "tasks", "function": function, "keywords": keywords, **rest, "payload": payload,
+        "module": "tasks", "function": function, "keywords": keywords, **rest,
     }
-    return json.dumps(body).encode()
+    return json.dumps(header).encode() + b"\n" + (payload if isinstance(payload, bytes) else json.dumps(payload).encode())
 
 
 def node_pool(head, ref=1, **changes):
@@ -173,4 +176,5 @@ def node_pool(head, ref=1, **changes):
 
 def does(what, **more):
     """The body of a RUN for the tests' Node host."""
-    return json.dumps({"task": "Test", "attempt": 1, "queue": "default", "payload": {"does": what, **more}}).encode()
+    header = {"task": "Test", "attempt": 1, "queue": "default", "suspect": False}
+    return json.dumps(header).encode() + b"\n" + json.dumps({"does": what, **more}).encode()

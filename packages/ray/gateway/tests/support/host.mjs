@@ -49,7 +49,7 @@ const dial = (orders) => {
     running.delete(call.toString("hex"))
     socket.write(pack(12, body, kind << 8, number, call))
   }
-  const run = (call, { payload }) => {
+  const run = (call, payload) => {
     running.set(call.toString("hex"), call)
     if (payload.does === "exit") process.exit(payload.code)
     if (payload.does === "abort") process.abort()
@@ -84,7 +84,7 @@ const dial = (orders) => {
         if (challenge.proof !== prove("gateway", challenge.nonce)) process.exit(3)
         socket.write(pack(3, json({ proof: prove("client", challenge.nonce) })))
       } else if (type === 4) number = JSON.parse(body).number
-      else if (type === 10) run(call, JSON.parse(body))
+      else if (type === 10) run(call, JSON.parse(body.subarray(body.indexOf("\n") + 1)))
       else if (type === 14 && running.has(call.toString("hex"))) answer(call, 3, Buffer.alloc(0))
       else if (type === 18) socket.write(pack(19))
       else if (type === 25) process.exit(0)

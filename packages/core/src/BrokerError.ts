@@ -2,7 +2,7 @@
  * Why the broker did not do what it was asked.
  *
  * One error with a reason. Nothing was written when it is one of the input's own
- * faults (`InvalidPayload`, `PayloadTooLarge`, `KeyConflict`, `OtherTransaction`).
+ * faults (`InvalidPayload`, `PayloadTooLarge`, `KeyConflict`, `OtherTransaction`, `InvalidId`).
  */
 import * as Schema from "effect/Schema"
 
@@ -58,8 +58,26 @@ export class Unavailable extends Schema.TaggedError<Unavailable>("@effect-ray/co
   detail: Schema.String
 }) {}
 
+/**
+ * The id of an execution is a UUID, and this is none: a wrong variable, or a text that was cut.
+ *
+ * @category reasons
+ */
+export class InvalidId extends Schema.TaggedError<InvalidId>("@effect-ray/core/InvalidId")("InvalidId", {
+  task: Schema.String,
+  /** What was given, cut to a hundred characters. */
+  id: Schema.String
+}) {}
+
 /** Every reason a `BrokerError` can carry. @category schemas */
-export const Reason = Schema.Union([InvalidPayload, PayloadTooLarge, KeyConflict, OtherTransaction, Unavailable])
+export const Reason = Schema.Union([
+  InvalidPayload,
+  PayloadTooLarge,
+  KeyConflict,
+  OtherTransaction,
+  Unavailable,
+  InvalidId
+])
 
 /** Why the broker did not do what it was asked. @category models */
 export type Reason = typeof Reason.Type
@@ -77,6 +95,8 @@ const describe = (reason: Reason): string => {
       return reason.detail
     case "Unavailable":
       return `${reason.operation}: ${reason.detail}`
+    case "InvalidId":
+      return `${reason.task}: "${reason.id}" is not the id of an execution, which is a UUID`
   }
 }
 

@@ -13,6 +13,8 @@ import * as Option from "effect/Option"
 import * as References from "effect/References"
 import * as Schema from "effect/Schema"
 import type { ExecutionId } from "./Broker.ts"
+import { describe } from "./internal/describe.ts"
+import { toJson } from "./internal/json.ts"
 import { sanitise, utf8Bytes } from "./internal/text.ts"
 import { continueTrace } from "./internal/trace.ts"
 import * as Limits from "./Limits.ts"
@@ -95,23 +97,35 @@ const makeRun = <R>(
   context: Context.Context<R>
 ) => {
   // The services that the Schemas need are in the layer's context: `Task.toLayer` asks for them by type.
-  type Codec = (input: unknown) => Effect.Effect<unknown, Schema.SchemaError>
-  const decodePayload = Schema.decodeUnknownEffect(Schema.toCodecJson(task.payloadSchema)) as Codec
-  const encodeSuccess = Schema.encodeUnknownEffect(Schema.toCodecJson(task.successSchema)) as Codec
-  const encodeError = Schema.encodeUnknownEffect(Schema.toCodecJson(task.errorSchema)) as Codec
+  type Codec<A> = (input: unknown) => Effect.Effect<A, Schema.SchemaError>
+  const encodeText = (schema: Schema.Top) => {
+    const encode = Schema.encodeUnknownEffect(toJson(schema)) as Codec<unknown>
+    // It throws where a value is nested too deep, or its text is too long for this machine.
+    return (value: unknown) => Effect.map(encode(value), (json) => JSON.stringify(json))
+  }
+  const decodePayload = Schema.decodeUnknownEffect(Schema.toCodecJson(task.payloadSchema)) as Codec<unknown>
+  const encodeSuccess = encodeText(task.successSchema)
+  const encodeError = encodeText(task.errorSchema)
+  const isDeclared = Schema.is(task.errorSchema)
 
   const encodeEnd = (exit: Exit.Exit<unknown, unknown>): Effect.Effect<Ended> => {
     if (Exit.isSuccess(exit)) {
       return Effect.matchCauseEffect(encodeSuccess(exit.value), {
-        onFailure: (cause) => Effect.succeed(undecodable("result", Cause.pretty(cause))),
-        onSuccess: (json) => bounded(JSON.stringify(json), (value) => Ended.Succeeded({ value }))
+        onFailure: (cause) => Effect.succeed(undecodable("result", wordsOf(cause))),
+        onSuccess: (text) => bounded(text, (value) => Ended.Succeeded({ value }))
       })
     }
-    const declared = Cause.findErrorOption(exit.cause)
-    if (Option.isNone(declared)) return Effect.succeed(Ended.Died({ reason: defect(exit.cause) }))
-    return Effect.matchCauseEffect(encodeError(declared.value), {
-      onFailure: () => Effect.succeed(Ended.Died({ reason: defect(exit.cause) })),
-      onSuccess: (json) => bounded(JSON.stringify(json), (error) => Ended.Failed({ error }))
+    const failed = Cause.findErrorOption(exit.cause)
+    if (Option.isNone(failed)) return Effect.succeed(Ended.Died({ reason: defect(exit.cause) }))
+    return Effect.matchCauseEffect(encodeError(failed.value), {
+      onFailure: (cause) =>
+        Effect.succeed(
+          // What the task did not declare is a defect, whatever its type said.
+          isDeclared(failed.value)
+            ? undecodable("error", `${wordsOf(cause)}, in ${TaskError.describe(defect(exit.cause))}`)
+            : Ended.Died({ reason: defect(exit.cause) })
+        ),
+      onSuccess: (text) => bounded(text, (error) => Ended.Failed({ error }))
     })
   }
 
@@ -128,7 +142,7 @@ const makeRun = <R>(
 
   const work = (json: unknown): Effect.Effect<Ended, never, R | Attempt> =>
     Effect.matchCauseEffect(decodePayload(json), {
-      onFailure: (cause) => Effect.succeed(undecodable("payload", Cause.pretty(cause))),
+      onFailure: (cause) => Effect.succeed(undecodable("payload", wordsOf(cause))),
       onSuccess: (payload) =>
         Effect.flatMap(
           Effect.exit(Effect.scoped(Effect.suspend(() => handler(payload)))),
@@ -172,22 +186,38 @@ const bounded = (text: string, end: (text: string) => Ended): Effect.Effect<Ende
     return bytes <= maxBytes ? end(text) : Ended.Died({ reason: new TaskError.ResultTooLarge({ bytes, maxBytes }) })
   })
 
-const undecodable = (what: "payload" | "result", detail: string) =>
+/** Why something could not be decoded or encoded. */
+const wordsOf = (cause: Cause.Cause<unknown>): string => {
+  const error = Cause.squash(cause)
+  return Schema.isSchemaError(error) ? error.message : TaskError.describe(defect(cause))
+}
+
+const undecodable = (what: "payload" | "result" | "error", detail: string) =>
   Ended.Died({ reason: new TaskError.Undecodable({ what, detail: sanitise(detail, Limits.maxDetailLength) }) })
 
 /**
- * Describes what a handler died of, bounded and storable.
+ * Describes what a handler died of, bounded and storable: what was thrown, its causes, and their stacks.
  *
  * @category formatting
  */
-export const defect = (cause: Cause.Cause<unknown>): TaskError.Defect => {
-  const squashed = Cause.hasInterruptsOnly(cause)
-    ? new Error("the handler interrupted itself")
-    : Cause.squash(cause)
-  const error = squashed instanceof Error ? squashed : new Error(String(squashed))
-  return new TaskError.Defect({
-    name: sanitise(error.name, Limits.maxDetailLength),
-    detail: sanitise(error.message, Limits.maxDetailLength),
-    ...(error.stack === undefined ? {} : { stack: sanitise(error.stack, Limits.maxStackLength) })
-  })
+export const defect = (cause: Cause.Cause<unknown>): TaskError.Defect =>
+  new TaskError.Defect(describe(failuresOf(cause), Limits))
+
+/** What failed, in the order in which `Cause.squash` would choose: errors, then defects. */
+const failuresOf = (cause: Cause.Cause<unknown>) => {
+  const failures = cause.reasons.filter((reason) => !Cause.isInterruptReason(reason)).map((reason) => ({
+    thrown: Cause.isFailReason(reason) ? reason.error : reason.defect,
+    located: (stack: string) => locate(reason, stack),
+    isError: Cause.isFailReason(reason)
+  }))
+  if (failures.length === 0) return [{ thrown: new Error("the handler interrupted itself") }]
+  return failures.sort((a, b) => Number(b.isError) - Number(a.isError))
+}
+
+/** The stack as Effect prints it, with the spans it happened in. Effect is not shown what was thrown: it would print all of it. */
+const locate = (reason: Cause.Reason<unknown>, stack: string): string => {
+  const error = new Error()
+  error.stack = stack
+  const die = Cause.makeDieReason(error).annotate(Cause.reasonAnnotations(reason))
+  return Cause.prettyErrors(Cause.fromReasons([die]))[0]?.stack ?? stack
 }

@@ -34,8 +34,8 @@ export const maxAttemptsOfSchedule = 1_000
 /** The longest delay between attempts of the default retry policy. @category constants */
 export const maxDefaultBackoff = Duration.minutes(5)
 
-/** The longest stack or traceback that is stored, in characters. @category constants */
-export const maxStackLength = 8_192
+/** The longest stack or traceback that is stored, with those of its causes, in characters. @category constants */
+export const maxStackLength = 16_384
 
 /** The longest message that is stored, in characters. @category constants */
 export const maxDetailLength = 2_048

@@ -17,6 +17,7 @@
  * const { bytes } = yield* execution.await
  * ```
  */
+import * as Cause from "effect/Cause"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import type * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
@@ -29,17 +30,19 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type { Scope } from "effect/Scope"
 import * as Broker from "./Broker.ts"
-import { BrokerError, InvalidPayload } from "./BrokerError.ts"
+import { BrokerError, InvalidId, InvalidPayload } from "./BrokerError.ts"
+import { isUuid } from "./BrokerInput.ts"
 import * as Envelope from "./Envelope.ts"
 import * as Execution from "./Execution.ts"
 import type { Handler } from "./Handler.ts"
 import * as handler from "./Handler.ts"
 import * as definition from "./internal/definition.ts"
 import { encodePayload } from "./internal/payload.ts"
+import { sanitise } from "./internal/text.ts"
 import { currentTraceparent } from "./internal/trace.ts"
 import * as Limits from "./Limits.ts"
 import type * as Retry from "./Retry.ts"
-import { TaskError } from "./TaskError.ts"
+import { describe, TaskError } from "./TaskError.ts"
 
 export { TaskError }
 
@@ -206,7 +209,8 @@ type PayloadIn<T extends Any> = T["payloadSchema"]["~type.make.in"]
  *
  * @category utility types
  */
-export type Args<T extends Any, O> = void extends PayloadIn<T> ? [payload?: void, options?: O]
+export type Args<T extends Any, O> = unknown extends PayloadIn<T> ? [payload: PayloadIn<T>, options?: O]
+  : void extends PayloadIn<T> ? [payload?: void, options?: O]
   : [payload: PayloadIn<T>, options?: O]
 
 const Proto = {
@@ -387,16 +391,25 @@ const store = Effect.fnUntraced(function*<T extends Any>(
   return enqueued.map(({ deduplicated, id }) => Execution.make(task, broker, id, deduplicated))
 })
 
+/** As much of an id that is none as an error tells. */
+const maxIdLength = 100
+
 /**
- * A handle on an execution from its id, for instance in another process.
+ * A handle on an execution from its id, for instance in another process. Fails with `BrokerError`: `InvalidId`, for what is
+ * no UUID. An id that nobody knows is told by `await`.
  *
  * @category enqueueing
  */
 export const execution = <T extends Any>(
   task: T,
   id: Broker.ExecutionId
-): Effect.Effect<ExecutionOf<T>, never, Broker.Broker> =>
-  Effect.map(Effect.service(Broker.Broker), (broker) => Execution.make(task, broker, id, false))
+): Effect.Effect<ExecutionOf<T>, BrokerError, Broker.Broker> =>
+  Effect.flatMap(Effect.service(Broker.Broker), (broker) =>
+    isUuid(id)
+      ? Effect.succeed(Execution.make(task, broker, id.toLowerCase(), false))
+      : Effect.fail(
+        new BrokerError({ reason: new InvalidId({ task: task._tag, id: sanitise(String(id), maxIdLength) }) })
+      ))
 
 const invalid = (task: Any, detail: string): BrokerError =>
   new BrokerError({ reason: new InvalidPayload({ task: task._tag, detail }) })
@@ -406,7 +419,7 @@ const keyOf = (task: Any, payload: unknown): Effect.Effect<string | undefined, B
   const { idempotencyKey } = task.options
   return idempotencyKey === undefined ? Effect.undefined : Effect.try({
     try: () => idempotencyKey(payload),
-    catch: (error) => invalid(task, `its idempotencyKey failed: ${String(error)}`)
+    catch: (error) => invalid(task, `its idempotencyKey failed: ${describe(handler.defect(Cause.die(error)))}`)
   })
 }
 

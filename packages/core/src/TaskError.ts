@@ -6,6 +6,8 @@
  * Reasons are data: they travel through the row, the gateway and both languages.
  */
 import * as Schema from "effect/Schema"
+import { sanitise, sanitiseEnd } from "./internal/text.ts"
+import { maxDetailLength, maxStackLength } from "./Limits.ts"
 
 /**
  * The last counted attempt ran longer than the task's `timeout`.
@@ -68,8 +70,10 @@ export class OutOfMemory extends Schema.TaggedError<OutOfMemory>("@effect-ray/co
  */
 export class Defect extends Schema.TaggedError<Defect>("@effect-ray/core/Defect")("Defect", {
   name: Schema.String,
+  /** The message, with the fields of the error and what caused it. */
   detail: Schema.String,
-  stack: Schema.optionalKey(Schema.String)
+  /** Where it was thrown, and where what caused it was. Empty where that is not known. */
+  stack: Schema.String
 }) {}
 
 /**
@@ -79,6 +83,7 @@ export class Defect extends Schema.TaggedError<Defect>("@effect-ray/core/Defect"
  */
 export class PythonError extends Schema.TaggedError<PythonError>("@effect-ray/core/PythonError")("PythonError", {
   type: Schema.String,
+  /** The message, with its notes and what caused it. */
   detail: Schema.String,
   traceback: Schema.String
 }) {}
@@ -181,9 +186,60 @@ export const describe = (reason: Reason): string => {
 }
 
 /**
+ * The reason with its texts bounded and storable: what comes from a host is as long as the host makes it.
+ *
+ * @category formatting
+ */
+export const bounded = (reason: Reason): Reason => {
+  switch (reason._tag) {
+    case "Defect":
+      return new Defect({
+        name: words(reason.name),
+        detail: words(reason.detail),
+        stack: sanitise(reason.stack, maxStackLength)
+      })
+    case "PythonError":
+      return new PythonError({
+        type: words(reason.type),
+        detail: words(reason.detail),
+        // Its last lines say most.
+        traceback: sanitiseEnd(reason.traceback, maxStackLength)
+      })
+    case "Lost":
+      return new Lost({ detail: words(reason.detail) })
+    case "Quarantined":
+      return new Quarantined({ losses: reason.losses, detail: words(reason.detail) })
+    case "OutOfMemory":
+      return new OutOfMemory({ detail: words(reason.detail) })
+    case "Undecodable":
+      return new Undecodable({ what: reason.what, detail: words(reason.detail) })
+    case "Unschedulable":
+      return new Unschedulable({ detail: words(reason.detail) })
+    default:
+      return reason
+  }
+}
+
+const words = (text: string): string => sanitise(text, maxDetailLength)
+
+/** What was thrown where the attempt ran, as an error of this process: for whoever prints one with its causes. */
+const thrownAs = (reason: Reason): Error | undefined => {
+  if (reason._tag === "Defect") return revive(reason.name, reason.detail, reason.stack)
+  if (reason._tag === "PythonError") return revive(reason.type, reason.detail, reason.traceback)
+  return undefined
+}
+
+const revive = (name: string, message: string, stack: string): Error =>
+  Object.defineProperties(new Error(message), {
+    name: { value: name, configurable: true, writable: true },
+    stack: { value: stack, configurable: true, writable: true }
+  })
+
+/**
  * The failure of an execution that is not its task's declared error.
  *
- * Match on the reason with `Effect.catchReason("TaskError", "TimedOut", …)`.
+ * Match on the reason with `Effect.catchReason("TaskError", "TimedOut", …)`. Its `cause` is what the handler died of, with the stack
+ * or the traceback of the host.
  *
  * @category errors
  */
@@ -194,5 +250,8 @@ export class TaskError extends Schema.TaggedError<TaskError>("@effect-ray/core/T
 }) {
   override get message() {
     return `${this.task} (${this.executionId}): ${describe(this.reason)}`
+  }
+  override get cause() {
+    return thrownAs(this.reason)
   }
 }

@@ -38,7 +38,7 @@ describe("Envelope", () => {
         new TaskError.Quarantined({ losses: 3, detail: "d" }),
         new TaskError.OutOfMemory({ detail: "d" }),
         new TaskError.Defect({ name: "n", detail: "d", stack: "s" }),
-        new TaskError.Defect({ name: "n", detail: "d" }),
+        new TaskError.Defect({ name: "n", detail: "d", stack: "" }),
         new TaskError.PythonError({ type: "ValueError", detail: "d", traceback: "t" }),
         new TaskError.ResultTooLarge({ bytes: 2, maxBytes: 1 }),
         new TaskError.Undecodable({ what: "payload", detail: "d" }),

@@ -67,6 +67,54 @@ describe("Handler", () => {
       }
     }))
 
+  it.effect("calls a result or a declared error that is not JSON undecodable, where the Schema takes anything", () =>
+    Effect.gen(function*() {
+      class Loose extends Schema.TaggedError<Loose>()("Loose", { value: Schema.Any }) {}
+      const circle: { self?: unknown } = {}
+      circle.self = circle
+      const deep = Array.from({ length: 100_000 }).reduce<unknown>((inner) => [inner], 1)
+      const values = [
+        1n,
+        { a: [1n] },
+        circle,
+        undefined,
+        { a: undefined },
+        () => 1,
+        Number.NaN,
+        [Infinity],
+        new Map(),
+        deep
+      ]
+      for (const schema of [Schema.Any, Schema.Unknown]) {
+        const Anything = Task.make("Anything", { success: schema, error: Loose })
+        const end = (handler: Effect.Effect<unknown, Loose>) =>
+          Effect.flatMap(Effect.service(Handler.key("Anything")), (handler) => handler.run(input("null"))).pipe(
+            Effect.provide(Anything.toLayer(() => handler))
+          )
+        for (const value of values) {
+          const result = yield* end(Effect.succeed(value))
+          assert(result._tag === "Died" && result.reason._tag === "Undecodable", JSON.stringify(result))
+          assert.strictEqual(result.reason.what, "result")
+          const error = yield* end(Effect.fail(new Loose({ value })))
+          assert(error._tag === "Died" && error.reason._tag === "Undecodable", JSON.stringify(error))
+          assert.strictEqual(error.reason.what, "error")
+          assert.match(error.reason.detail, / in Loose: \{"value":/)
+        }
+        assert.deepStrictEqual(yield* end(Effect.succeed({ a: [null, 1] })), {
+          _tag: "Succeeded",
+          value: "{\"a\":[null,1]}"
+        })
+      }
+    }))
+
+  it.effect("calls an error that the task does not declare a defect, whatever its type said", () =>
+    Effect.gen(function*() {
+      const ended = (yield* run(Greet.toLayer(() => Effect.fail({ code: 1 } as never)), "{\"name\":\"x\"}")) as {
+        readonly reason: unknown
+      }
+      assert.include(ended.reason, { _tag: "Defect", name: "Object", detail: "{\"code\":1}" })
+    }))
+
   it.effect("refuses a result over the limit", () =>
     Effect.gen(function*() {
       const layer = Greet.toLayer(() => Effect.succeed({ text: "x".repeat(100), when: Option.none() }))

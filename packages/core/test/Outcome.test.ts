@@ -45,7 +45,7 @@ describe("Outcome.propose", () => {
     for (const reason of final) {
       assert.strictEqual(propose({ ...facts, ended: Ended.Died({ reason }) })._tag, "Failed")
     }
-    const defect = new TaskError.Defect({ name: "Error", detail: "boom" })
+    const defect = new TaskError.Defect({ name: "Error", detail: "boom", stack: "" })
     assert.strictEqual(propose({ ...facts, ended: Ended.Died({ reason: defect }) })._tag, "Retry")
   })
 

@@ -43,6 +43,8 @@ class Fail extends Task.make("Fail", {
   }
 }) {}
 class Die extends Task.make("Die", { retry: { attempts: 1 } }) {}
+class Chain extends Task.make("Chain", { retry: { attempts: 1 } }) {}
+class Unencodable extends Task.make("Unencodable", { success: Schema.Any, retry: { attempts: 3 } }) {}
 class Sleep
   extends Task.make("Sleep", { payload: { millis: Schema.Int }, timeout: "1 minute", retry: { attempts: 1 } })
 {}
@@ -82,11 +84,19 @@ const makeSeen = Effect.all({
 
 const workerOf = (seen: Seen) =>
   Worker.make({
-    tasks: [Double, Fail, Die, Careless, Thoughtful, Once, Sleep, Stubborn],
+    tasks: [Double, Fail, Die, Chain, Unencodable, Careless, Thoughtful, Once, Sleep, Stubborn],
     handlers: Layer.mergeAll(
       Double.toLayer(({ n }) => Effect.succeed(2 * n)),
       Fail.toLayer(({ final }) => Effect.fail(new Broken({ what: final ? "final" : "again" }))),
       Die.toLayer(() => Effect.die(new TypeError("boom\u0000"))),
+      Chain.toLayer(() =>
+        Effect.die(
+          new Error("not saved", {
+            cause: Object.assign(new Broken({ what: "the disk" }), { cause: { code: 28 } })
+          })
+        )
+      ),
+      Unencodable.toLayer(() => Effect.succeed(1n)),
       Careless.toLayer(() => Effect.fail(new Broken({ what: "careless" }))),
       Thoughtful.toLayer(() => Effect.fail(new Broken({ what: "thoughtful" }))),
       Once.toLayer(({ millis }) => Effect.andThen(Effect.sleep(millis), Effect.fail(new Broken({ what: "once" })))),
@@ -204,6 +214,42 @@ describe("Supervisor", () => {
         assert(reason._tag === "Defect")
         assert.strictEqual(reason.name, "TypeError")
         assert.strictEqual(reason.detail, "boom\uFFFD")
+      })
+    ))
+
+  it.effect("tells of the causes of a death in the record, in the log and to who awaits it", () =>
+    Effect.gen(function*() {
+      const lines: Array<Readonly<Record<string, unknown>>> = []
+      const logger = Logger.map(Logger.formatStructured, ({ annotations, message }) => {
+        if (String(message).startsWith("an attempt failed")) lines.push(annotations)
+      })
+      yield* serve(() =>
+        Effect.gen(function*() {
+          const execution = yield* Task.enqueue(Chain)
+          yield* untilState(execution.id, "failed")
+          const words = "not saved (cause: Broken: {\"what\":\"the disk\"} (cause: Object: {\"code\":28}))"
+          const [attempt] = yield* attemptsOf(execution.id)
+          const { reason } = JSON.parse(Option.getOrThrow(attempt!.result))
+          assert.strictEqual(reason.detail, words)
+          assert.include(reason.stack, "  [cause]: Broken: {\"what\":\"the disk\"}")
+          assert.strictEqual(lines[0]!.error, `Error: ${words}`)
+          assert.strictEqual(lines[0]!.stack, reason.stack)
+          const exit = yield* Effect.exit(execution.await)
+          assert(Exit.isFailure(exit))
+          const printed = Cause.pretty(exit.cause)
+          assert.include(printed, `Error: ${words}`)
+          assert.match(printed, /\[cause\]: Broken: .*\n.*Supervisor\.test\.ts/)
+        })
+      ).pipe(Effect.provide(Logger.layer([logger])))
+    }))
+
+  it.effect("does not try again what cannot be encoded", () =>
+    serve(() =>
+      Effect.gen(function*() {
+        const execution = yield* Task.enqueue(Unencodable)
+        yield* untilState(execution.id, "failed")
+        assert.lengthOf(yield* attemptsOf(execution.id), 1)
+        assert.strictEqual(reasonOf(yield* Effect.exit(execution.await))._tag, "Undecodable")
       })
     ))
 

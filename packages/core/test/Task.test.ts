@@ -98,6 +98,20 @@ describe("Task", () => {
       assert.match(priority.message, /priority 1.5/)
     }).pipe(Effect.provide(MemoryBroker.layer)))
 
+  it.effect("refuses a payload that is not JSON, where its Schema takes anything", () =>
+    Effect.gen(function*() {
+      class Anything extends Task.make("Anything", { payload: Schema.Any }) {}
+      const circle: { self?: unknown } = {}
+      circle.self = circle
+      for (const payload of [1n, circle, () => 1, Number.NaN, [Number.POSITIVE_INFINITY], { at: undefined }]) {
+        const error = yield* refused(Task.enqueue(Anything, payload))
+        assert.strictEqual(error.reason._tag, "InvalidPayload")
+        assert.include(error.message, "Expected JSON value")
+      }
+      const { id } = yield* Task.enqueue(Anything, { a: [1, null, "x"] })
+      assert.strictEqual((yield* recordOf(id)).payload, "{\"a\":[1,null,\"x\"]}")
+    }).pipe(Effect.provide(MemoryBroker.layer)))
+
   it.effect("refuses options that no compiler has seen, and a key that its function does not give", () =>
     Effect.gen(function*() {
       for (const option of ["delay", "startBy", "keyTimeToLive"]) {
@@ -177,5 +191,20 @@ describe("Task", () => {
       assert.isTrue(Exit.isFailure(exit))
       assert.include(String(exit), "nothing is known of this id")
       assert.strictEqual(yield* execution.cancel, "TooLate")
+    }).pipe(Effect.provide(MemoryBroker.layer)))
+
+  it.effect("refuses an id that is none when it is given, and takes a UUID however it is written", () =>
+    Effect.gen(function*() {
+      const { id } = yield* Task.enqueue(Render, { url: "a" })
+      for (const wrong of ["nope", "", `${id} `, id.slice(1), `{${id}}`, undefined as never, "\u0000".repeat(1_000)]) {
+        const error = yield* refused(Task.execution(Render, wrong))
+        assert.strictEqual(error.reason._tag, "InvalidId", wrong)
+        assert.include(error.message, "is not the id of an execution, which is a UUID")
+        assert.isBelow(error.message.length, 200)
+      }
+      const execution = yield* Task.execution(Render, id.toUpperCase())
+      assert.strictEqual(execution.id, id)
+      assert.isTrue(Option.isNone(yield* execution.poll))
+      assert.strictEqual(yield* execution.cancel, "Cancelled")
     }).pipe(Effect.provide(MemoryBroker.layer)))
 })

@@ -23,6 +23,10 @@ class Render extends Task.make("Render", {
 
 class Ping extends Task.make("Ping") {}
 
+class Anything extends Task.make("Anything", { payload: Schema.Any }) {}
+
+class Unknown extends Task.make("Unknown", { payload: Schema.Unknown }) {}
+
 class Train extends Task.python("Train", {
   module: "ml.train",
   function: "train",
@@ -53,7 +57,13 @@ Task.enqueue(Ping)
 Task.enqueue(Ping, undefined, { priority: 1 })
 Task.enqueueAll(Render, [{ url: "a", pages: 1 }])
 Task.enqueue(Train, { rows: 3 })
-Task.execution(Render, "some-id")
+Task.enqueue(Anything, { a: 1 }, { priority: 1 })
+Task.enqueue(Unknown, 1)
+const execution = Task.execution(Render, "some-id")
+same<
+  typeof execution,
+  Effect.Effect<Execution.Execution<{ readonly bytes: number }, OutOfInk>, BrokerError.BrokerError, Broker.Broker>
+>(true)
 
 // @ts-expect-error a payload of the wrong type
 Task.enqueue(Render, { url: 1, pages: 1 })

@@ -3,7 +3,9 @@
  *
  * TypeScript modules are imported as they are; Node strips their types.
  */
+import * as Handler from "@effect-ray/core/Handler"
 import * as Worker from "@effect-ray/core/Worker"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Path from "effect/Path"
@@ -131,7 +133,11 @@ const find = Effect.fnUntraced(function*(module: string) {
   })
 })
 
-const text = (error: unknown): string => error instanceof Error ? error.stack ?? error.message : String(error)
+// A stack of its own may show the line of the module; where there are causes, they say more.
+const text = (error: unknown): string =>
+  error instanceof Error && error.stack !== undefined && error.cause === undefined && !("errors" in error)
+    ? error.stack
+    : Handler.defect(Cause.die(error)).stack
 
 const hint = (error: unknown): string => {
   const code = error instanceof Error && "code" in error ? error.code : undefined

@@ -39,7 +39,13 @@ const until = (told: ReadonlyArray<string>, count: number) =>
   eventually(Effect.sync(() => told.length), (length) => length >= count)
 
 const logged = (message: string, level = "INFO") =>
-  JSON.stringify({ message, level, timestamp: "", annotations: { task: "Render", execution: "e", attempt: 1 }, spans: {} })
+  JSON.stringify({
+    message,
+    level,
+    timestamp: "",
+    annotations: { task: "Render", execution: "e", attempt: 1 },
+    spans: {}
+  })
 
 describe("hostLogs", () => {
   it.live("tells what handlers log and print, each line once, and nothing that Ray says or that is old", () =>
@@ -48,9 +54,15 @@ describe("hostLogs", () => {
         const out = path.join(folder, "worker-ab-01000000-42.out")
         fs.appendFileSync(path.join(folder, "worker-old-01000000-7.out"), "said now\n")
         yield* until(told, 1)
-        fs.writeFileSync(out, `:job_id:01000000\n:actor_name:x\n${logged("painted")}\n${logged("no ink", "WARN")}\nprin`)
+        fs.writeFileSync(
+          out,
+          `:job_id:01000000\n:actor_name:x\n${logged("painted")}\n${logged("no ink", "WARN")}\nprin`
+        )
         yield* until(told, 3)
-        fs.appendFileSync(out, "ted, käse\n{\"level\":\"INFO\",\"message\":\"the host is up\"}\n{\"level\":\"WARN\",\"message\":\"slow\"}\n")
+        fs.appendFileSync(
+          out,
+          "ted, käse\n{\"level\":\"INFO\",\"message\":\"the host is up\"}\n{\"level\":\"WARN\",\"message\":\"slow\"}\n"
+        )
         fs.writeFileSync(path.join(folder, "raylet.out"), "not a worker's\n")
         yield* until(told, 5)
         assert.deepStrictEqual(told, [

@@ -75,8 +75,8 @@ const errorOf = ({ claimed }: Entry, ended: Ended): Readonly<Record<string, stri
     ? ended.reason
     : new TaskError.TimedOut({ timeoutMillis: claimed.timeoutMillis })
   const error = TaskError.describe(reason)
-  if (reason._tag === "PythonError") return { error, stack: reason.traceback }
-  return reason._tag === "Defect" && reason.stack !== undefined ? { error, stack: reason.stack } : { error }
+  const stack = reason._tag === "PythonError" ? reason.traceback : reason._tag === "Defect" ? reason.stack : ""
+  return stack === "" ? { error } : { error, stack }
 }
 
 /** The error the retry policy sees; undefined when the end is not a failure that counts. */

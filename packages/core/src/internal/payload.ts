@@ -5,6 +5,7 @@ import * as SchemaIssue from "effect/SchemaIssue"
 import { BrokerError, InvalidPayload, PayloadTooLarge } from "../BrokerError.ts"
 import * as Limits from "../Limits.ts"
 import type * as Task from "../Task.ts"
+import { toJson } from "./json.ts"
 import { hasUnstorableEscape, utf8Bytes } from "./text.ts"
 
 interface Codec {
@@ -23,7 +24,7 @@ const codecOf = (task: Task.Any): Codec => {
   const codec: Codec = {
     make: (input) =>
       Effect.mapError(task.payloadSchema.makeEffect(input as never), (issue) => ({ message: formatIssue(issue) })),
-    encode: Schema.encodeUnknownEffect(Schema.fromJsonString(Schema.toCodecJson(task.payloadSchema))) as Codec["encode"]
+    encode: Schema.encodeUnknownEffect(Schema.fromJsonString(toJson(task.payloadSchema))) as Codec["encode"]
   }
   codecs.set(task, codec)
   return codec

@@ -15,6 +15,14 @@ export const hasUnstorableEscape = (json: string): boolean => json.includes("\\u
 /** Cuts a message to a bound and removes what Postgres cannot store. */
 export const sanitise = (text: string, maxLength: number): string => {
   // A text that may end up in a column must never be able to make the failure path fail.
-  const clean = text.replaceAll("\u0000", "\uFFFD").toWellFormed()
-  return clean.length <= maxLength ? clean : `${clean.slice(0, maxLength - 1).toWellFormed()}…`
+  const clean = storable(text.slice(0, maxLength + 1))
+  return clean.length <= maxLength ? clean : `${storable(clean.slice(0, maxLength - 1))}…`
 }
+
+/** The same, but what is cut off is the beginning. */
+export const sanitiseEnd = (text: string, maxLength: number): string => {
+  const clean = storable(text.slice(-maxLength - 1))
+  return clean.length <= maxLength ? clean : `…${storable(clean.slice(1 - maxLength))}`
+}
+
+const storable = (text: string): string => text.replaceAll("\u0000", "\uFFFD").toWellFormed()

@@ -1,12 +1,14 @@
 /** The runners that settings can ask for. */
 import type { BrokerError } from "@effect-ray/core/BrokerError"
 import type { GatewayRegistry } from "@effect-ray/core/GatewayRegistry"
+import * as Handler from "@effect-ray/core/Handler"
 import * as InProcessRunner from "@effect-ray/core/InProcessRunner"
 import type { Runner } from "@effect-ray/core/Runner"
 import * as LocalRay from "@effect-ray/ray/LocalRay"
 import * as RayCluster from "@effect-ray/ray/RayCluster"
 import type { RayError } from "@effect-ray/ray/RayError"
 import * as RayRunner from "@effect-ray/ray/RayRunner"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -34,7 +36,7 @@ export const inProcess = (
     mode === "sync" ? InProcessRunner.layerSync(worker) : InProcessRunner.layer(worker),
     (error) =>
       Layer.unwrap(Effect.fail(
-        new HandlersFailed({ detail: error instanceof Error ? error.stack ?? error.message : String(error) })
+        new HandlersFailed({ detail: Handler.defect(Cause.fail(error)).stack })
       ))
   )
 

@@ -38,6 +38,7 @@ HOST_MODULES = (
     "effect_ray_gateway.frames",
     "effect_ray_gateway.host_client",
     "effect_ray_gateway.python_calls",
+    "effect_ray_gateway.python_errors",
     "effect_ray_gateway.python_host",
 )
 
@@ -142,11 +143,11 @@ class RayCluster:
             ended = await asyncio.wrap_future((await self._call(lambda: actor.run.remote(request, settings, sources))).future())
             return Exit(ended["kind"], ended["detail"][-MAX_DETAIL:]), node
         except self._ray.exceptions.OutOfMemoryError as error:
-            return Exit("oom", words_of(error)), node
+            return Exit("oom", _words(error)), node
         except self._ray.exceptions.RayError as error:
             if not node:
                 self._tries[environment] = self._tries.get(environment, 0) + 1
-            return Exit("actor", words_of(error)), node
+            return Exit("actor", _words(error)), node
         finally:
             if actor is not None:
                 self._kill(actor)
@@ -249,11 +250,11 @@ def _environment(spec: Dict[str, Any]) -> str:
     return json.dumps([spec["runtime"], spec["package"], spec["placement"].get("pip")])
 
 
-def words_of(error: BaseException) -> str:
-    """What Ray says of a failure, bounded. The end of a long one says why, as in the output of pip."""
-    text = " ".join(str(error).split())
-    kept = MAX_DETAIL - MAX_DETAIL // 8
-    return f"{type(error).__name__}: {text if len(text) <= kept else f'… {text[-kept:]}'}"
+def _words(error: BaseException) -> str:
+    # What pip and Ray say at length ends with what went wrong.
+    name, words = type(error).__name__, " ".join(str(error).split())
+    room = MAX_DETAIL - len(name) - 2
+    return f"{name}: {words}" if len(words) <= room else f"{name}: …{words[1 - room:]}"
 
 
 def _source(name: str) -> str:

@@ -6,17 +6,13 @@ import dataclasses
 import importlib
 import json
 import threading
-import traceback
 import uuid
 from concurrent.futures import Future
 from typing import Any, Callable, Dict, Optional, Tuple
 
 import effect_ray
 
-from . import frames
-
-MAX_DETAIL_CHARS = 8 * 1024
-MAX_TRACEBACK_CHARS = 32 * 1024
+from . import frames, python_errors
 
 #: The kind of a RESULT, and its body.
 Ended = Tuple[int, bytes]
@@ -79,7 +75,7 @@ class Call:
 
 def unreadable(error: BaseException) -> Ended:
     """The end of a call whose payload cannot be read."""
-    return _died({"_tag": "Undecodable", "what": "payload", "detail": _clean(str(error), MAX_DETAIL_CHARS)})
+    return _undecodable("payload", error)
 
 
 def succeeded(value: Any, max_bytes: int) -> Ended:
@@ -93,29 +89,7 @@ def raised(error: BaseException, cancelled: bool, max_bytes: int) -> Ended:
         return _encode(frames.FAILURE, {"_tag": error.tag, **error.fields}, max_bytes, "error")
     if cancelled and isinstance(error, (effect_ray.Cancelled, asyncio.CancelledError)):
         return frames.INTERRUPTED, b""
-    return _died(
-        {
-            "_tag": "PythonError",
-            "type": type(error).__qualname__,
-            "detail": _clean(_words(error), MAX_DETAIL_CHARS),
-            "traceback": _clean(_traceback(error), MAX_TRACEBACK_CHARS),
-        }
-    )
-
-
-def _words(error: BaseException) -> str:
-    # The handler's own code may run here, and fail: an end has to come of it all the same.
-    try:
-        return str(error)
-    except BaseException as another:
-        return f"<its message cannot be read: {type(another).__qualname__}>"
-
-
-def _traceback(error: BaseException) -> str:
-    try:
-        return "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    except BaseException:
-        return "".join(traceback.format_tb(error.__traceback__))
+    return _died(python_errors.python_error(error))
 
 
 def _encode(kind: int, value: Any, max_bytes: int, what: str) -> Ended:
@@ -124,7 +98,7 @@ def _encode(kind: int, value: Any, max_bytes: int, what: str) -> Ended:
         body = text.encode()
     except BaseException as error:
         # Among them what the value's own methods raise, and a value too large for memory.
-        return _died({"_tag": "Undecodable", "what": what, "detail": _clean(_words(error), MAX_DETAIL_CHARS)})
+        return _undecodable(what, error)
     if len(body) > max_bytes:
         return _died({"_tag": "ResultTooLarge", "bytes": len(body), "maxBytes": max_bytes})
     return kind, body
@@ -139,11 +113,11 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"a {type(value).__qualname__} cannot be encoded as JSON")
 
 
+def _undecodable(what: str, error: BaseException) -> Ended:
+    detail = python_errors.last_words(python_errors.words(error), python_errors.MAX_DETAIL_CHARS)
+    return _died({"_tag": "Undecodable", "what": what, "detail": detail})
+
+
 def _died(reason: Dict[str, Any]) -> Ended:
     # Unescaped: with twelve bytes for a character it would not fit into one frame.
     return frames.DIED, json.dumps(reason, ensure_ascii=False).encode("utf-8", "replace")
-
-
-def _clean(text: str, max_chars: int) -> str:
-    # Postgres stores neither NUL nor lone surrogates; the end of a traceback says more than its beginning.
-    return text[-max_chars:].replace("\0", "\ufffd").encode("utf-8", "replace").decode()

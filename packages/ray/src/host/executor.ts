@@ -53,6 +53,14 @@ const readRun = (body: Buffer): { readonly header: Run; readonly payload: string
   return { header: JSON.parse(body.toString("utf8", 0, end)), payload: body.toString("utf8", end + 1) }
 }
 
+/** The worker's layer failed. Its message and its stack tell of the causes too. */
+class NotBuilt extends Error {
+  constructor(defect: TaskError.Defect) {
+    super(TaskError.describe(defect))
+    this.stack = defect.stack
+  }
+}
+
 export const make = async (worker: Worker, options: Options): Promise<Executor> => {
   const scope = Scope.makeUnsafe()
   const base = Layer.mergeAll(
@@ -60,9 +68,11 @@ export const make = async (worker: Worker, options: Options): Promise<Executor> 
     Layer.succeed(Limits.MaxResultBytes, options.limits.maxResultBytes)
   )
   const handlers: Layer.Layer<never, unknown> = worker.handlers ?? Layer.empty
-  const context = await Effect.runPromise(
+  const built = await Effect.runPromiseExit(
     Layer.build(Layer.provideMerge(handlers, base)).pipe(Scope.provide(scope))
   )
+  if (Exit.isFailure(built)) throw new NotBuilt(Handler.defect(built.cause))
+  const context = built.value
   const runFork = Effect.runForkWith(context)
   const services = new Map<string, Handler.Service>()
   for (const task of worker.tasks) {
@@ -145,10 +155,15 @@ const endOf = (exit: Exit.Exit<Ended>): Ended => {
 }
 
 const unreadable = (error: unknown) =>
-  new TaskError.Defect({ name: "UnreadableRun", detail: `the header of a RUN cannot be read: ${String(error)}` })
+  new TaskError.Defect({
+    name: "UnreadableRun",
+    detail: `the header of a RUN cannot be read: ${String(error)}`,
+    stack: ""
+  })
 
 const unknownTask = (task: string, known: ReadonlyArray<string>) =>
   new TaskError.Defect({
     name: "UnknownTask",
-    detail: `this worker has no handler for ${JSON.stringify(task)}; it has ${known.join(", ") || "none"}`
+    detail: `this worker has no handler for ${JSON.stringify(task)}; it has ${known.join(", ") || "none"}`,
+    stack: ""
   })

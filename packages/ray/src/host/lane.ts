@@ -1,4 +1,5 @@
 /** A place in a host where attempts run: a handler thread, or the main thread itself. */
+import { inspect } from "node:util"
 import { MessageChannel, Worker } from "node:worker_threads"
 import * as Frame from "../Frame.ts"
 import type { Executor } from "./executor.ts"
@@ -37,6 +38,13 @@ export interface Lane {
 }
 
 const heapMegabytes = (bytes: number, lanes: number): number => Math.max(16, Math.floor(bytes / lanes / 1024 / 1024))
+
+/** How much is told of what a thread died of. */
+const maxDetailLength = 2_000
+
+// Whatever was thrown in the thread.
+const isOutOfMemory = (error: unknown): boolean =>
+  error instanceof Error && "code" in error && error.code === "ERR_WORKER_OUT_OF_MEMORY"
 
 const counter = () => new Int32Array(new SharedArrayBuffer(4))
 
@@ -93,7 +101,7 @@ export const inThread = (bundle: URL, orders: Orders, lanes: number, events: Eve
       case "Ready":
         return ready.resolve()
       case "Failed":
-        return ready.reject(new Error(message.detail))
+        return ready.reject(Object.assign(new Error(message.message), { stack: message.stack }))
       case "Here": {
         const here = whenHere
         whenHere = []
@@ -101,10 +109,10 @@ export const inThread = (bundle: URL, orders: Orders, lanes: number, events: Eve
       }
     }
   })
-  thread.on("error", (error: Error & { readonly code?: string }) => {
-    end ??= error.code === "ERR_WORKER_OUT_OF_MEMORY"
+  thread.on("error", (error: unknown) => {
+    end ??= isOutOfMemory(error)
       ? { kind: "oom", detail: `a handler thread ran out of its heap${heap === undefined ? "" : ` of ${heap} MiB`}` }
-      : { kind: "exit", detail: `a handler thread crashed: ${error.message}` }
+      : { kind: "exit", detail: `a handler thread crashed: ${inspect(error).slice(0, maxDetailLength)}` }
   })
   thread.on("exit", (code) => {
     port.close()

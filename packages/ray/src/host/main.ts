@@ -19,9 +19,10 @@ const bundle = new URL("./thread.mjs", import.meta.url)
 /** How long the worker's layer may take to come down in an orderly end. */
 const closeMillis = 2_000
 
-const fail = (message: string, detail: string): never => {
-  log("ERROR", message, { detail })
-  process.stderr.write(`${message}: ${detail}\n`)
+const fail = (message: string, error: Error): never => {
+  log("ERROR", message, { detail: error.message, stack: error.stack })
+  // Who started us keeps the last words of this, so what happened comes after where.
+  process.stderr.write(`${error.stack}\n${message}: ${error.message}\n`)
   process.exit(1)
 }
 
@@ -47,9 +48,7 @@ const serve = async (given: orders.Orders): Promise<void> => {
   const makeLane = (): Lane => {
     const lane = inThreads ? inThread(bundle, given, count, events) : inMain(bundle, given, events)
     if (serving) {
-      lane.ready.catch((error: Error) =>
-        fail("no handler thread could take the place of one that ended", error.message)
-      )
+      lane.ready.catch((error: Error) => fail("no handler thread could take the place of one that ended", error))
     }
     return lane
   }
@@ -62,7 +61,7 @@ const serve = async (given: orders.Orders): Promise<void> => {
       else socket.writer.bytes(bytes)
     }
   )
-  await lanes.ready().catch((error: Error) => fail("the worker's handlers could not be built", error.message))
+  await lanes.ready().catch((error: Error) => fail("the worker's handlers could not be built", error))
   serving = true
 
   const fromLane = new Frame.Decoder((frame) => {
@@ -117,7 +116,7 @@ const serve = async (given: orders.Orders): Promise<void> => {
     },
     onRoom: () => results.send(),
     onClose: (error) => {
-      if (!closing) fail("the connection to the gateway ended", error?.message ?? "the gateway closed it")
+      if (!closing) fail("the connection to the gateway ended", error ?? new Error("the gateway closed it"))
     }
   })
 }
@@ -127,6 +126,6 @@ for (const output of [process.stdout, process.stderr]) output.on("error", () => 
 
 orders.read(
   process.stdin,
-  (given) => void serve(given).catch((error: Error) => fail("the host could not start", error.message)),
+  (given) => void serve(given).catch((error: Error) => fail("the host could not start", error)),
   () => process.exit(0)
 )

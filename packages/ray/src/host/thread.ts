@@ -2,6 +2,7 @@
  * The end of a bundle: serves the worker in a handler thread, or hands its executor to the host's main thread.
  */
 import { isWorker, type Worker } from "@effect-ray/core/Worker"
+import { inspect } from "node:util"
 import { type MessagePort, workerData } from "node:worker_threads"
 import { cureOf } from "./cure.ts"
 import type { Executor, Options } from "./executor.ts"
@@ -20,7 +21,7 @@ export interface ThreadData {
 /** What a handler thread tells beside frames. */
 export type ThreadMessage =
   | { readonly _tag: "Ready" }
-  | { readonly _tag: "Failed"; readonly detail: string }
+  | { readonly _tag: "Failed"; readonly message: string; readonly stack: string }
   /** The answer to a probe: this thread's event loop turns. */
   | { readonly _tag: "Here" }
 
@@ -61,9 +62,9 @@ const serve = async (worker: Worker, data: ThreadData): Promise<void> => {
     })
     tell({ _tag: "Ready" })
   } catch (error) {
-    const detail = error instanceof Error ? error.stack ?? error.message : String(error)
+    const { message, stack } = error instanceof Error ? error : new Error(inspect(error))
     const cure = cureOf(error)
-    tell({ _tag: "Failed", detail: cure === undefined ? detail : `${detail}\n${cure}` })
+    tell({ _tag: "Failed", message: cure === undefined ? message : `${message}\n${cure}`, stack: stack ?? "" })
   }
 }
 

@@ -22,12 +22,15 @@ export const ofResult = (kind: number, text: string): Ended => {
     default: {
       const reason = decodeReason(text)
       return Ended.Died({
-        reason: Result.isSuccess(reason)
-          ? reason.success
-          : new TaskError.Defect({
-            name: "UnknownReason",
-            detail: `a host of another version said: ${text.slice(0, 500)}`
-          })
+        reason: TaskError.bounded(
+          Result.isSuccess(reason)
+            ? reason.success
+            : new TaskError.Defect({
+              name: "UnknownReason",
+              detail: `a host of another version said: ${text}`,
+              stack: ""
+            })
+        )
       })
     }
   }
@@ -37,13 +40,16 @@ export const ofResult = (kind: number, text: string): Ended => {
 export const ofLost = (lost: LostBody): Ended => {
   switch (lost.kind) {
     case "unschedulable":
-      return Ended.Died({ reason: new TaskError.Unschedulable({ detail: lost.detail }) })
+      return Ended.Died({ reason: TaskError.bounded(new TaskError.Unschedulable({ detail: lost.detail })) })
     case "unplaced":
       // No host ever had it: it goes back untouched, also what must never run twice.
       return Ended.NotStarted({ obstacle: { kind: lost.why ?? "unreachable", detail: lost.detail } })
     case "oom":
-      return Ended.Lost({ reason: new TaskError.OutOfMemory({ detail: lost.detail }), collateral: lost.collateral })
+      return lostBy(new TaskError.OutOfMemory({ detail: lost.detail }), lost)
     default:
-      return Ended.Lost({ reason: new TaskError.Lost({ detail: lost.detail }), collateral: lost.collateral })
+      return lostBy(new TaskError.Lost({ detail: lost.detail }), lost)
   }
 }
+
+const lostBy = (reason: TaskError.Reason, { collateral }: LostBody): Ended =>
+  Ended.Lost({ reason: TaskError.bounded(reason), collateral })

@@ -1,0 +1,221 @@
+/** What is told of a handler's death, whatever it threw. */
+import { assert, describe, it } from "@effect/vitest"
+import { Cause, Data, Effect, Exit, Redacted, Schema } from "effect"
+import { Handler, Limits, TaskError } from "../src/index.ts"
+
+class SaveFailed extends Schema.TaggedError<SaveFailed>()("SaveFailed", {
+  table: Schema.String,
+  rows: Schema.Array(Schema.Int)
+}) {}
+
+class Refused extends Data.TaggedError("Refused")<{ readonly port: number; readonly cause?: unknown }> {}
+
+/** Everything about it throws when it is looked at. */
+class Untouchable extends Error {
+  override get message(): string {
+    throw new Error("no message")
+  }
+  override get stack(): string {
+    throw new Error("no stack")
+  }
+  override get name(): string {
+    throw new Error("no name")
+  }
+  override get cause(): unknown {
+    throw new Error("no cause")
+  }
+}
+
+const revoked = (): unknown => {
+  const { proxy, revoke } = Proxy.revocable({}, {})
+  revoke()
+  return proxy
+}
+
+const circle = (): Error => {
+  const first: Error = new Error("first")
+  first.cause = new Error("second", { cause: first })
+  return first
+}
+
+const itself = (): unknown => {
+  const value: { self?: unknown } = {}
+  value.self = value
+  return value
+}
+
+const died = (thrown: unknown) => Handler.defect(Cause.die(thrown))
+
+describe("Handler.defect", () => {
+  const told: ReadonlyArray<readonly [what: string, thrown: unknown, name: string, detail: string]> = [
+    ["an error", new TypeError("no such page"), "TypeError", "no such page"],
+    [
+      "a chain of causes",
+      new Error("not saved", { cause: new RangeError("no room", { cause: "the disk is full" }) }),
+      "Error",
+      "not saved (cause: RangeError: no room (cause: Error: the disk is full))"
+    ],
+    [
+      "the errors of an AggregateError",
+      new AggregateError([new TypeError("one"), { two: 2 }, "three"], "many"),
+      "AggregateError",
+      "many (errors 0: TypeError: one) (errors 1: Object: {\"two\":2}) (errors 2: Error: three)"
+    ],
+    [
+      "the fields of a tagged error",
+      new SaveFailed({ table: "orders", rows: [1, 2] }),
+      "SaveFailed",
+      "{\"table\":\"orders\",\"rows\":[1,2]}"
+    ],
+    [
+      "a tagged error with its cause",
+      new Refused({ port: 5432, cause: new Error("ECONNREFUSED") }),
+      "Refused",
+      "{\"port\":5432} (cause: Error: ECONNREFUSED)"
+    ],
+    [
+      "an error in a field",
+      Object.assign(new Error("outer"), { original: new Error("inner") }),
+      "Error",
+      "outer (original: Error: inner)"
+    ],
+    [
+      "what the system says",
+      Object.assign(new Error("gone"), { code: "ENOENT" }),
+      "Error",
+      "gone {\"code\":\"ENOENT\"}"
+    ],
+    ["an object", { code: 1 }, "Object", "{\"code\":1}"],
+    ["an object with a message", { message: "busy", code: 1 }, "Object", "busy {\"code\":1}"],
+    ["a text", "boom", "Error", "boom"],
+    ["nothing", undefined, "Error", "undefined"],
+    ["null", null, "Error", "null"],
+    ["a function", () => 1, "Error", "[function]"],
+    ["an object without a prototype", Object.create(null), "Error", "{}"],
+    ["a list", [1, [2]], "Array", "[1,[2]]"],
+    ["a message that is no text", Object.assign(new Error(), { message: { a: 1 } }), "Error", "{\"a\":1}"],
+    ["a name that is no text", Object.assign(new Error("x"), { name: 5 }), "Error", "x"],
+    ["what is redacted", { password: Redacted.make("hidden") }, "Object", "{\"password\":<redacted>}"],
+    ["a circle of causes", circle(), "Error", "first (cause: Error: second)"],
+    ["what holds itself", itself(), "Object", "{\"self\":[circular]}"],
+    ["what throws when it is looked at", new Untouchable(), "Untouchable", "<its message cannot be read>"],
+    ["a proxy that was revoked", revoked(), "Error", "<it cannot be described>"],
+    [
+      "what such a thing is in",
+      new Error("outer", { cause: Object.assign(new SaveFailed({ table: "x", rows: [] }), { proxy: revoked() }) }),
+      "Error",
+      "outer (cause: SaveFailed: {\"table\":\"x\",\"rows\":[],\"proxy\":[threw]})"
+    ],
+    ["bytes", { page: new Uint8Array(1_000_000_000) }, "Object", "{\"page\":[1000000000 bytes]}"],
+    ["what Postgres cannot store", new Error("a\u0000b\ud800"), "Error", "a\uFFFDb\uFFFD"]
+  ]
+  for (const [what, thrown, name, detail] of told) {
+    it(`tells of ${what}`, () => {
+      const defect = died(thrown)
+      assert.strictEqual(defect.name, name)
+      assert.strictEqual(defect.detail, detail)
+    })
+  }
+
+  it("shows no objects in the fields of an error that is not tagged: they may hold whole requests", () => {
+    const error = Object.assign(new Error("failed"), {
+      status: 500,
+      config: { headers: { authorization: "secret" } },
+      respond: () => "secret"
+    })
+    const { detail, stack } = died(error)
+    assert.strictEqual(detail, "failed {\"status\":500}")
+    assert.notInclude(stack, "secret")
+  })
+
+  it("has the stack of each cause, and none of the runtime's own frames", () => {
+    const thrown = new SaveFailed({ table: "orders", rows: [] })
+    const { stack } = died(new Error("not saved", { cause: thrown }))
+    const lines = stack.split("\n")
+    assert.strictEqual(lines[0], "Error: not saved")
+    assert.include(lines[1], "Defect.test.ts")
+    const cause = lines.indexOf("  [cause]: SaveFailed: {\"table\":\"orders\",\"rows\":[]}")
+    assert.isAbove(cause, 1)
+    assert.include(lines[cause + 1], "Defect.test.ts")
+    const run = Effect.runSyncExit(Effect.suspend(() => Effect.die(new Error("in an Effect"))))
+    assert(Exit.isFailure(run))
+    assert.notMatch(Handler.defect(run.cause).stack, /~effect\/Effect/)
+  })
+
+  it("names the spans that failed, as Effect does", () => {
+    const save = Effect.fn("Orders.save")(function*() {
+      return yield* new SaveFailed({ table: "orders", rows: [] })
+    })
+    const exit = Effect.runSyncExit(save())
+    assert(Exit.isFailure(exit))
+    assert.include(Handler.defect(exit.cause).stack, "at Orders.save")
+  })
+
+  it("tells of all that failed side by side, errors first", () => {
+    const cause = Cause.combine(Cause.die(new TypeError("defect")), Cause.fail(new RangeError("error")))
+    const { detail, name, stack } = Handler.defect(cause)
+    assert.strictEqual(name, "RangeError")
+    assert.strictEqual(detail, "error (beside: TypeError: defect)")
+    assert.include(stack, "  [beside]: TypeError: defect")
+  })
+
+  it("is bounded, and keeps the root", () => {
+    let chain = new Error("the root of it")
+    for (let level = 0; level < 200; level++) chain = new Error(`level ${level} ${"x".repeat(5_000)}`, { cause: chain })
+    const wide = Object.fromEntries(Array.from({ length: 10_000 }, (_, index) => [`key ${index}`, "x".repeat(1_000)]))
+    const many = new AggregateError(
+      Array.from({ length: 10_000 }, () => new Error("y".repeat(5_000), { cause: chain }))
+    )
+    for (const thrown of [chain, wide, [wide, wide], { message: wide }, many, new Error("z".repeat(10_000_000))]) {
+      const { detail, name, stack } = died(thrown)
+      assert.isAtMost(name.length, Limits.maxDetailLength)
+      assert.isAtMost(detail.length, Limits.maxDetailLength)
+      assert.isAtMost(stack.length, Limits.maxStackLength)
+    }
+    for (const told of [died(chain).detail, died(chain).stack, died(many).detail]) {
+      assert.include(told, "the root of it")
+    }
+  })
+})
+
+describe("TaskError", () => {
+  const awaited = (reason: TaskError.Reason) =>
+    Cause.pretty(Cause.fail(new TaskError.TaskError({ task: "Save", executionId: "0190-a", reason })))
+
+  it("shows the causes and the stacks of a handler's death to whoever prints it", () => {
+    const printed = awaited(died(new Error("not saved", { cause: new SaveFailed({ table: "orders", rows: [] }) })))
+    assert.include(printed, "Save (0190-a): Error: not saved (cause: SaveFailed: {\"table\":\"orders\",\"rows\":[]})")
+    assert.include(printed, "[cause]: Error: not saved")
+    assert.match(printed, /\[cause\]: SaveFailed: .*\n.*Defect\.test\.ts/)
+  })
+
+  it("shows the traceback of a Python function", () => {
+    const traceback =
+      "Traceback (most recent call last):\n  File \"ml/train.py\", line 3, in train\nValueError: no rows"
+    const printed = awaited(new TaskError.PythonError({ type: "ValueError", detail: "no rows", traceback }))
+    assert.include(printed, "Save (0190-a): ValueError: no rows")
+    assert.include(printed, "File \"ml/train.py\", line 3, in train")
+  })
+
+  it("bounds what a host says, and keeps the last words of a traceback", () => {
+    const long = `first\u0000${"x".repeat(100_000)}last`
+    const python = TaskError.bounded(new TaskError.PythonError({ type: long, detail: long, traceback: long }))
+    assert(python._tag === "PythonError")
+    assert.isTrue(python.traceback.endsWith("last") && python.detail.startsWith("first\uFFFD"))
+    const reasons: ReadonlyArray<TaskError.Reason> = [
+      python,
+      new TaskError.Defect({ name: long, detail: long, stack: long }),
+      new TaskError.Lost({ detail: long }),
+      new TaskError.Quarantined({ losses: 3, detail: long }),
+      new TaskError.OutOfMemory({ detail: long }),
+      new TaskError.Undecodable({ what: "payload", detail: long }),
+      new TaskError.Unschedulable({ detail: long })
+    ]
+    for (const reason of reasons) {
+      const bounded = TaskError.bounded(reason)
+      assert.strictEqual(bounded._tag, reason._tag)
+      assert.isBelow(JSON.stringify(bounded).length, 2 * Limits.maxStackLength)
+      assert.notInclude(JSON.stringify(bounded), "\\u0000")
+    }
+  })
+})

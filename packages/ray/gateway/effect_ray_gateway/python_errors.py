@@ -1,0 +1,102 @@
+"""What a Python exception says: in a sentence, and as a traceback. The handler's own code runs here, so nothing of it is trusted."""
+
+import traceback
+from typing import Any, Dict, Iterator, List, Set, Tuple
+
+#: The longest message, with those of its causes, and the longest traceback. A worker stores no more of either.
+MAX_DETAIL_CHARS = 2048
+MAX_TRACEBACK_CHARS = 16 * 1024
+#: The most exceptions that are told of one failure: itself, and what is behind it.
+MAX_ERRORS = 10
+#: How many causes are followed to the root.
+MAX_CHAIN = 1000
+#: What stands around the words of one that is behind another.
+_BRACKETS_CHARS = 20
+
+
+def python_error(error: BaseException) -> Dict[str, Any]:
+    """The reason of an attempt whose handler raised this."""
+    told: List[_Told] = []
+    try:
+        detail = _Told(error, told, set()).text(MAX_DETAIL_CHARS // len(told))
+    except BaseException:
+        detail = words(error)
+    return {
+        "_tag": "PythonError",
+        "type": last_words(type(error).__qualname__, MAX_DETAIL_CHARS),
+        "detail": last_words(detail, MAX_DETAIL_CHARS),
+        "traceback": last_words(_traceback(error), MAX_TRACEBACK_CHARS),
+    }
+
+
+def words(error: BaseException) -> str:
+    """The message and the notes of an exception."""
+    # Its methods may fail: an end has to come of it all the same.
+    try:
+        text = str(error)
+    except BaseException as another:
+        text = f"<its message cannot be read: {type(another).__qualname__}>"
+    try:
+        notes = [str(note) for note in getattr(error, "__notes__", ())]
+    except BaseException:
+        notes = []
+    return " ".join([text, *(f"[{note}]" for note in notes)]).strip()
+
+
+def last_words(text: str, max_chars: int) -> str:
+    """The end of a text, which says more than its beginning, without what Postgres does not store."""
+    cut = text if len(text) <= max_chars else f"…{text[1 - max_chars:]}"
+    return cut.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+class _Told:
+    """An exception and what is behind it, as a traceback would show it; all that are told are added to `told`."""
+
+    def __init__(self, error: BaseException, told: "List[_Told]", seen: Set[int]) -> None:
+        seen.add(id(error))
+        told.append(self)
+        self.type = type(error).__qualname__
+        self.words = words(error)
+        self.behind: List[Tuple[str, _Told]] = []
+        for name, other in _behind(error):
+            if id(other) in seen or len(told) >= MAX_ERRORS:
+                continue
+            # The last one that is told is the root, for that says most.
+            root = _root(other) if len(told) == MAX_ERRORS - 1 else other
+            if root is not other and id(root) not in seen:
+                name, other = f"root {name}", root
+            self.behind.append((name, _Told(other, told, seen)))
+
+    def text(self, share: int) -> str:
+        """The words, and in brackets those behind them, each within its share."""
+        own = last_words(self.words, max(share - len(self.type) - _BRACKETS_CHARS, _BRACKETS_CHARS))
+        return own + "".join(f" ({name}: {other.type}: {other.text(share)})" for name, other in self.behind)
+
+
+def _behind(error: BaseException) -> Iterator[Tuple[str, BaseException]]:
+    if error.__cause__ is not None:
+        yield "cause", error.__cause__
+    elif error.__context__ is not None and not error.__suppress_context__:
+        yield "while handling", error.__context__
+    group = getattr(error, "exceptions", None)
+    # An exception group, which Python has since 3.11.
+    if isinstance(group, tuple):
+        for index, other in enumerate(group[:MAX_ERRORS]):
+            if isinstance(other, BaseException):
+                yield f"exceptions {index}", other
+
+
+def _root(error: BaseException) -> BaseException:
+    for _ in range(MAX_CHAIN):
+        behind = next((other for name, other in _behind(error) if not name.startswith("exceptions")), None)
+        if behind is None:
+            break
+        error = behind
+    return error
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    except BaseException:
+        return "".join(traceback.format_tb(error.__traceback__))

@@ -1,0 +1,50 @@
+/** What is told of hosts that do not come up, on a real Ray. */
+import * as Runner from "@effect-ray/core/Runner"
+import { assert, describe, it } from "@effect/vitest"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import { fileURLToPath } from "node:url"
+import type { PoolState } from "../src/GatewayConnection.ts"
+import * as RayRunner from "../src/RayRunner.ts"
+import worker from "./fixtures/laterWorker.ts"
+import { Add } from "./fixtures/tasks.ts"
+import { attempt, ClusterLive, eventually, newDeployment, RegistryLive } from "./support.ts"
+
+/** The first words about why the hosts of this module do not come up. */
+const whyNot = Effect.fnUntraced(function*(module: string) {
+  const states: Array<PoolState> = []
+  const live = RayRunner.layer({
+    deployment: newDeployment(),
+    worker,
+    module: fileURLToPath(new URL(`./fixtures/${module}`, import.meta.url)),
+    onPoolState: (state) => states.push(state)
+  }).pipe(Layer.provide(RegistryLive), Layer.provide(ClusterLive))
+  const runner = Context.get(yield* Layer.build(live), Runner.Runner)
+  const fiber = yield* Effect.forkChild(runner.run(attempt(Add, { a: 1, b: 2 }).attempt))
+  yield* eventually(Effect.sync(() => states), (states) => states.some(({ state }) => state === "failed"))
+  yield* Fiber.interrupt(fiber)
+  return states.find(({ state }) => state === "failed")!.detail
+})
+
+describe("a host that does not come up", () => {
+  it.live("tells the causes behind a layer that cannot be built", () =>
+    Effect.gen(function*() {
+      const detail = yield* whyNot("brokenWorker.ts")
+      assert.include(detail, "the worker's handlers could not be built: Error: the pool is empty")
+      assert.isTrue(
+        detail.endsWith("(cause: NoDatabase: {\"host\":\"db.internal\"} (cause: Object: {\"code\":\"ECONNREFUSED\"}))"),
+        detail
+      )
+    }).pipe(Effect.scoped))
+
+  it.live("tells what a module threw when it was imported, even where that is no error", () =>
+    Effect.gen(function*() {
+      const detail = yield* whyNot("throwingWorker.ts")
+      assert.include(
+        detail,
+        "the worker's handlers could not be built: a handler thread crashed: { code: 28, disk: 'full' }"
+      )
+    }).pipe(Effect.scoped))
+})

@@ -114,6 +114,21 @@ export interface Options<
   readonly placement?: Placement
 }
 
+/**
+ * A Schema that decodes without services. Those of Python tasks do: the worker checks by them what a Python function is given and
+ * what it answers.
+ *
+ * @category models
+ */
+export interface PlainSchema extends Schema.Top {
+  readonly DecodingServices: never
+}
+
+/** The fields of a struct, each of which decodes without services. @category models */
+export interface PlainFields extends Schema.Struct.Fields {
+  readonly [key: PropertyKey]: PlainSchema
+}
+
 /** The Schema of a payload that was given as a Schema or as the fields of a struct. @category utility types */
 export type PayloadSchema<P extends Schema.Top | Schema.Struct.Fields> = P extends Schema.Struct.Fields
   ? Schema.Struct<P>
@@ -269,14 +284,15 @@ export const make = <
  * Defines a task whose work is a Python function.
  *
  * A struct payload arrives as keyword arguments, no payload as none, anything else as the one argument. The module is imported by
- * name from the folder that `Worker.make({ python })` uploads.
+ * name from the folder that `Worker.make({ python })` uploads. What the function returns has to fit `success`; without one it
+ * is of no interest.
  *
  * @category constructors
  */
 export const python = <
   const Tag extends string,
-  P extends Schema.Top | Schema.Struct.Fields = Schema.Void,
-  S extends Schema.Top = Schema.Void,
+  P extends PlainSchema | PlainFields = Schema.Void,
+  S extends PlainSchema = Schema.Void,
   E extends ErrorSchema = Schema.Never
 >(
   tag: Tag,

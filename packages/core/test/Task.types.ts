@@ -1,5 +1,5 @@
 // Compiled, never run: what the types promise to users, and the mistakes they must refuse.
-import { Context, Effect, Layer, Schedule, Schema } from "effect"
+import { Context, Effect, Layer, Schedule, Schema, SchemaGetter } from "effect"
 import { type Broker, type BrokerError, type Execution, type Handler, Task, Worker } from "../src/index.ts"
 
 type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false
@@ -37,6 +37,14 @@ class Train extends Task.python("Train", {
 class Database
   extends Context.Service<Database, { readonly find: (id: string) => Effect.Effect<number> }>()("Database")
 {}
+
+/** Needs the database to be decoded. */
+const Found = Schema.String.pipe(
+  Schema.decodeTo(Schema.Number, {
+    decode: SchemaGetter.transformEffect((id: string) => Effect.flatMap(Database, (database) => database.find(id))),
+    encode: SchemaGetter.transform(String)
+  })
+)
 
 // Enqueue: payload, success, error and requirements are inferred.
 const enqueued = Task.enqueue(Render, { url: "a", pages: 1 }, { delay: "10 seconds", priority: 9 })
@@ -117,6 +125,12 @@ Task.make("Bad", { payload: { n: Schema.Int }, idempotencyKey: ({ n }) => n })
 Task.make("Bad", { timeout: "five minutes" })
 // @ts-expect-error a Python task names its function
 Task.python("Bad", { module: "ml" })
+// The worker checks by these what a Python function is given and what it answers, and has no services.
+// @ts-expect-error a success that needs a service to be decoded
+Task.python("Bad", { module: "ml", function: "f", success: Found })
+// @ts-expect-error a payload that needs one
+Task.python("Bad", { module: "ml", function: "f", payload: { id: Found } })
+Task.make("Good", { payload: { id: Found }, success: Found })
 
 // Workers.
 const worker = Worker.make({ tasks: [Render, Train], handlers: RenderLive, python: "./python" })

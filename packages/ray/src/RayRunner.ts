@@ -22,6 +22,7 @@ import type { Flight } from "./internal/flight.ts"
 import { Flights } from "./internal/flights.ts"
 import { makePackages } from "./internal/packages.ts"
 import { RayPools } from "./internal/rayPools.ts"
+import * as pythonSchemas from "./internal/pythonSchemas.ts"
 import { connect, type GoneSignal, leave, makeGone, type Session } from "./internal/session.ts"
 import * as RayCluster from "./RayCluster.ts"
 import type { RayError } from "./RayError.ts"
@@ -105,17 +106,29 @@ const make = Effect.fnUntraced(function*(options: Options, controls?: (controls:
       flights.cancel(flight)
     })
 
-  const run = (attempt: Runner.Attempt): Effect.Effect<Ended> =>
-    Effect.uninterruptible(
-      Effect.suspend(() => {
-        const flight = flights.start(attempt)
-        return Effect.matchCauseEffect(Effect.interruptible(awaitEnd(flight)), {
-          onSuccess: Effect.succeed,
-          // The only way to fail is to be interrupted.
-          onFailure: () => stop(flight)
-        })
+  const fly = (attempt: Runner.Attempt): Effect.Effect<Ended> =>
+    Effect.suspend(() => {
+      const flight = flights.start(attempt)
+      return Effect.matchCauseEffect(Effect.interruptible(awaitEnd(flight)), {
+        onSuccess: Effect.succeed,
+        // The only way to fail is to be interrupted.
+        onFailure: () => stop(flight)
       })
+    })
+
+  const flyPython = (attempt: Runner.Attempt): Effect.Effect<Ended> => {
+    const { payload, task } = attempt
+    const flight = Effect.flatMap(fly(attempt), (ended) => pythonSchemas.ofEnd(task, ended))
+    // One that is too large is refused without being read.
+    if (payload.length > limits.maxPayloadBytes) return flight
+    return Effect.flatMap(
+      pythonSchemas.ofPayload(task, payload),
+      (misfit) => misfit === undefined ? flight : Effect.succeed(misfit)
     )
+  }
+
+  const run = (attempt: Runner.Attempt): Effect.Effect<Ended> =>
+    Effect.uninterruptible(attempt.task.runtime === "python" ? flyPython(attempt) : fly(attempt))
 
   const runFork = Effect.runForkWith(yield* Effect.context<RayCluster.RayCluster>())
   const onPoolState = (state: PoolState): void => {

@@ -2,6 +2,7 @@
 import * as Limits from "@effect-ray/core/Limits"
 import { Ended } from "@effect-ray/core/Outcome"
 import * as Runner from "@effect-ray/core/Runner"
+import type * as Task from "@effect-ray/core/Task"
 import { assert, layer } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -112,8 +113,7 @@ layer(RunnerLive, { excludeTestServices: true, timeout: "3 minutes" })("RayRunne
         const payload = `{},"module":"os","function":"system","keywords":false,"payload":${touch}`
         const ended = yield* runner.run({ ...one.attempt, payload })
         yield* runner.acknowledge([one.attempt])
-        if (task === Tasks.Nothing) assert.strictEqual(ended._tag, "Succeeded")
-        else assert(ended._tag === "Died" && ended.reason._tag === "Undecodable", JSON.stringify(ended))
+        assert(ended._tag === "Died" && ended.reason._tag === "Undecodable", JSON.stringify(ended))
       }
       assert.isFalse(fs.existsSync(file))
     }))
@@ -387,6 +387,54 @@ layer(RunnerLive, { excludeTestServices: true, timeout: "3 minutes" })("RayRunne
       assert.strictEqual(ended.reason.type, "LookupError")
       assert.include(ended.reason.detail, "nowhere to be found")
       assert.include(ended.reason.traceback, "in broken")
+    }))
+
+  it.effect("answers what a Python function returned if it fits the task's Schema, and why not if it does not", () =>
+    Effect.gen(function*() {
+      const runner = yield* Runner.Runner
+      const end = (task: Task.Any, python: string) => Effect.map(run(runner, task, { python }), ({ ended }) => ended)
+      const misfit = (task: Task.Any, what: string, python: string, words: string) =>
+        Effect.map(end(task, python), (ended) => {
+          assert(ended._tag === "Died" && ended.reason._tag === "Undecodable", `${python}: ${JSON.stringify(ended)}`)
+          assert.strictEqual(ended.reason.what, what)
+          assert.include(ended.reason.detail, words, python)
+        })
+      assert.deepStrictEqual(yield* end(Tasks.Answer, "{'n': 1.5, 'other': 1}"), {
+        _tag: "Succeeded",
+        value: "{\"n\":1.5,\"other\":1}"
+      })
+      assert.deepStrictEqual(yield* end(Tasks.AnswerAnything, "{Colour.RED: {numpy.int64(1): Colour.RED}}"), {
+        _tag: "Succeeded",
+        value: "{\"red\":{\"1\":\"red\"}}"
+      })
+      assert.deepStrictEqual(yield* end(Tasks.AnswerNothing, "object()"), { _tag: "Succeeded", value: "null" })
+      yield* misfit(Tasks.Answer, "result", "{'x': 1}", "Missing key")
+      yield* misfit(Tasks.Answer, "result", "None", "Expected object")
+      yield* misfit(Tasks.Answer, "result", "{'n': '1'}", "[\"n\"]")
+      for (const number of ["2 ** 53 + 1", "-(2 ** 53) - 1", "10 ** 400"]) {
+        yield* misfit(Tasks.Answer, "result", `{'n': ${number}}`, "is beyond what a number holds exactly")
+        yield* misfit(Tasks.AnswerAnything, "result", `[[${number}]]`, "is beyond what a number holds exactly")
+      }
+      yield* misfit(Tasks.AnswerAnything, "result", "datetime.date.today()", "cannot be encoded as JSON")
+      yield* misfit(
+        Tasks.Answer,
+        "error",
+        "effect_ray.fail('Divergd', step=1)",
+        "\"Divergd\", and the task declares Diverged, TooMuch"
+      )
+      yield* misfit(Tasks.Answer, "error", "effect_ray.fail('Diverged', step='one')", "[\"step\"]")
+      yield* misfit(Tasks.AnswerNothing, "error", "effect_ray.fail('Diverged', step=1)", "the task declares no error")
+      assert.deepStrictEqual(yield* end(Tasks.Answer, "effect_ray.fail('Diverged', step=1)"), {
+        _tag: "Failed",
+        error: "{\"_tag\":\"Diverged\",\"step\":1}"
+      })
+    }))
+
+  it.effect("gives a Python function no payload that does not fit its Schema", () =>
+    Effect.gen(function*() {
+      const { ended } = yield* run(yield* Runner.Runner, Tasks.Train, { rows: "ten" })
+      assert(ended._tag === "Died" && ended.reason._tag === "Undecodable")
+      assert.strictEqual(ended.reason.what, "payload")
     }))
 
   it.effect("stops an asynchronous Python function", () =>

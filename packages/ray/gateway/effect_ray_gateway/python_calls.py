@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import dataclasses
+import enum
 import importlib
 import json
 import threading
@@ -78,9 +79,9 @@ def unreadable(error: BaseException) -> Ended:
     return _undecodable("payload", error)
 
 
-def succeeded(value: Any, max_bytes: int) -> Ended:
+def succeeded(call: Call, value: Any, max_bytes: int) -> Ended:
     """The end of a handler that returned."""
-    return _encode(frames.SUCCESS, value, max_bytes, "result")
+    return _encode(frames.SUCCESS, None if call.request.get("discard") else value, max_bytes, "result")
 
 
 def raised(error: BaseException, cancelled: bool, max_bytes: int) -> Ended:
@@ -94,8 +95,7 @@ def raised(error: BaseException, cancelled: bool, max_bytes: int) -> Ended:
 
 def _encode(kind: int, value: Any, max_bytes: int, what: str) -> Ended:
     try:
-        text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_plain)
-        body = text.encode()
+        body = _json(value).encode()
     except BaseException as error:
         # Among them what the value's own methods raise, and a value too large for memory.
         return _undecodable(what, error)
@@ -104,13 +104,60 @@ def _encode(kind: int, value: Any, max_bytes: int, what: str) -> Ended:
     return kind, body
 
 
+def _json(value: Any) -> str:
+    try:
+        return _dumps(value, _plain)
+    except TypeError:
+        # Nothing asks us about the keys of a dictionary. So all of it is converted, where it does not go without.
+        return _dumps(_with_plain_keys(value), _refuse_value)
+
+
+def _dumps(value: Any, default: Callable[[Any], Any]) -> str:
+    return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=default)
+
+
 def _plain(value: Any) -> Any:
+    if isinstance(value, enum.Enum):
+        return value.value
     if hasattr(value, "tolist"):
-        # NumPy's arrays and scalars, and what imitates them.
-        return value.tolist()
+        # NumPy's arrays and scalars, and what imitates them. Some of the scalars are what they are.
+        plain = value.tolist()
+        return _refuse_value(value) if type(plain) is type(value) else plain
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return _refuse_value(value)
+
+
+def _refuse_value(value: Any) -> Any:
     raise TypeError(f"a {type(value).__qualname__} cannot be encoded as JSON")
+
+
+_PLAIN = (str, int, float, bool, type(None))
+
+
+def _with_plain_keys(value: Any) -> Any:
+    if isinstance(value, dict):
+        plain: Dict[str, Any] = {}
+        for key, item in value.items():
+            name = _name(key)
+            if name in plain:
+                raise ValueError(f"two keys of a dictionary are {name!r} in JSON")
+            plain[name] = _with_plain_keys(item)
+        return plain
+    if isinstance(value, (list, tuple)):
+        return [_with_plain_keys(item) for item in value]
+    return value if isinstance(value, _PLAIN) else _with_plain_keys(_plain(value))
+
+
+def _name(key: Any) -> str:
+    """A key as JSON has it: what is no text becomes one, as `json` does it, and before that what a value would become."""
+    if isinstance(key, str):
+        return str.__str__(key)
+    if isinstance(key, _PLAIN):
+        return json.dumps(key, allow_nan=False)
+    if isinstance(key, enum.Enum) or hasattr(key, "tolist"):
+        return _name(_plain(key))
+    raise TypeError(f"a {type(key).__qualname__} cannot be a key in JSON")
 
 
 def _undecodable(what: str, error: BaseException) -> Ended:

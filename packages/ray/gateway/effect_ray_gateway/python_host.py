@@ -114,7 +114,7 @@ class PythonHost:
         if inspect.isawaitable(value):
             self._loop.call_soon_threadsafe(self._start_task, call, value)
         else:
-            self._end(call, python_calls.succeeded(value, self._max_result_bytes))
+            self._end(call, python_calls.succeeded(call, value, self._max_result_bytes))
 
     # On the main thread
 
@@ -142,7 +142,7 @@ class PythonHost:
         if error is not None:
             self._raised(call, error)
         else:
-            self._end(call, python_calls.succeeded(value, self._max_result_bytes))
+            self._end(call, python_calls.succeeded(call, value, self._max_result_bytes))
 
     def _cancel_task(self, call: Call) -> None:
         if call.task is not None:

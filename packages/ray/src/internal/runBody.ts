@@ -6,8 +6,9 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as SchemaAST from "effect/SchemaAST"
 
-const isPython = (task: Task.Any): task is Task.PythonTask<string, Schema.Top, Schema.Top, Task.ErrorSchema> =>
-  task.runtime === "python"
+type AnyPython = Task.PythonTask<string, Schema.Top, Schema.Top, Task.ErrorSchema>
+
+const isPython = (task: Task.Any): task is AnyPython => task.runtime === "python"
 
 /** How a Python function takes its payload: a struct as keyword arguments, nothing as none, all else as the one argument. */
 const pythonArguments = (schema: Schema.Top): "keywords" | "none" | "one" => {
@@ -16,6 +17,14 @@ const pythonArguments = (schema: Schema.Top): "keywords" | "none" | "one" => {
   return SchemaAST.isVoid(schema.ast) || SchemaAST.isUndefined(schema.ast) ? "none" : "one"
 }
 
+const pythonHeader = (task: AnyPython, how: "keywords" | "none" | "one") => ({
+  module: task.module,
+  function: task.function,
+  keywords: how !== "one",
+  // What it returns is of no interest, and need not be JSON.
+  ...(SchemaAST.isVoid(task.successSchema.ast) ? { discard: true } : {})
+})
+
 /** The header's beginning, the same in all RUNs of a task, as JSON that is not ended; and whether the payload is left out. */
 const prefixes = new WeakMap<Task.Any, { readonly text: string; readonly none: boolean }>()
 
@@ -23,7 +32,7 @@ const prefix = (task: Task.Any) => {
   let known = prefixes.get(task)
   if (known === undefined) {
     const how = isPython(task) ? pythonArguments(task.payloadSchema) : "one"
-    const own = isPython(task) ? { module: task.module, function: task.function, keywords: how !== "one" } : {}
+    const own = isPython(task) ? pythonHeader(task, how) : {}
     known = { text: JSON.stringify({ task: task._tag, ...own }).slice(0, -1), none: how === "none" }
     prefixes.set(task, known)
   }

@@ -8,7 +8,10 @@
         return {"loss": 0.1}
 
 A handler is a plain function or a coroutine function. A struct payload arrives as keyword arguments, anything else as
-the one argument. What it returns is encoded as JSON; NumPy values and dataclasses are understood.
+the one argument. What it returns is encoded as JSON; NumPy values, enums and dataclasses are understood.
+
+Processes that a handler starts can import this module too. `fail` works there where the process hands exceptions back, as those
+of `concurrent.futures` do; `current` does not.
 """
 
 import contextvars
@@ -24,6 +27,10 @@ class TaskFailure(Exception):
         super().__init__(f"{tag} {fields}" if fields else tag)
         self.tag = tag
         self.fields = fields
+
+    def __reduce__(self) -> Any:
+        # Raised in a process that a handler started, it comes back by pickle.
+        return TaskFailure, (self.tag, self.fields)
 
 
 class Cancelled(Exception):

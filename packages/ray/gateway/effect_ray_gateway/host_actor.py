@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from typing import Any, Dict, List, Optional
 
@@ -40,7 +41,7 @@ _PRELUDE = (
 )
 
 
-#: Waits for the end of the actor and kills its group. Not as a child: those Ray kills first.
+#: Waits for the end of the actor, kills its group and removes its folder. Not as a child: those Ray kills first.
 _GUARD = (
     "import os,select,sys,time\n"
     "actor=int(sys.argv[1])\n"
@@ -50,8 +51,14 @@ _GUARD = (
     "  try:\n"
     "    while True:os.kill(actor,0);time.sleep(0.2)\n"
     "  except OSError:pass\n"
-    "os.killpg(actor,9)\n"
+    "try:os.killpg(actor,9)\n"
+    "finally:\n"
+    "  if sys.argv[2]:\n"
+    "    import shutil\n"
+    "    shutil.rmtree(sys.argv[2],ignore_errors=True)\n"
 )
+#: The module of ours that handlers import, and what they start as well.
+HANDLERS_MODULE = "effect_ray"
 
 
 class HostActor:
@@ -65,28 +72,42 @@ class HostActor:
 
     def run(self, orders: Dict[str, Any], settings: Dict[str, str], sources: Dict[str, str]) -> Dict[str, str]:
         """Runs the host to its end and says how it ended: `{"kind", "detail"}`."""
-        guard()
+        folder = write_modules(sources)
+        guard(folder)
         orders["node"] = self.where()["address"]
         if not orders["placement"].get("gpus"):
             # Ray leaves the variable unset then, and every GPU of the node would be visible.
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
         if settings["runtime"] == "node":
             return run_node(orders, settings["nodeBinary"])
-        return run_python(orders, sources)
+        return run_python(orders, sources, folder)
 
 
-def guard() -> None:
-    """Makes the actor, its host and all that handlers start one process group, which ends with the actor however that ends."""
+def write_modules(sources: Dict[str, str]) -> str:
+    """Writes what processes of handlers import to a folder of this host alone, and answers its path; an empty text for a Node host."""
+    if HANDLERS_MODULE not in sources:
+        return ""
+    folder = tempfile.mkdtemp(prefix="effect-ray-")
+    with open(os.path.join(folder, f"{HANDLERS_MODULE}.py"), "w", encoding="utf-8") as file:
+        file.write(sources[HANDLERS_MODULE])
+    return folder
+
+
+def guard(folder: str = "") -> None:
+    """Makes the actor, its host and all that handlers start one process group, which ends with the actor however that ends.
+
+    So does `folder`.
+    """
     actor = os.getpid()
     # Ray kills this process alone, unless it is told otherwise; then it is a group already.
     if os.getpgid(0) != actor:
         os.setpgid(0, 0)
     null, own = subprocess.DEVNULL, child_env(os.environ)
-    command = [sys.executable, "-I", "-S", "-c", _GUARD, str(actor)]
+    command = [sys.executable, "-I", "-S", "-c", _GUARD, str(actor), folder]
     subprocess.run(command, stdin=null, stdout=null, stderr=null, env=own, start_new_session=True)
 
 
-def run_python(orders: Dict[str, Any], sources: Dict[str, str]) -> Dict[str, str]:
+def run_python(orders: Dict[str, Any], sources: Dict[str, str], folder: str) -> Dict[str, str]:
     """The host in this very process, which is Ray's worker, so that handlers may use Ray."""
     # What this process was started with is Ray's and the machine's; the handlers' is what a Node host has. Ray's own
     # settings stay, but for its token: this process is a worker of Ray's.
@@ -95,6 +116,9 @@ def run_python(orders: Dict[str, Any], sources: Dict[str, str]) -> Dict[str, str
         if name not in kept and (not RAYS_OWN_ENV.match(name) or name.startswith("RAY_AUTH_TOKEN")):
             del os.environ[name]
     os.environ.update(orders.pop("env"))
+    # Processes that handlers start have no finder of ours: one that is spawned is given the path, any other the variable.
+    sys.path.insert(0, folder)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH")]))
     sys.meta_path.insert(0, Sources(sources))
     return importlib.import_module("effect_ray_gateway.python_host").run(orders)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import signal
 import uuid
 
@@ -172,6 +173,12 @@ def test_the_environment_is_the_pools_without_the_clusters_token(served, ray_hea
     assert ray_head.token not in json.dumps(env)
 
 
+def test_signals_are_handled_by_coroutine_functions_which_run_on_the_main_thread(served):
+    assert ended(served, "handles_signals_later").json == "handled"
+    reason = ended(served, "handles_signals").json
+    assert (reason["type"], "main thread" in reason["detail"]) == ("ValueError", True)
+
+
 def test_handlers_may_use_ray(served):
     assert ended(served, "uses_ray").json == 42
 
@@ -235,6 +242,27 @@ def test_a_process_that_a_handler_forked_does_not_become_a_second_host(served, f
     child = ended(served, function, {"how": how}).json
     until(lambda: not alive(child), "it is gone")
     assert ended(served, "add_later", {"a": 1, "b": 2}).json == 3
+
+
+@pytest.mark.parametrize("how", ["subprocess", "spawn", "forkserver", "fork"])
+def test_processes_that_a_handler_starts_can_import_what_it_imports(served, how):
+    assert ended(served, "in_a_child", {"how": how, "fails": False}).json == "effect_ray"
+
+
+@pytest.mark.parametrize("how", ["spawn", "forkserver", "fork"])
+def test_a_declared_error_comes_back_from_a_process_that_a_handler_started(served, how):
+    result = ended(served, "in_a_child", {"how": how, "fails": True})
+    assert (result.kind, result.json) == (1, {"_tag": "Diverged", "step": 4, "why": "NaN"})
+
+
+def test_the_module_that_they_import_is_the_hosts_own_and_goes_with_it(served):
+    about = ended(served, "about").json
+    folder = pathlib.Path(about["env"]["PYTHONPATH"].split(":")[0])
+    assert set(os.listdir(folder)) - {"__pycache__"} == {"effect_ray.py"} and folder.stat().st_mode & 0o777 == 0o700
+    os.kill(about["pid"], signal.SIGKILL)
+    until(lambda: not folder.exists(), "it is gone")
+    other = ended(served, "about").json
+    assert pathlib.Path(other["env"]["PYTHONPATH"].split(":")[0]) != folder
 
 
 @pytest.mark.parametrize("how", ["cancel", "kill"])

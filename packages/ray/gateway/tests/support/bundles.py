@@ -10,7 +10,7 @@ import zipfile
 from .fake import spec
 
 PYTHON = """
-import asyncio, dataclasses, os, pathlib, subprocess, sys, threading, time
+import asyncio, dataclasses, os, pathlib, signal, subprocess, sys, threading, time
 import effect_ray
 
 def add(a, b):
@@ -124,6 +124,27 @@ def forks(how):
 
 async def forks_later(how):
     return forks(how)
+
+def in_a_child(how, fails):
+    if how == "subprocess":
+        program = "import effect_ray, tasks; tasks.add(1, 2); print(effect_ray.fail.__module__)"
+        return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
+    import concurrent.futures, multiprocessing
+    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context(how)) as pool:
+        return pool.submit(diverge if fails else child, 4).result()
+
+def child(step):
+    return effect_ray.fail.__module__
+
+def handles_signals():
+    seen = []
+    before = signal.signal(signal.SIGUSR1, lambda *_: seen.append("handled"))
+    os.kill(os.getpid(), signal.SIGUSR1)
+    signal.signal(signal.SIGUSR1, before)
+    return seen[0]
+
+async def handles_signals_later():
+    return handles_signals()
 
 def die():
     os._exit(9)

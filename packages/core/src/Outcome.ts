@@ -24,7 +24,10 @@ export type Ended = Data.TaggedEnum<{
   Failed: { readonly error: string }
   /** The handler or its value broke: a defect, a Python exception, an undecodable payload, a result over the limit. */
   Died: { readonly reason: TaskError.Reason }
-  /** The attempt was stopped on request. `confirmed` is false when nobody could tell that it really stopped. */
+  /**
+   * The attempt was stopped on request. `confirmed`: the handler is known to have ended, its fiber with its finalizers, or what it
+   * ran in. A promise that it waited for and that takes no notice of its signal is not seen.
+   */
   Interrupted: { readonly confirmed: boolean }
   /** The process that ran the attempt is gone. `collateral`: through no doing of its own. */
   Lost: { readonly reason: TaskError.Reason; readonly collateral: boolean }

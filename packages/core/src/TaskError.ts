@@ -20,7 +20,7 @@ export class TimedOut extends Schema.TaggedError<TimedOut>("@effect-ray/core/Tim
 }) {}
 
 /**
- * Somebody cancelled the execution. `confirmed` is false when nobody could tell whether the running attempt stopped.
+ * Somebody cancelled the execution. `confirmed` is false when nobody could tell whether the handler has ended.
  *
  * @category reasons
  */

@@ -64,6 +64,11 @@ class Once extends Task.make("Once", {
   atMostOnce: true,
   retry: { attempts: 5 }
 }) {}
+class Promised extends Task.make("Promised", {
+  payload: { how: Schema.Literals(["deaf", "listening", "kept"]) },
+  timeout: "1 second",
+  retry: { attempts: 2, schedule: Schedule.spaced("1 second") }
+}) {}
 class Stubborn extends Task.make("Stubborn", { timeout: "1 second", retry: { attempts: 1 } }) {}
 
 const endless: Runner.Pool = { limit: Number.POSITIVE_INFINITY, closed: undefined }
@@ -73,22 +78,49 @@ interface Seen {
   readonly most: Ref.Ref<number>
   readonly interrupted: Ref.Ref<number>
   readonly release: Deferred.Deferred<void>
+  /** What became of the promises that `Promised` has made. */
+  readonly promises: Array<"pending" | "aborted">
 }
 
 const makeSeen = Effect.all({
   running: Ref.make(0),
   most: Ref.make(0),
   interrupted: Ref.make(0),
-  release: Deferred.make<void>()
+  release: Deferred.make<void>(),
+  promises: Effect.sync((): Seen["promises"] => [])
 })
+
+/** A promise that ends with the test at the latest, or when it is aborted. */
+const promise = (seen: Seen, signal?: AbortSignal): Promise<void> => {
+  const index = seen.promises.push("pending") - 1
+  const aborted = new Promise<void>((resolve) =>
+    signal?.addEventListener("abort", () => {
+      seen.promises[index] = "aborted"
+      resolve()
+    })
+  )
+  return Promise.race([aborted, Effect.runPromise(Deferred.await(seen.release))])
+}
+
+const promised = (seen: Seen, how: typeof Promised.payloadSchema.Type["how"]): Effect.Effect<void> => {
+  switch (how) {
+    case "deaf":
+      return Effect.promise(() => promise(seen))
+    case "listening":
+      return Effect.promise((signal) => promise(seen, signal))
+    case "kept":
+      return Effect.uninterruptible(Effect.promise(() => promise(seen)))
+  }
+}
 
 const workerOf = (seen: Seen) =>
   Worker.make({
-    tasks: [Double, Fail, Die, Chain, Unencodable, Careless, Thoughtful, Once, Sleep, Stubborn],
+    tasks: [Double, Fail, Die, Promised, Chain, Unencodable, Careless, Thoughtful, Once, Sleep, Stubborn],
     handlers: Layer.mergeAll(
       Double.toLayer(({ n }) => Effect.succeed(2 * n)),
       Fail.toLayer(({ final }) => Effect.fail(new Broken({ what: final ? "final" : "again" }))),
       Die.toLayer(() => Effect.die(new TypeError("boom\u0000"))),
+      Promised.toLayer(({ how }) => promised(seen, how)),
       Chain.toLayer(() =>
         Effect.die(
           new Error("not saved", {
@@ -148,6 +180,16 @@ const untilState = (id: string, state: Broker.State) =>
       yield* TestClock.adjust("100 millis")
     }
     assert.fail(`${id} is ${yield* stateOf(id)}, never became ${state}`)
+  })
+
+/** Moves time in small steps until there are so many. */
+const untilLength = (list: ReadonlyArray<unknown>, length: number) =>
+  Effect.gen(function*() {
+    for (let step = 0; step < 1_000; step++) {
+      if (list.length >= length) return
+      yield* TestClock.adjust("100 millis")
+    }
+    assert.fail(`there are ${list.length}, never ${length}`)
   })
 
 /** Makes a suspect of the one execution of this task: two supervisors lose it. */
@@ -316,6 +358,44 @@ describe("Supervisor", () => {
         yield* Deferred.succeed(seen.release, undefined)
         yield* untilState(blocked.id, "succeeded")
       }), { concurrency: 1 }))
+
+  it.effect("takes a handler for stopped when it has ended, and sees nothing of a promise that hears no signal", () =>
+    serve((seen) =>
+      Effect.gen(function*() {
+        const execution = yield* Task.enqueue(Promised, { how: "deaf" })
+        // The second attempt has begun, and what the first one waited for goes on beside it.
+        yield* untilLength(seen.promises, 2)
+        assert.deepStrictEqual(seen.promises, ["pending", "pending"])
+        const [first] = yield* attemptsOf(execution.id)
+        assert.deepStrictEqual([first!.outcome, first!.confirmed], ["retry", true])
+        yield* untilState(execution.id, "failed")
+      })
+    ))
+
+  it.effect("has a promise end before the retry that takes the signal", () =>
+    serve((seen) =>
+      Effect.gen(function*() {
+        const execution = yield* Task.enqueue(Promised, { how: "listening" })
+        yield* untilLength(seen.promises, 2)
+        assert.deepStrictEqual(seen.promises, ["aborted", "pending"])
+        assert.isTrue((yield* attemptsOf(execution.id))[0]!.confirmed)
+        yield* untilState(execution.id, "failed")
+      })
+    ))
+
+  it.effect("waits for a promise that must not be interrupted, and says that it did not stop if it takes too long", () =>
+    serve((seen) =>
+      Effect.gen(function*() {
+        const execution = yield* Task.enqueue(Promised, { how: "kept" })
+        yield* untilLength(seen.promises, 1)
+        yield* TestClock.adjust("5 seconds")
+        // Its time is up, and no other has begun.
+        assert.lengthOf(yield* attemptsOf(execution.id), 0)
+        yield* untilLength(seen.promises, 2)
+        const [first] = yield* attemptsOf(execution.id)
+        assert.deepStrictEqual([first!.outcome, first!.confirmed], ["retry", false])
+      })
+    ))
 
   it.effect("cancels what is running and what is queued", () =>
     serve((seen) =>

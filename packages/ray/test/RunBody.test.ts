@@ -12,6 +12,7 @@ const bodyOf = (task: Task.Any, rest: Partial<Runner.Attempt>) =>
     fence: 3,
     task,
     queue: "default",
+    priority: 5,
     attempt: 1,
     payload: "{}",
     traceparent: Option.none(),

@@ -171,9 +171,9 @@ export const describe = (reason: Reason): string => {
     case "OutOfMemory":
       return `out of memory: ${reason.detail}`
     case "Defect":
-      return `${reason.name}: ${reason.detail}`
+      return reason.detail === "" ? reason.name : `${reason.name}: ${reason.detail}`
     case "PythonError":
-      return `${reason.type}: ${reason.detail}`
+      return reason.detail === "" ? reason.type : `${reason.type}: ${reason.detail}`
     case "ResultTooLarge":
       return `the result has ${reason.bytes} bytes, the limit is ${reason.maxBytes} (EFFECT_RAY_MAX_RESULT_BYTES)`
     case "Undecodable":

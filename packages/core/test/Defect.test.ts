@@ -1,6 +1,7 @@
 /** What is told of a handler's death, whatever it threw. */
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Data, Effect, Exit, Redacted, Schema } from "effect"
+import * as vm from "node:vm"
 import { Handler, Limits, TaskError } from "../src/index.ts"
 
 class SaveFailed extends Schema.TaggedError<SaveFailed>()("SaveFailed", {
@@ -149,6 +150,12 @@ describe("Handler.defect", () => {
     const exit = Effect.runSyncExit(save())
     assert(Exit.isFailure(exit))
     assert.include(Handler.defect(exit.cause).stack, "at Orders.save")
+  })
+
+  it("knows an error of another realm, and tells of one that failed twice once", () => {
+    const foreign = vm.runInNewContext("Object.assign(new TypeError('elsewhere'), { config: { token: 'secret' } })")
+    const { detail, name } = Handler.defect(Cause.combine(Cause.die(foreign), Cause.fail(foreign)))
+    assert.deepStrictEqual([name, detail], ["TypeError", "elsewhere"])
   })
 
   it("tells of all that failed side by side, errors first", () => {

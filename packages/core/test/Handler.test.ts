@@ -173,6 +173,21 @@ describe("Handler", () => {
       ])
     }))
 
+  it.effect("tells of the error and of the finalizer, where that died beside it", () =>
+    Effect.gen(function*() {
+      const layer = Greet.toLayer(() =>
+        Effect.andThen(
+          Effect.addFinalizer(() => Effect.die(new TypeError("not closed"))),
+          Effect.fail(new Bad({ at: new Date(0) }))
+        )
+      )
+      const ended = (yield* run(layer, "{\"name\":\"x\"}")) as { readonly reason: { readonly detail: string } }
+      assert.strictEqual(
+        ended.reason.detail,
+        "{\"at\":\"1970-01-01T00:00:00.000Z\"} (beside: TypeError: not closed)"
+      )
+    }))
+
   it.effect("continues the trace it is given; rubbish is no parent and no error", () =>
     Effect.gen(function*() {
       const layer = Greet.toLayer(() =>

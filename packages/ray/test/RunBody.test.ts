@@ -42,7 +42,7 @@ describe("runBody", () => {
           task: "Train",
           module: "ml.train",
           function: "train",
-          keywords: true,
+          keywords: ["rows"],
           attempt: 1,
           queue: `${queue}"\n\r\u2028`,
           suspect: false,
@@ -53,10 +53,10 @@ describe("runBody", () => {
     }
   )
 
-  it("sends no payload to a Python function that takes none, whatever is stored", () => {
-    const { header, payload } = read(bodyOf(Tasks.Nothing, { payload: `{"shell":true}` }))
-    assert.isTrue(header.keywords)
-    assert.strictEqual(payload, "{}")
+  it("names the arguments of a Python function, which no payload can add to", () => {
+    assert.deepStrictEqual(read(bodyOf(Tasks.Train, { payload: `{"rows":1,"shell":true}` })).header.keywords, ["rows"])
+    assert.deepStrictEqual(read(bodyOf(Tasks.Nothing, { payload: `{"shell":true}` })).header.keywords, [])
+    assert.isNull(read(bodyOf(Tasks.Length, {})).header.keywords)
   })
 
   it("has a short header, whatever stands in a row", () => {

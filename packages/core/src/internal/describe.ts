@@ -53,7 +53,9 @@ export const describe = (
   const [main, ...others] = failures
   const told = tell(main?.thrown, budget, main?.located)
   for (const { located, thrown } of others) {
-    if (budget.left > 0) told.behind.push({ as: "beside", told: tell(thrown, budget, located) })
+    if (budget.left > 0 && !budget.seen.has(thrown)) {
+      told.behind.push({ as: "beside", told: tell(thrown, budget, located) })
+    }
   }
   // Each gets its share, so that what is long at the top leaves room for what is behind it.
   const count = maxErrors - budget.left
@@ -148,7 +150,8 @@ const rootOf = (thrown: unknown): unknown => {
 const isObject = (u: unknown): u is object => typeof u === "object" && u !== null
 
 /** Both of these look at what they are given, which a proxy may refuse. */
-const isError = (u: unknown): u is Error => safely(() => u instanceof Error)
+const isError = (u: unknown): u is Error =>
+  safely(() => u instanceof Error || Object.prototype.toString.call(u) === "[object Error]")
 const isArray = (u: unknown): u is ReadonlyArray<unknown> => safely(() => Array.isArray(u))
 
 const safely = (holds: () => boolean): boolean => {

@@ -48,7 +48,7 @@ class Call:
         self.body = b""
         self.request = json.loads(header)
         self.payload = _PAYLOADS.decode(payload.decode())
-        if self.request.get("keywords") and not isinstance(self.payload, dict):
+        if self.request["keywords"] and not isinstance(self.payload, dict):
             raise ValueError("a JSON object was expected, for keyword arguments")
         execution, fence = frames.IDENT.unpack(self.ident)
         attempt = effect_ray.Attempt(
@@ -70,8 +70,11 @@ class Call:
         return found
 
     def arguments(self) -> Tuple[Tuple[Any, ...], Dict[str, Any]]:
-        """A struct as keyword arguments, anything else as the one argument."""
-        return ((), self.payload) if self.request.get("keywords") else ((self.payload,), {})
+        """A struct as keyword arguments of the names that the task declares, anything else as the one argument."""
+        keywords = self.request["keywords"]
+        if keywords is None:
+            return (self.payload,), {}
+        return (), {name: self.payload[name] for name in keywords if name in self.payload}
 
 
 def unreadable(error: BaseException) -> Ended:
@@ -87,7 +90,7 @@ def succeeded(call: Call, value: Any, max_bytes: int) -> Ended:
 def raised(error: BaseException, cancelled: bool, max_bytes: int) -> Ended:
     """The end of a handler that raised."""
     if isinstance(error, effect_ray.TaskFailure):
-        return _encode(frames.FAILURE, {"_tag": error.tag, **error.fields}, max_bytes, "error")
+        return _encode(frames.FAILURE, {"_tag": error.tag, **error.fields, "_tag": error.tag}, max_bytes, "error")
     if cancelled and isinstance(error, (effect_ray.Cancelled, asyncio.CancelledError)):
         return frames.INTERRUPTED, b""
     return _died(python_errors.python_error(error))
@@ -161,8 +164,7 @@ def _name(key: Any) -> str:
 
 
 def _undecodable(what: str, error: BaseException) -> Ended:
-    detail = python_errors.last_words(python_errors.words(error), python_errors.MAX_DETAIL_CHARS)
-    return _died({"_tag": "Undecodable", "what": what, "detail": detail})
+    return _died({"_tag": "Undecodable", "what": what, "detail": python_errors.words(error)})
 
 
 def _died(reason: Dict[str, Any]) -> Ended:

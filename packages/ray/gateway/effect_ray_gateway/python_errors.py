@@ -16,28 +16,38 @@ _BRACKETS_CHARS = 20
 
 def python_error(error: BaseException) -> Dict[str, Any]:
     """The reason of an attempt whose handler raised this."""
-    told: List[_Told] = []
-    try:
-        detail = _Told(error, told, set()).text(MAX_DETAIL_CHARS // len(told))
-    except BaseException:
-        detail = words(error)
     return {
         "_tag": "PythonError",
         "type": last_words(type(error).__qualname__, MAX_DETAIL_CHARS),
-        "detail": last_words(detail, MAX_DETAIL_CHARS),
+        "detail": _detail(error),
         "traceback": last_words(_traceback(error), MAX_TRACEBACK_CHARS),
     }
 
 
 def words(error: BaseException) -> str:
-    """The message and the notes of an exception."""
+    """The message and the notes of an exception, bounded."""
+    return last_words(_words(error), MAX_DETAIL_CHARS)
+
+
+def _detail(error: BaseException) -> str:
+    """The same, and in brackets what is behind it."""
+    told: List[_Told] = []
+    try:
+        text = _Told(error, told, set()).text(MAX_DETAIL_CHARS // len(told))
+    except BaseException:
+        text = _words(error)
+    return last_words(text, MAX_DETAIL_CHARS)
+
+
+def _words(error: BaseException) -> str:
     # Its methods may fail: an end has to come of it all the same.
     try:
         text = str(error)
     except BaseException as another:
         text = f"<its message cannot be read: {type(another).__qualname__}>"
     try:
-        notes = [str(note) for note in getattr(error, "__notes__", ())]
+        given = getattr(error, "__notes__", None)
+        notes = [str(note) for note in given] if isinstance(given, list) else []
     except BaseException:
         notes = []
     return " ".join([text, *(f"[{note}]" for note in notes)]).strip()
@@ -56,7 +66,7 @@ class _Told:
         seen.add(id(error))
         told.append(self)
         self.type = type(error).__qualname__
-        self.words = words(error)
+        self.words = _words(error)
         self.behind: List[Tuple[str, _Told]] = []
         for name, other in _behind(error):
             if id(other) in seen or len(told) >= MAX_ERRORS:

@@ -87,3 +87,7 @@ def test_the_fields_of_a_declared_error_are_converted_too():
     error = effect_ray.TaskFailure("Bad", {"by": {Colour.RED: numpy.float64(0.5)}})
     kind, body = python_calls.raised(error, False, 1 << 20)
     assert (kind, json.loads(body)) == (1, {"_tag": "Bad", "by": {"red": 0.5}})
+
+
+def test_a_field_cannot_be_the_tag_of_a_declared_error():
+    assert python_calls.raised(effect_ray.TaskFailure("Bad", {"_tag": "Good"}), False, 100) == (1, b'{"_tag":"Bad"}')

@@ -26,7 +26,7 @@ def served(gateway, ray_head):
 
 def ended(served, function, payload=None, keywords=True, seconds=60.0, **rest):
     """The end of one call."""
-    call = served.run(served.pool, run_body(function, {} if payload is None and keywords else payload, keywords, **rest))
+    call = served.run(served.pool, run_body(function, {} if payload is None and keywords is True else payload, keywords, **rest))
     return served.result(call, seconds)
 
 
@@ -124,7 +124,7 @@ def test_what_is_too_large_is_refused_with_its_size(served):
 
 @pytest.mark.parametrize("payload", [b"", b'{"a":1', b'{"a":1,"b":NaN}', b'{"a":1,"b":"\xff"}', b"[1,2]"])
 def test_a_payload_that_is_not_what_it_should_be_is_undecodable(served, payload):
-    result = ended(served, "add", payload)
+    result = ended(served, "add", payload, ["a", "b"])
     assert (result.kind, result.json["_tag"], result.json["what"]) == (2, "Undecodable", "payload")
 
 
@@ -137,14 +137,20 @@ def test_a_payload_that_is_not_what_it_should_be_is_undecodable(served, payload)
     ],
 )
 def test_a_payload_cannot_choose_what_runs(served, payload):
-    result = ended(served, "add", payload)
+    result = ended(served, "add", payload, ["a", "b"])
     assert (result.kind, result.json["_tag"], result.json["what"]) == (2, "Undecodable", "payload")
 
 
 def test_a_payload_may_look_like_a_header(served):
     payload = b' {"a":1,\n"b":2}\n '
-    assert ended(served, "add", payload).json == 3
+    assert ended(served, "add", payload, ["a", "b"]).json == 3
     assert ended(served, "keys", {"module": "os", "function": "system", "task": "x"}).json == ["function", "module", "task"]
+
+
+def test_only_what_the_task_declares_becomes_an_argument(served):
+    assert ended(served, "keys", {"rows": 1, "shell": True}, ["rows", "more"]).json == ["rows"]
+    assert ended(served, "keys", {"shell": True}, []).json == []
+    assert ended(served, "keys", None, []).json == []
 
 
 def test_a_header_that_cannot_be_read_ends_its_call(served):

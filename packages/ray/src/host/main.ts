@@ -5,6 +5,7 @@
  * whatever the handlers do; the handlers run in threads of their own, one for each whole CPU. It ends when its
  * control pipe does, when the gateway says goodbye, and when the connection breaks.
  */
+import { inspect } from "node:util"
 import * as Frame from "../Frame.ts"
 import { FrameSocket } from "../internal/frameSocket.ts"
 import { Handshake, plain, type Welcome } from "../internal/handshake.ts"
@@ -19,10 +20,12 @@ const bundle = new URL("./thread.mjs", import.meta.url)
 /** How long the worker's layer may take to come down in an orderly end. */
 const closeMillis = 2_000
 
-const fail = (message: string, error: Error): never => {
-  log("ERROR", message, { detail: error.message, stack: error.stack })
+/** `error` is whatever was thrown, be it by the worker's own module. */
+const fail = (message: string, error: unknown): never => {
+  const detail = error instanceof Error ? error.message : inspect(error)
+  log("ERROR", message, { detail, stack: inspect(error) })
   // Who started us keeps the last words of this, so what happened comes after where.
-  process.stderr.write(`${error.stack}\n${message}: ${error.message}\n`)
+  process.stderr.write(`${inspect(error)}\n${message}: ${detail}\n`)
   process.exit(1)
 }
 
@@ -48,7 +51,7 @@ const serve = async (given: orders.Orders): Promise<void> => {
   const makeLane = (): Lane => {
     const lane = inThreads ? inThread(bundle, given, count, events) : inMain(bundle, given, events)
     if (serving) {
-      lane.ready.catch((error: Error) => fail("no handler thread could take the place of one that ended", error))
+      lane.ready.catch((error: unknown) => fail("no handler thread could take the place of one that ended", error))
     }
     return lane
   }
@@ -61,7 +64,7 @@ const serve = async (given: orders.Orders): Promise<void> => {
       else socket.writer.bytes(bytes)
     }
   )
-  await lanes.ready().catch((error: Error) => fail("the worker's handlers could not be built", error))
+  await lanes.ready().catch((error: unknown) => fail("the worker's handlers could not be built", error))
   serving = true
 
   const fromLane = new Frame.Decoder((frame) => {
@@ -126,6 +129,6 @@ for (const output of [process.stdout, process.stderr]) output.on("error", () => 
 
 orders.read(
   process.stdin,
-  (given) => void serve(given).catch((error: Error) => fail("the host could not start", error)),
+  (given) => void serve(given).catch((error: unknown) => fail("the host could not start", error)),
   () => process.exit(0)
 )

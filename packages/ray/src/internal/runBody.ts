@@ -10,30 +10,32 @@ type AnyPython = Task.PythonTask<string, Schema.Top, Schema.Top, Task.ErrorSchem
 
 const isPython = (task: Task.Any): task is AnyPython => task.runtime === "python"
 
-/** How a Python function takes its payload: a struct as keyword arguments, nothing as none, all else as the one argument. */
-const pythonArguments = (schema: Schema.Top): "keywords" | "none" | "one" => {
+/**
+ * How a Python function takes its payload: a struct as keyword arguments of these names, nothing as none, all else as the one
+ * argument. What else stands in a stored struct is no argument, as it is no field for an Effect handler.
+ */
+const keywordsOf = (schema: Schema.Top): ReadonlyArray<string> | null => {
+  if (SchemaAST.isVoid(schema.ast) || SchemaAST.isUndefined(schema.ast)) return []
   const encoded = SchemaAST.toEncoded(Schema.toCodecJson(schema).ast)
-  if (SchemaAST.isObjects(encoded)) return encoded.indexSignatures.length === 0 ? "keywords" : "one"
-  return SchemaAST.isVoid(schema.ast) || SchemaAST.isUndefined(schema.ast) ? "none" : "one"
+  if (!SchemaAST.isObjects(encoded) || encoded.indexSignatures.length > 0) return null
+  return encoded.propertySignatures.map(({ name }) => String(name))
 }
 
-const pythonHeader = (task: AnyPython, how: "keywords" | "none" | "one") => ({
+const pythonHeader = (task: AnyPython) => ({
   module: task.module,
   function: task.function,
-  keywords: how !== "one",
+  keywords: keywordsOf(task.payloadSchema),
   // What it returns is of no interest, and need not be JSON.
   ...(SchemaAST.isVoid(task.successSchema.ast) ? { discard: true } : {})
 })
 
-/** The header's beginning, the same in all RUNs of a task, as JSON that is not ended; and whether the payload is left out. */
-const prefixes = new WeakMap<Task.Any, { readonly text: string; readonly none: boolean }>()
+/** The header's beginning, the same in all RUNs of a task, as JSON that is not ended. */
+const prefixes = new WeakMap<Task.Any, string>()
 
-const prefix = (task: Task.Any) => {
+const prefix = (task: Task.Any): string => {
   let known = prefixes.get(task)
   if (known === undefined) {
-    const how = isPython(task) ? pythonArguments(task.payloadSchema) : "one"
-    const own = isPython(task) ? pythonHeader(task, how) : {}
-    known = { text: JSON.stringify({ task: task._tag, ...own }).slice(0, -1), none: how === "none" }
+    known = JSON.stringify({ task: task._tag, ...(isPython(task) ? pythonHeader(task) : {}) }).slice(0, -1)
     prefixes.set(task, known)
   }
   return known
@@ -49,11 +51,10 @@ const maxTraceparentLength = 512
  * in a row can add to it.
  */
 export const runBody = (attempt: Attempt): string => {
-  const { text, none } = prefix(attempt.task)
   const traceparent = Option.isSome(attempt.traceparent) && attempt.traceparent.value.length <= maxTraceparentLength
     ? `,"traceparent":${JSON.stringify(attempt.traceparent.value)}`
     : ""
   const queue = JSON.stringify(attempt.queue.slice(0, Limits.maxNameBytes))
-  return `${text},"attempt":${attempt.attempt},"queue":${queue},"suspect":${attempt.suspect}` +
-    `${traceparent}}\n${none ? "{}" : attempt.payload}`
+  return `${prefix(attempt.task)},"attempt":${attempt.attempt},"queue":${queue},"suspect":${attempt.suspect}` +
+    `${traceparent}}\n${attempt.payload}`
 }

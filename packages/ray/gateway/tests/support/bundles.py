@@ -181,7 +181,12 @@ def python_pool(head, ref=1, **changes):
 
 
 def run_body(function, payload, keywords=True, **rest):
-    """The body of a RUN for a function of the tests' module. A payload in bytes goes in as it is."""
+    """The body of a RUN for a function of the tests' module. A payload in bytes goes in as it is.
+
+    `keywords`: the names of the arguments, or whether they are those of the payload.
+    """
+    if isinstance(keywords, bool):
+        keywords = list(payload) if keywords else None
     header = {
         "task": function, "attempt": 1, "queue": "default", "suspect": False, "traceparent": "00-" + "1" * 32 + "-" + "2" * 16 + "-01",
         "module": "tasks", "function": function, "keywords": keywords, **rest,

@@ -358,6 +358,14 @@ layer(RunnerLive, { excludeTestServices: true, timeout: "3 minutes" })("RayRunne
       }
     }))
 
+  it.effect("answers what a thread died of, also where that is no error", () =>
+    Effect.gen(function*() {
+      const { ended, place } = yield* run(yield* Runner.Runner, Tasks.Strand, null)
+      assert(ended._tag === "Lost" && ended.reason._tag === "Lost", JSON.stringify(ended))
+      assert.strictEqual(ended.reason.detail, "a handler thread crashed: { disk: 'full', code: 28 }")
+      assert.isTrue(isAlive(place!.pid))
+    }))
+
   it.effect("runs Python functions: keyword arguments, one argument, none", () =>
     Effect.gen(function*() {
       const runner = yield* Runner.Runner

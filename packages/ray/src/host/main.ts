@@ -13,6 +13,7 @@ import { type Events, inMain, inThread, type Lane } from "./lane.ts"
 import { Lanes } from "./lanes.ts"
 import { log } from "./log.ts"
 import * as orders from "./orders.ts"
+import { throwRejections } from "./rejections.ts"
 import { Results } from "./results.ts"
 
 const bundle = new URL("./thread.mjs", import.meta.url)
@@ -126,6 +127,8 @@ const serve = async (given: orders.Orders): Promise<void> => {
 
 // What cannot be written, on a full disk for instance, is no reason to end.
 for (const output of [process.stdout, process.stderr]) output.on("error", () => {})
+
+throwRejections()
 
 orders.read(
   process.stdin,

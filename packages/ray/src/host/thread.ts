@@ -8,6 +8,7 @@ import { cureOf } from "./cure.ts"
 import type { Executor, Options } from "./executor.ts"
 import * as executor from "./executor.ts"
 import type { Orders } from "./orders.ts"
+import { throwRejections } from "./rejections.ts"
 
 /** What the main thread gives a handler thread. */
 export interface ThreadData {
@@ -77,6 +78,9 @@ export const start = (worker: unknown): Bundle => {
   if (!isWorker(worker)) {
     throw new Error("the worker module's default export is no Worker: export default Worker.make({ … })")
   }
-  if (isThreadData(workerData)) void serve(worker, workerData)
+  if (isThreadData(workerData)) {
+    throwRejections()
+    void serve(worker, workerData)
+  }
   return { make: (options) => executor.make(worker, options) }
 }

@@ -21,6 +21,7 @@ import * as Limits from "./Limits.ts"
 import { Ended } from "./Outcome.ts"
 import type * as Task from "./Task.ts"
 import * as TaskError from "./TaskError.ts"
+import type { Worker } from "./Worker.ts"
 
 /**
  * What a handler may know of the attempt it serves. Ask for it by `yield* Handler.Attempt`.
@@ -76,6 +77,42 @@ export interface Service {
  */
 export const key = <Tag extends string>(tag: Tag): Context.Key<Handler<Tag>, Service> =>
   Context.Service<Handler<Tag>, Service>(`@effect-ray/core/Handler/${tag}`)
+
+/**
+ * Tasks without a handler. The types of `Worker.make` refuse them; a cast, or JavaScript, lets them through.
+ *
+ * @category errors
+ */
+export class MissingHandlers extends Schema.TaggedError<MissingHandlers>("@effect-ray/core/Handler/MissingHandlers")(
+  "MissingHandlers",
+  { tasks: Schema.Array(Schema.String) }
+) {
+  override get message() {
+    const lives = this.tasks.map((task) => `${task}Live`).join(", ")
+    return `no handler for ${this.tasks.join(", ")}: give Worker.make({ handlers }) the layers of their toLayer, for `
+      + `instance Layer.mergeAll(${lives})`
+  }
+}
+
+/**
+ * The handlers of a worker's Effect tasks by the tasks' names, from the context that its layer built.
+ *
+ * @category services
+ */
+export const ofWorker = (
+  worker: Worker,
+  context: Context.Context<never>
+): Effect.Effect<ReadonlyMap<string, Service>, MissingHandlers> =>
+  Effect.suspend(() => {
+    const found = new Map<string, Service>()
+    const missing: Array<string> = []
+    for (const { _tag, runtime } of worker.tasks) {
+      const service = Context.getOrUndefined(context, key(_tag))
+      if (service !== undefined) found.set(_tag, service)
+      else if (runtime === "effect") missing.push(_tag)
+    }
+    return missing.length === 0 ? Effect.succeed(found) : Effect.fail(new MissingHandlers({ tasks: missing }))
+  })
 
 /**
  * Builds the layer of `task.toLayer`. The handler's services are taken once, when the layer is built.
@@ -200,8 +237,19 @@ const undecodable = (what: "payload" | "result" | "error", detail: string) =>
  *
  * @category formatting
  */
-export const defect = (cause: Cause.Cause<unknown>): TaskError.Defect =>
-  new TaskError.Defect(describe(failuresOf(cause), Limits))
+export const defect = (cause: Cause.Cause<unknown>): TaskError.Defect => {
+  const described = describe(failuresOf(cause), Limits)
+  const service = /^Service not found: (.+)$/.exec(described.detail)?.[1]
+  return new TaskError.Defect(
+    service === undefined ? described : {
+      ...described,
+      detail: sanitise(
+        `${described.detail}. Provide it to the handler's layer: Worker.make({ handlers: Layer.provide(…, ${service}'s layer) })`,
+        Limits.maxDetailLength
+      )
+    }
+  )
+}
 
 /** What failed, in the order in which `Cause.squash` would choose: errors, then defects. */
 const failuresOf = (cause: Cause.Cause<unknown>) => {

@@ -18,11 +18,7 @@ const make = Effect.fnUntraced(function*(worker: Worker, name: "in-process" | "s
   const context: Context.Context<never> = worker.handlers === undefined
     ? Context.empty()
     : yield* Layer.build(worker.handlers)
-  const handlers = new Map<string, Handler.Service>()
-  for (const task of worker.tasks) {
-    const service = Context.getOrUndefined(context, Handler.key(task._tag))
-    if (service !== undefined) handlers.set(task._tag, service)
-  }
+  const handlers = yield* Handler.ofWorker(worker, context)
   const place = { host: name, node: "this process", pid }
   const run = (attempt: Attempt) =>
     Effect.interruptible(Effect.suspend(() => {

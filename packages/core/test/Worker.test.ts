@@ -1,8 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
-import { Task, Worker } from "../src/index.ts"
+import { Effect, Layer } from "effect"
+import { InProcessRunner, Task, Worker } from "../src/index.ts"
 
 class Ping extends Task.make("Ping") {}
+class Pong extends Task.make("Pong") {}
 class Train extends Task.python("Train", { module: "ml", function: "train" }) {}
 
 describe("Worker.make", () => {
@@ -20,4 +21,12 @@ describe("Worker.make", () => {
     assert.strictEqual(Worker.make({ tasks: [Train], python: "./python" }).python, "./python")
     assert.isUndefined(Worker.make({ tasks: [Train], python: null }).python)
   })
+
+  it.effect("is not run in process while a task lacks its handler, which is named with what to write", () =>
+    Effect.gen(function*() {
+      // @ts-expect-error what JavaScript can do
+      const worker = Worker.make({ tasks: [Ping, Pong], handlers: Ping.toLayer(() => Effect.void) })
+      const error = yield* Effect.flip(Layer.build(InProcessRunner.layer(worker)))
+      assert.match(String(error), /no handler for Pong: give Worker\.make\(\{ handlers \}\).*PongLive/)
+    }))
 })

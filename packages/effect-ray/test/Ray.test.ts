@@ -61,7 +61,12 @@ layer(Database.layer, { timeout: "3 minutes", excludeTestServices: true })("effe
         yield* dev.says("supervisor started")
         assert.include(dev.stdout(), `${address} (found; its token is in ${tokenOf(cwd)})`)
         assert.notInclude(dev.stdout() + dev.stderr(), token)
-        assert.isAtLeast(yield* (yield* Task.enqueue(Crowd)).await, 1)
+        const crowd = yield* Task.enqueue(Crowd)
+        assert.isAtLeast(yield* crowd.await, 1)
+        // What its handler logged is shown, with whose it is.
+        yield* dev.says("crowding in")
+        const line = dev.stderr().split("\n").find((line) => line.includes("crowding in"))!
+        assert.include(line, crowd.id)
         yield* Effect.forEach([cluster, dev], (program) => program.signal("SIGTERM"))
         assert.deepStrictEqual(yield* Effect.all([cluster.exit, dev.exit]), [0, 0])
       }))

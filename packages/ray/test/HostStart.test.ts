@@ -39,6 +39,12 @@ describe("a host that does not come up", () => {
       )
     }).pipe(Effect.scoped))
 
+  it.live("names the tasks that have no handler", () =>
+    Effect.gen(function*() {
+      const detail = yield* whyNot("incompleteWorker.ts")
+      assert.include(detail, "no handler for Add: give Worker.make({ handlers }) the layers of their toLayer")
+    }).pipe(Effect.scoped))
+
   it.live("tells what a module threw when it was imported, even where that is no error", () =>
     Effect.gen(function*() {
       const detail = yield* whyNot("throwingWorker.ts")

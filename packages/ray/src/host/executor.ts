@@ -9,7 +9,7 @@ import * as Limits from "@effect-ray/core/Limits"
 import { Ended } from "@effect-ray/core/Outcome"
 import * as TaskError from "@effect-ray/core/TaskError"
 import type { Worker } from "@effect-ray/core/Worker"
-import * as Context from "effect/Context"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
@@ -19,6 +19,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as Frame from "../Frame.ts"
+import { cureOf } from "./cure.ts"
 import type { Orders } from "./orders.ts"
 
 export interface Executor {
@@ -55,8 +56,10 @@ const readRun = (body: Buffer): { readonly header: Run; readonly payload: string
 
 /** The worker's layer failed. Its message and its stack tell of the causes too. */
 class NotBuilt extends Error {
-  constructor(defect: TaskError.Defect) {
-    super(TaskError.describe(defect))
+  constructor(cause: Cause.Cause<unknown>) {
+    const defect = Handler.defect(cause)
+    const cure = cureOf(Cause.squash(cause))
+    super(cure === undefined ? TaskError.describe(defect) : `${TaskError.describe(defect)}\n${cure}`)
     this.stack = defect.stack
   }
 }
@@ -69,16 +72,14 @@ export const make = async (worker: Worker, options: Options): Promise<Executor> 
   )
   const handlers: Layer.Layer<never, unknown> = worker.handlers ?? Layer.empty
   const built = await Effect.runPromiseExit(
-    Layer.build(Layer.provideMerge(handlers, base)).pipe(Scope.provide(scope))
+    Layer.build(Layer.provideMerge(handlers, base)).pipe(
+      Scope.provide(scope),
+      Effect.flatMap((context) => Effect.map(Handler.ofWorker(worker, context), (services) => ({ context, services })))
+    )
   )
-  if (Exit.isFailure(built)) throw new NotBuilt(Handler.defect(built.cause))
-  const context = built.value
+  if (Exit.isFailure(built)) throw new NotBuilt(built.cause)
+  const { context, services } = built.value
   const runFork = Effect.runForkWith(context)
-  const services = new Map<string, Handler.Service>()
-  for (const task of worker.tasks) {
-    const service = Context.getOrUndefined(context as Context.Context<Handler.Handler<string>>, Handler.key(task._tag))
-    if (service !== undefined) services.set(task._tag, service)
-  }
 
   const fibers = new Map<bigint, Fiber.Fiber<Ended>>()
   const writer = new Frame.Writer(options.emit)

@@ -4,7 +4,6 @@
 import { isWorker, type Worker } from "@effect-ray/core/Worker"
 import { inspect } from "node:util"
 import { type MessagePort, workerData } from "node:worker_threads"
-import { cureOf } from "./cure.ts"
 import type { Executor, Options } from "./executor.ts"
 import * as executor from "./executor.ts"
 import type { Orders } from "./orders.ts"
@@ -64,8 +63,7 @@ const serve = async (worker: Worker, data: ThreadData): Promise<void> => {
     tell({ _tag: "Ready" })
   } catch (error) {
     const { message, stack } = error instanceof Error ? error : new Error(inspect(error))
-    const cure = cureOf(error)
-    tell({ _tag: "Failed", message: cure === undefined ? message : `${message}\n${cure}`, stack: stack ?? "" })
+    tell({ _tag: "Failed", message, stack: stack ?? "" })
   }
 }
 

@@ -48,8 +48,8 @@ export class Flight implements CallOwner {
   }
   onLost(lost: LostBody, place: Runner.Place | undefined): void {
     this.sky.landed(this)
-    // A host that is gone may have begun it without a word: that is never to be taken for one that had not.
-    if (this.cancelled && place !== undefined) this.onStarted(place)
+    // A host that had it may have begun it without a word: that is never to be taken for one that had not.
+    if (place !== undefined) this.onStarted(place)
     // What was to be stopped has stopped, if its process is known to be gone.
     this.end(this.cancelled ? Ended.Interrupted({ confirmed: lost.kind !== "gateway" }) : ofLost(lost))
   }

@@ -146,6 +146,11 @@ def handles_signals():
 async def handles_signals_later():
     return handles_signals()
 
+def say(megabytes):
+    for _ in range(megabytes * 64):
+        print("x" * 16383, flush=True)
+    return os.getpid()
+
 def die():
     os._exit(9)
 

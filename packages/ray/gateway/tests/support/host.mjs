@@ -1,5 +1,6 @@
 // A host for the gateway's tests: it speaks the protocol, and does what the payload of a call says.
 import { spawn } from "node:child_process"
+import { writeSync } from "node:fs"
 import { createHmac, randomBytes } from "node:crypto"
 import { connect } from "node:net"
 import { createInterface } from "node:readline"
@@ -61,6 +62,11 @@ const dial = (orders) => {
       return
     }
     if (payload.does === "hang") return socket.write(pack(11, Buffer.alloc(0), 0, number, call))
+    if (payload.does === "say") {
+      const line = `${"x".repeat(16_383)}\n`
+      for (let n = 0; n < payload.megabytes * 64; n++) writeSync(1, line)
+      return answer(call, 0, json(process.ppid))
+    }
     if (payload.does === "start") return answer(call, 0, json(spawn("sleep", ["600"], { stdio: "ignore" }).pid))
     if (payload.does === "about") {
       return answer(

@@ -1,0 +1,35 @@
+"""What handlers print is kept in files that do not grow without bound."""
+
+import pathlib
+
+import pytest
+
+from effect_ray_gateway import placement
+from support.bundles import does, node_pool, python_pool, run_body
+from support.poll import until
+
+#: More than all files of a host together may hold.
+MEGABYTES = 80
+
+
+def sizes(ray_head, pid):
+    """How large the files of a host's standard output are, whose actor has this number."""
+    logs = pathlib.Path(ray_head.folder, "session_latest", "logs")
+    return sorted(file.stat().st_size for file in logs.glob(f"worker-*-{pid}.out*"))
+
+
+@pytest.mark.parametrize("runtime", ["node", "python"])
+def test_a_flood_of_output_is_rotated(gateway, ray_head, runtime):
+    supervisor = gateway.supervisor()
+    if runtime == "node":
+        pool, body = supervisor.open(node_pool(ray_head, placement={"cpus": 0.1})), does("say", megabytes=MEGABYTES)
+    else:
+        pool, body = supervisor.open(python_pool(ray_head, placement={"cpus": 0.1})), run_body("say", {"megabytes": MEGABYTES})
+    # The second time as the first.
+    for _ in range(2):
+        pid = supervisor.result(supervisor.run(pool, body), 180).json
+        found = until(lambda: len(found := sizes(ray_head, pid)) > placement.LOG_FILES_KEPT and found, "the files are rotated")
+        assert len(found) == placement.LOG_FILES_KEPT + 1
+        # A file is closed when it is full, so it may hold one line more.
+        assert max(found) < placement.LOG_FILE_BYTES + 64 * 1024
+    supervisor.send("BYE")

@@ -7,7 +7,7 @@ source := node --conditions=@effect-ray/source
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup check test bench demo format build clean
+.PHONY: help setup check test bench chaos demo format build clean
 
 help: ## Lists the targets.
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):[^#]*## /make \1	/' | expand -t 14
@@ -23,6 +23,9 @@ test: setup ## Every check and every test, on a real Postgres and a real Ray.
 
 bench: setup ## Measures effect-ray beside its neighbours; results go to bench/results.
 	@$(source) bench/src/main.ts
+
+chaos: setup ## Runs for MINUTES (60) under a steady load, and watches memory, logs, files and rows.
+	@$(source) chaos/src/main.ts $(MINUTES)
 
 demo: setup ## Runs the main job on the text files of DIR (this repository's by default).
 	@if [ -n "$$DIR" ]; then $(source) examples/demo/src/main.ts "$$DIR"; else $(source) examples/demo/src/main.ts; fi

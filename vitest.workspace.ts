@@ -35,5 +35,6 @@ export const projects: Array<TestProjectInlineConfiguration> = [
   project("ray", "packages/ray", { group: 2, workers: 1, globalSetup: "test/globalSetup.ts" }),
   project("effect-ray", "packages/effect-ray", { group: 3, workers: 1 }),
   project("basics", "examples/basics", { group: 4, workers: 1 }),
-  project("demo", "examples/demo", { group: 5, workers: 1 })
+  project("demo", "examples/demo", { group: 5, workers: 1 }),
+  project("chaos", "chaos", { group: 6, workers: 1 })
 ]

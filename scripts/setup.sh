@@ -34,7 +34,7 @@ patience="--fetch-retries=2 --fetch-retry-mintimeout=2000 --fetch-retry-maxtimeo
 
 node_part() {
   command -v npm >/dev/null 2>&1 || fail "npm is missing: install Node 18 or newer, the rest comes by itself"
-  want="$(stamp package-lock.json package.json packages/*/package.json examples/*/package.json bench/package.json) $(uname -sm) $PWD"
+  want="$(stamp package-lock.json package.json packages/*/package.json examples/*/package.json bench/package.json chaos/package.json) $(uname -sm) $PWD"
   if [ "$(cat .setup/npm 2>/dev/null || true)" = "$want" ] && node_modules/.bin/node --version >/dev/null 2>&1; then
     return 0
   fi

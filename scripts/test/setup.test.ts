@@ -28,7 +28,15 @@ const prepared = (install: ReadonlyArray<string>) =>
       }
       fs.mkdirSync(path.join(root, "scripts"))
       fs.copyFileSync(setup, path.join(root, "scripts/setup.sh"))
-      for (const name of ["package.json", "packages/a/package.json", "examples/a/package.json", "bench/package.json"]) {
+      for (
+        const name of [
+          "package.json",
+          "packages/a/package.json",
+          "examples/a/package.json",
+          "bench/package.json",
+          "chaos/package.json"
+        ]
+      ) {
         write(name, JSON.stringify({ devDependencies: { node: "24.0.0" } }))
       }
       write("package-lock.json", "{}")

@@ -1,0 +1,3 @@
+def add(numbers):
+    print("adding", len(numbers))
+    return sum(numbers)

@@ -1,8 +1,8 @@
 /**
  * Everything in the README and in `docs/` that claims to be TypeScript compiles, and its tests pass.
  *
- * A block that begins with `// name.ts` becomes the file of that name, which later blocks of the same page may import.
- * One that is called `name.test.ts` is run here.
+ * A block that begins with `// name.ts` becomes the file of that name, which later blocks of the same page may import,
+ * and so does a block of JSON that names a file. One that is called `name.test.ts` is run here.
  */
 import { assert, describe, it } from "@effect/vitest"
 import { execFileSync } from "node:child_process"
@@ -28,6 +28,10 @@ const read = (page: string) => Fs.readFileSync(Path.join(root, page), "utf8")
 /** Writes the page's blocks into a folder of its own and answers their names. */
 const extract = (page: string): ReadonlyArray<string> => {
   const folder = Path.join(project, page.replace(/\.md$/, ""))
+  for (const [, name, content] of read(page).matchAll(/^```json (\S+)\n([\s\S]*?)^```$/gm)) {
+    Fs.mkdirSync(folder, { recursive: true })
+    Fs.writeFileSync(Path.join(folder, name!), content!)
+  }
   const blocks = [...read(page).matchAll(/^```(?:ts|typescript)\n([\s\S]*?)^```$/gm)].map((match) => match[1]!)
   return blocks.map((code, index) => {
     const name = /^\/\/ (\S+\.ts)\n/.exec(code)?.[1] ?? `block-${index + 1}.ts`
@@ -38,9 +42,9 @@ const extract = (page: string): ReadonlyArray<string> => {
   })
 }
 
-const compile = (): string => {
+const compile = (folder: string, ...options: ReadonlyArray<string>): string => {
   try {
-    execFileSync(process.execPath, [Path.join(root, "node_modules/typescript/bin/tsc"), "-p", project], {
+    execFileSync(process.execPath, [Path.join(root, "node_modules/typescript/bin/tsc"), "-p", folder, ...options], {
       encoding: "utf8",
       stdio: ["ignore", "pipe", "pipe"]
     })
@@ -77,7 +81,14 @@ describe("the docs", async () => {
         }
       })
     )
-    assert.strictEqual(compile(), "")
+    assert.strictEqual(compile(project), "")
+  })
+
+  it("show options for the compiler that the complete example needs", () => {
+    const folder = Path.join(project, "README")
+    assert.isTrue(Fs.existsSync(Path.join(folder, "tsconfig.json")))
+    // The packages may not be built here.
+    assert.strictEqual(compile(folder, "--customConditions", "@effect-ray/source"), "")
   })
 
   it("link to files that exist", () => {

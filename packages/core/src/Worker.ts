@@ -80,3 +80,15 @@ export const make = <const Tasks extends ReadonlyArray<Task.Any>, E = never>(
  * @category guards
  */
 export const isWorker = (u: unknown): u is Worker => typeof u === "object" && u !== null && TypeId in u
+
+/**
+ * The worker that a module exports as default; none when that is something else. A module that was compiled to CommonJS
+ * has its own exports there, and the worker as `default` of these.
+ *
+ * @category guards
+ */
+export const fromDefault = (exported: unknown): Worker | undefined => {
+  if (isWorker(exported)) return exported
+  if (typeof exported !== "object" || exported === null || !("default" in exported)) return undefined
+  return isWorker(exported.default) ? exported.default : undefined
+}

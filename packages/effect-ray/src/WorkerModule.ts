@@ -71,17 +71,16 @@ export const load = Effect.fn("WorkerModule.load")(function*(
         fix: hint(error)
       })
   })
-  const worker = imported["default"]
-  if (Worker.isWorker(worker)) {
+  const worker = Worker.fromDefault(imported["default"])
+  if (worker !== undefined) {
     yield* checkPython(module, path.dirname(file), worker)
     return { path: file, worker }
   }
   return yield* new WorkerModuleError({
     module,
     reason: "NotAWorker",
-    detail: "default" in imported
-      ? "has a default export that is not a Worker."
-      : elsewhere(imported) ?? "has no default export.",
+    detail: elsewhere(imported)
+      ?? ("default" in imported ? "has a default export that is not a Worker." : "has no default export."),
     fix: template
   })
 })
@@ -107,7 +106,7 @@ const elsewhere = (imported: Readonly<Record<string, unknown>>): string | undefi
   return name === undefined ? undefined : `exports a Worker as "${name}", and not as default.`
 }
 
-const extensions = [".ts", ".mts", ".js", ".mjs"]
+const extensions = [".ts", ".mts", ".cts", ".js", ".mjs", ".cjs"]
 
 const find = Effect.fnUntraced(function*(module: string) {
   const fs = yield* FileSystem.FileSystem

@@ -3,6 +3,7 @@ import { assert, layer } from "@effect/vitest"
 import * as WorkerModule from "effect-ray/WorkerModule"
 import * as Effect from "effect/Effect"
 import * as Runtime from "effect/Runtime"
+import { spawnSync } from "node:child_process"
 import { fileURLToPath } from "node:url"
 
 const fixture = (name: string) => fileURLToPath(new URL(`fixtures/${name}`, import.meta.url))
@@ -15,6 +16,22 @@ layer(NodeServices.layer)("WorkerModule", (it) => {
       const { path, worker } = yield* WorkerModule.load(fixture("worker.ts"))
       assert.strictEqual(path, fixture("worker.ts"))
       assert.deepStrictEqual(worker.tasks.map((task) => task._tag), ["Double", "Hold", "Forever", "Crowd", "Reverse"])
+    }))
+
+  it.effect("takes a worker that was compiled to CommonJS", () =>
+    Effect.gen(function*() {
+      for (const name of ["compiled.cjs", "assigned.cjs"]) {
+        // In a process of its own: the test's would load the module in another way.
+        const program = `import * as NodeServices from "@effect/platform-node/NodeServices"
+          import * as WorkerModule from "effect-ray/WorkerModule"
+          import * as Effect from "effect/Effect"
+          const load = WorkerModule.load(${JSON.stringify(fixture(`modules/${name}`))})
+          const { worker } = await Effect.runPromise(Effect.provide(load, NodeServices.layer))
+          console.log(JSON.stringify(worker.tasks))`
+        const args = ["--conditions=@effect-ray/source", "--input-type=module", "--eval", program]
+        const { stderr, stdout } = spawnSync(process.execPath, args, { cwd: fixture("."), encoding: "utf8" })
+        assert.strictEqual(stdout.trim(), "[]", stderr)
+      }
     }))
 
   it.effect("says that a file is not there, and which one may be meant", () =>
@@ -33,6 +50,7 @@ layer(NodeServices.layer)("WorkerModule", (it) => {
         const [name, words] of [
           ["modules/nothing.ts", "has no default export"],
           ["modules/lookalike.ts", "has a default export that is not a Worker"],
+          ["modules/both.ts", "exports a Worker as \"worker\", and not as default"],
           ["modules/named.ts", "exports a Worker as \"worker\", and not as default"]
         ] as const
       ) {

@@ -1,7 +1,7 @@
 /**
  * The end of a bundle: serves the worker in a handler thread, or hands its executor to the host's main thread.
  */
-import { isWorker, type Worker } from "@effect-ray/core/Worker"
+import { fromDefault, type Worker } from "@effect-ray/core/Worker"
 import { inspect } from "node:util"
 import { type MessagePort, workerData } from "node:worker_threads"
 import type { Executor, Options } from "./executor.ts"
@@ -72,8 +72,9 @@ export interface Bundle {
   readonly make: (options: Options) => Promise<Executor>
 }
 
-export const start = (worker: unknown): Bundle => {
-  if (!isWorker(worker)) {
+export const start = (exported: unknown): Bundle => {
+  const worker = fromDefault(exported)
+  if (worker === undefined) {
     throw new Error("the worker module's default export is no Worker: export default Worker.make({ … })")
   }
   if (isThreadData(workerData)) {

@@ -20,6 +20,8 @@ export interface Worker<out Tasks extends Task.Any = Task.Any> {
   readonly python: string | undefined
   /** Names of environment variables that hosts may see. */
   readonly env: ReadonlyArray<string>
+  /** Names of npm packages that travel as they are installed, beside the bundle. */
+  readonly external: ReadonlyArray<string>
 }
 
 type Handlers<Tasks extends Task.Any, E> = [Task.HandlerOf<Tasks>] extends [never] ? { readonly handlers?: undefined }
@@ -47,6 +49,11 @@ export const make = <const Tasks extends ReadonlyArray<Task.Any>, E = never>(
       readonly tasks: Tasks
       /** Names of environment variables that hosts may see; they see no others. */
       readonly env?: ReadonlyArray<string>
+      /**
+       * Names of npm packages that hosts get as they are installed here, file by file, and not as part of the bundle: those
+       * that read files of their own. Packages with native code are found without being named.
+       */
+      readonly external?: ReadonlyArray<string>
     }
     & Handlers<Tasks[number], E>
     & Python<Tasks[number]>
@@ -70,7 +77,8 @@ export const make = <const Tasks extends ReadonlyArray<Task.Any>, E = never>(
     // The context of handlers is read by each task's own key, so the layer's output type has done its duty here.
     handlers: options.handlers as Layer.Layer<never, unknown> | undefined,
     python: options.python ?? undefined,
-    env: options.env ?? []
+    env: options.env ?? [],
+    external: options.external ?? []
   }
 }
 

@@ -1,23 +1,23 @@
 /**
  * Makes a worker module into the packages that Ray carries to its hosts.
  *
- * The Node package is the module with all that it imports in one file, and the host that runs it; the Python package is
- * the worker's Python folder. Both are zips that depend on nothing but their content, so equal content has one name
- * and is uploaded once.
+ * The Node package is the module with all that it imports in one file, and the host that runs it. What cannot be in one
+ * file lies beside it: packages with native code, and those that the worker names as external. The Python package is the
+ * worker's Python folder, without secrets and without what was made from it. Both are zips that depend on nothing but
+ * their content, so equal content has one name and is uploaded once.
  */
 import * as Effect from "effect/Effect"
 import * as esbuild from "esbuild"
 import { type AsyncZippable, zip } from "fflate"
-import * as fs from "node:fs"
 import * as path from "node:path"
 import { fileURLToPath } from "node:url"
+import { addPackages, type Inputs, nativePackages } from "./internal/installedPackages.ts"
+import { askingForPlace, folderName, ownPlaces, placeNames } from "./internal/ownPlaces.ts"
+import { readPythonFolder } from "./internal/pythonFolder.ts"
+import { type File, maxSourceBytes, Source } from "./internal/sourceFolder.ts"
 import { BundleFailed, RayError } from "./RayError.ts"
 
-/** Files that one Python folder may hold. @category constants */
-export const maxPythonFiles = 10_000
-
-/** The most bytes that go into one package, before compression. @category constants */
-export const maxSourceBytes = 200 * 1024 * 1024
+export { type File, maxFiles, maxSourceBytes } from "./internal/sourceFolder.ts"
 
 /** The newest syntax that hosts understand: the oldest Node that Effect runs on. */
 const target = "node22.19"
@@ -25,34 +25,14 @@ const target = "node22.19"
 /** Zips have no dates before 1980 and ours all have the first of them. */
 const epoch = "1980-01-01T00:00:00"
 
+/** The most names that one line of the log tells. */
+const maxNames = 10
+
 /** The host's own sources lie beside this file, as TypeScript or compiled. */
 const extension = path.extname(fileURLToPath(import.meta.url))
 const hostFile = (name: string): string => fileURLToPath(new URL(`./host/${name}${extension}`, import.meta.url))
 
-/** What is never part of a Python package. */
-const ignored = new Set([
-  "__pycache__",
-  ".git",
-  ".venv",
-  "venv",
-  "node_modules",
-  ".pytest_cache",
-  ".mypy_cache",
-  ".DS_Store"
-])
-
 const failed = (module: string, detail: string) => new RayError({ reason: new BundleFailed({ module, detail }) })
-
-/**
- * A file of a package.
- *
- * @category models
- */
-export interface File {
-  readonly content: Uint8Array
-  /** Unix permissions. Default 0644. */
-  readonly mode?: number
-}
 
 /**
  * Zips files, the same way every time.
@@ -71,14 +51,18 @@ export const pack = (files: Readonly<Record<string, File>>): Effect.Effect<Uint8
   })
 
 /**
- * The Node package of a worker module: `host.mjs` and `thread.mjs`.
+ * The Node package of a worker module: `host.mjs`, `thread.mjs`, and `node_modules` with the packages that travel as they
+ * are installed: the named ones, and those with native code.
  *
  * @category constructors
  */
-export const node = Effect.fn("Bundle.node")(function*(module: string): Effect.fn.Return<Uint8Array, RayError> {
+export const node = Effect.fn("Bundle.node")(function*(
+  module: string,
+  options: { readonly external?: ReadonlyArray<string> } = {}
+): Effect.fn.Return<Uint8Array, RayError> {
   const file = path.resolve(module)
-  const [host, thread] = yield* Effect.all([
-    build(file, { entryPoints: [hostFile("main")] }),
+  const named = options.external ?? []
+  const bundle = (external: ReadonlyArray<string>, asking: ReadonlySet<string>) =>
     build(file, {
       stdin: {
         contents:
@@ -87,15 +71,52 @@ export const node = Effect.fn("Bundle.node")(function*(module: string): Effect.f
         resolveDir: path.dirname(file),
         sourcefile: "effect-ray-host.js"
       },
+      external: external.flatMap((name) => [name, `${name}/*`]),
+      // Native code is found and taken out below.
+      loader: { ".node": "empty" },
+      ...(asking.size === 0
+        ? { plugins: [absentCode] }
+        : { define: placeNames, plugins: [absentCode, ownPlaces(asking, path.dirname(file))] }),
       // Stacks then name the user's files and lines. The sources themselves stay here.
       sourcemap: "inline",
       sourcesContent: false
     })
-  ], { concurrency: 2 })
-  return yield* pack({ "host.mjs": { content: host }, "thread.mjs": { content: thread } })
+  const [host, first] = yield* Effect.all(
+    [build(file, { entryPoints: [hostFile("main")] }), bundle(named, new Set())],
+    { concurrency: 2 }
+  )
+  // Few workers need any of this, so it is looked for in what the first try was made of.
+  const { asking, native } = yield* attempt(file, () => ({
+    asking: askingForPlace(first.inputs.keys()),
+    native: nativePackages(first.inputs)
+  }))
+  const thread = native.size + asking.size === 0 ? first : yield* bundle([...named, ...native], asking)
+  const source = new Source(`${file} with the packages that travel beside its bundle`, "Let handlers import less.")
+  const external = yield* attempt(file, () => {
+    source.add("host.mjs", { content: host.content })
+    source.add("thread.mjs", { content: thread.content })
+    return addPackages(source, { inputs: thread.inputs, module: file, named })
+  })
+  if (external.length > 0) {
+    yield* Effect.logInfo("these packages travel as they are installed here").pipe(
+      Effect.annotateLogs({ packages: listed(external) })
+    )
+  }
+  return yield* pack(source.files)
 })
 
-const build = (module: string, input: esbuild.BuildOptions): Effect.Effect<Uint8Array, RayError> =>
+const attempt = <A>(what: string, run: () => A): Effect.Effect<A, RayError> =>
+  Effect.try({ try: run, catch: (error) => failed(what, error instanceof Error ? error.message : String(error)) })
+
+const listed = (names: ReadonlyArray<string>): string =>
+  names.slice(0, maxNames).join(", ") + (names.length > maxNames ? `, and ${names.length - maxNames} more` : "")
+
+interface Built {
+  readonly content: Uint8Array
+  readonly inputs: Inputs
+}
+
+const build = (module: string, input: esbuild.BuildOptions): Effect.Effect<Built, RayError> =>
   Effect.tryPromise({
     try: () =>
       esbuild.build({
@@ -104,27 +125,51 @@ const build = (module: string, input: esbuild.BuildOptions): Effect.Effect<Uint8
         absWorkingDir: path.dirname(module),
         bundle: true,
         write: false,
+        metafile: true,
         format: "esm",
         platform: "node",
         target,
         minify: false,
+        // A task may be named by its class, and errors are told by theirs. It costs a host's start a twentieth.
+        keepNames: true,
         legalComments: "none",
         logLevel: "silent",
         conditions: extension === ".ts" ? ["@effect-ray/source"] : [],
         // Packages written for CommonJS ask for Node's own modules by `require`.
         banner: {
-          js:
-            `import { createRequire as effectRayRequire } from "node:module";const require = effectRayRequire(import.meta.url);`
+          js: `import { createRequire as effectRayRequire } from "node:module";`
+            + `const require = effectRayRequire(import.meta.url), ${folderName} = import.meta.dirname;`
         }
       }),
     catch: (error) => failed(module, describe(error))
   }).pipe(
-    Effect.flatMap((result) => {
-      const content = result.outputFiles[0]!.contents
+    Effect.flatMap(({ metafile, outputFiles }) => {
+      const content = outputFiles![0]!.contents
       return content.byteLength <= maxSourceBytes
-        ? Effect.succeed(content)
+        ? Effect.succeed({ content, inputs: inputsOf(metafile!, path.dirname(module)) })
         : Effect.fail(failed(module, `it has ${content.byteLength} bytes, the limit is ${maxSourceBytes}`))
     })
+  )
+
+/** Native code that was not built here: whoever asks for it may do without. */
+const absentCode: esbuild.Plugin = {
+  name: "effect-ray-absent-code",
+  setup(build) {
+    build.onResolve({ filter: /^\.\.?\/.*\.node$/ }, async ({ importer, kind, path, pluginData, resolveDir }) => {
+      if (pluginData === absentCode) return undefined
+      const found = await build.resolve(path, { importer, kind, resolveDir, pluginData: absentCode })
+      return found.errors.length === 0 ? found : { path, external: true }
+    })
+  }
+}
+
+/** The files among a bundle's inputs, with their absolute names. */
+const inputsOf = ({ inputs }: esbuild.Metafile, folder: string): Inputs =>
+  new Map(
+    Object.entries(inputs).filter(([name]) => !/^(?:<|\(|[a-z]+:)/.test(name)).map(([name, { imports }]) => [
+      path.resolve(folder, name),
+      imports.map((one) => ({ path: one.path, external: one.external === true }))
+    ])
   )
 
 const isBuildFailure = (error: unknown): error is esbuild.BuildFailure =>
@@ -137,38 +182,17 @@ const describe = (error: unknown): string => {
 }
 
 /**
- * The Python package of a folder.
+ * The Python package of a folder: its files, with links followed. Secrets, virtual environments, caches and what
+ * `.effect-ray-ignore` in the folder names are left out; what was is told in the log.
  *
  * @category constructors
  */
 export const python = Effect.fn("Bundle.python")(function*(folder: string): Effect.fn.Return<Uint8Array, RayError> {
-  const files = yield* Effect.try({
-    try: () => readFolder(path.resolve(folder)),
-    catch: (error) => failed(folder, error instanceof Error ? error.message : String(error))
-  })
-  return yield* pack(files)
-})
-
-const readFolder = (root: string): Record<string, File> => {
-  const files: Record<string, File> = {}
-  let count = 0
-  let bytes = 0
-  const visit = (folder: string, prefix: string): void => {
-    for (const entry of fs.readdirSync(folder, { withFileTypes: true })) {
-      if (ignored.has(entry.name) || entry.name.endsWith(".pyc")) continue
-      const name = `${prefix}${entry.name}`
-      const file = path.join(folder, entry.name)
-      if (entry.isDirectory()) {
-        visit(file, `${name}/`)
-      } else if (entry.isFile()) {
-        const content = fs.readFileSync(file)
-        bytes += content.byteLength
-        if (++count > maxPythonFiles) throw new Error(`the Python folder has more than ${maxPythonFiles} files`)
-        if (bytes > maxSourceBytes) throw new Error(`the Python folder has more than ${maxSourceBytes} bytes`)
-        files[name] = { content }
-      }
-    }
+  const { leftOut, source } = yield* attempt(folder, () => readPythonFolder(path.resolve(folder)))
+  if (leftOut.length > 0) {
+    yield* Effect.logInfo("left out of the Python folder; a line !NAME in its .effect-ray-ignore takes one in").pipe(
+      Effect.annotateLogs({ folder, count: leftOut.length, names: listed(leftOut) })
+    )
   }
-  visit(root, "")
-  return files
-}
+  return yield* pack(source.files)
+})

@@ -1,9 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Logger from "effect/Logger"
 import { unzipSync } from "fflate"
 import { spawnSync } from "node:child_process"
 import * as fs from "node:fs"
 import * as path from "node:path"
+import { fileURLToPath } from "node:url"
 import * as Bundle from "../src/Bundle.ts"
 import { packageName } from "../src/RayCluster.ts"
 import { module, tempFolder } from "./support.ts"
@@ -14,6 +16,60 @@ const write = (folder: string, files: Record<string, string>) => {
     fs.writeFileSync(path.join(folder, name), content)
   }
 }
+
+const core = fileURLToPath(new URL("../../core", import.meta.url))
+
+/** A project with such files, the packages under `node_modules` among them, that imports what this one does. */
+const project = Effect.fnUntraced(function*(files: Record<string, string>) {
+  const folder = yield* tempFolder
+  write(folder, files)
+  const modules = path.join(folder, "node_modules")
+  fs.mkdirSync(path.join(modules, "@effect-ray"), { recursive: true })
+  fs.symlinkSync(core, path.join(modules, "@effect-ray/core"))
+  fs.symlinkSync(path.resolve(core, "../../node_modules/effect"), path.join(modules, "effect"))
+  return folder
+})
+
+/** A worker module that says something when it is loaded. */
+const saying = (imports: string, said: string) =>
+  `import * as Worker from "@effect-ray/core/Worker"\n${imports}\nconsole.log(${said})\n`
+  + `export default Worker.make({ tasks: [] })\n`
+
+/** Unpacks a bundle where nothing else is, as on a host, and answers what it says when it is loaded. */
+const load = Effect.fnUntraced(function*(zip: Uint8Array) {
+  const folder = yield* tempFolder
+  for (const [name, content] of Object.entries(unzipSync(zip))) {
+    fs.mkdirSync(path.dirname(path.join(folder, name)), { recursive: true })
+    fs.writeFileSync(path.join(folder, name), content)
+  }
+  const loaded = spawnSync(process.execPath, ["thread.mjs"], { cwd: folder, encoding: "utf8" })
+  return { folder, said: loaded.stdout.trim(), wrong: loaded.stderr }
+})
+
+const namesIn = (zip: Uint8Array) => Object.keys(unzipSync(zip))
+
+/** The Unix permissions of a zip's files, as Ray reads them. */
+const modesIn = (zip: Uint8Array): Record<string, string> => {
+  const view = new DataView(zip.buffer, zip.byteOffset, zip.byteLength)
+  const modes: Record<string, string> = {}
+  const end = zip.byteLength - 22
+  let at = view.getUint32(end + 16, true)
+  for (let entries = view.getUint16(end + 10, true); entries > 0; entries--) {
+    const length = view.getUint16(at + 28, true)
+    const name = new TextDecoder().decode(zip.subarray(at + 46, at + 46 + length))
+    modes[name] = (view.getUint32(at + 38, true) >>> 16 & 0o777).toString(8)
+    at += 46 + length + view.getUint16(at + 30, true) + view.getUint16(at + 32, true)
+  }
+  return modes
+}
+
+/** What an effect logs, as the names of what was left out or sent along. */
+const logged = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.suspend(() => {
+    const lines: Array<string> = []
+    const logger = Logger.map(Logger.formatLogFmt, (line) => void lines.push(line))
+    return Effect.map(Effect.provide(effect, Logger.layer([logger])), (value) => ({ lines, value }))
+  })
 
 describe("Bundle", () => {
   it.live("makes the same package of the same worker, from any working directory", () =>
@@ -71,6 +127,248 @@ describe("Bundle", () => {
       assert.strictEqual(packageName(yield* Bundle.python(folder)), packageName(first))
       write(folder, { "ml/train.py": "x = 2\n" })
       assert.notStrictEqual(packageName(yield* Bundle.python(folder)), packageName(first))
+    }))
+
+  it.live("keeps the names of classes and functions, by which tasks may be named", () =>
+    Effect.gen(function*() {
+      const folder = yield* project({
+        "other.ts": `export class Render {}\nexport function go() {}\n`,
+        "worker.ts": saying(
+          `import * as other from "./other.ts"\nclass Render { static readonly all = [Render.name] }\nfunction go() {}`,
+          `JSON.stringify([Render.name, Render.all, other.Render.name, go.name, other.go.name])`
+        )
+      })
+      const { said, wrong } = yield* load(yield* Bundle.node(path.join(folder, "worker.ts")))
+      assert.strictEqual(said, `["Render",["Render"],"Render","go","go"]`, wrong)
+    }))
+
+  it.live("starts CommonJS packages that ask where they lie, beside modules that declare these names themselves", () =>
+    Effect.gen(function*() {
+      const folder = yield* project({
+        "node_modules/pages/package.json": `{"name":"pages","main":"lib/index.js"}`,
+        "node_modules/pages/lib/index.js": `#!/usr/bin/env node
+const path = require("path")
+exports.here = () => [__dirname, __filename]
+exports.read = () => require("fs").readFileSync(path.join(__dirname, "page.html"), "utf8")
+`,
+        "node_modules/pages/lib/page.html": "<p>",
+        "own.mjs":
+          `import * as path from "node:path"\nconst __filename = "mine"\nconst __dirname = path.dirname("a/b")\n`
+          + `export default [__dirname, __filename]\n`,
+        "worker.ts": saying(
+          `import pages from "pages"\nimport own from "./own.mjs"\n`
+            + `const read = () => { try { return pages.read() } catch (error) { return error.message } }`,
+          `JSON.stringify([pages.here(), own, read()])`
+        )
+      })
+      const module = path.join(folder, "worker.ts")
+      const bundled = yield* load(yield* Bundle.node(module))
+      const [[dirname, filename], own, read] = JSON.parse(bundled.said || bundled.wrong)
+      assert.strictEqual(dirname, path.join(bundled.folder, "node_modules/pages/lib"))
+      assert.strictEqual(filename, path.join(bundled.folder, "node_modules/pages/lib/index.js"))
+      assert.deepStrictEqual(own, ["a", "mine"])
+      // The package that misses its files can be seen, and can be named.
+      assert.include(read, "node_modules/pages/lib/page.html")
+      const external = yield* load(yield* Bundle.node(module, { external: ["pages"] }))
+      assert.strictEqual(JSON.parse(external.said || external.wrong)[2], "<p>")
+    }))
+
+  const native = {
+    "node_modules/stone/package.json": `{"name":"stone","main":"index.js","dependencies":{"loader":"1","gone":"1"}}`,
+    "node_modules/stone/binding.gyp": "{}",
+    "node_modules/stone/index.js": `module.exports = require("loader")(__dirname)`,
+    "node_modules/stone/build/Release/stone.node": "not really",
+    "node_modules/loader/package.json": `{"name":"loader"}`,
+    "node_modules/loader/index.js": `module.exports = (folder) => require("fs").readFileSync(`
+      + `require("path").join(folder, "build/Release/stone.node"), "utf8") + " of loader 1"`
+  }
+
+  it.live("lets packages with native code travel as they are installed, with what they depend on", () =>
+    Effect.gen(function*() {
+      const folder = yield* project({
+        ...native,
+        // Another version of what the first depends on, and one that finds it by itself.
+        "node_modules/pebble/package.json": `{"name":"pebble","napi":{},"dependencies":{"loader":"2"}}`,
+        "node_modules/pebble/index.js": `exports.pebble = require("loader")`,
+        "node_modules/pebble/node_modules/loader/package.json": `{"name":"loader"}`,
+        "node_modules/pebble/node_modules/loader/index.js": `module.exports = "loader 2"`,
+        // One for each platform, as npm installs them.
+        "node_modules/gem/package.json": `{"name":"gem","optionalDependencies":{"@gem/here":"1","@gem/there":"1"}}`,
+        "node_modules/gem/index.js": "module.exports = require(`@gem/${\"here\"}`)",
+        "node_modules/@gem/here/package.json": `{"name":"@gem/here","os":["linux"],"cpu":["x64"]}`,
+        "node_modules/@gem/here/index.js": `module.exports = "gem"`,
+        "worker.ts": saying(
+          `import stone from "stone"\nimport { pebble } from "pebble"\nimport gem from "gem"`,
+          `JSON.stringify([stone, pebble, gem])`
+        )
+      })
+      const { lines, value: zip } = yield* logged(Bundle.node(path.join(folder, "worker.ts")))
+      const { said, wrong } = yield* load(zip)
+      assert.strictEqual(said, `["not really of loader 1","loader 2","gem"]`, wrong)
+      assert.match(lines.join(), /travel as they are installed here.*gem, pebble, stone/)
+      assert.include(namesIn(zip), "node_modules/pebble/node_modules/loader/index.js")
+    }))
+
+  it.live("goes on without native code that was not built, where the package can do without", () =>
+    Effect.gen(function*() {
+      const folder = yield* project({
+        "node_modules/fast/package.json": `{"name":"fast"}`,
+        "node_modules/fast/index.js":
+          `try { module.exports = require("./build/Release/fast.node") } catch { module.exports = "slow" }`,
+        "node_modules/faster/package.json": `{"name":"faster"}`,
+        "node_modules/faster/index.js":
+          `let found = "none"\ntry { found = require("sub") } catch {}\nmodule.exports = found`,
+        "node_modules/sub/package.json": `{"name":"sub"}`,
+        "node_modules/sub/index.js": `module.exports = require("../build/sub.node")`,
+        "worker.ts": saying(`import fast from "fast"\nimport faster from "faster"`, `fast + " " + faster`)
+      })
+      const { said, wrong } = yield* load(yield* Bundle.node(path.join(folder, "worker.ts")))
+      assert.strictEqual(said, "slow none", wrong)
+    }))
+
+  it.live("says which native code, package or version keeps a module from being bundled", () =>
+    Effect.gen(function*() {
+      const folder = yield* project({
+        ...native,
+        "own.node": "not really",
+        "own.cjs": `module.exports = require("./own.node")`,
+        "owner.ts": saying(`import own from "./own.cjs"`, `own`),
+        "node_modules/user/package.json": `{"name":"user"}`,
+        "node_modules/user/index.js": `module.exports = require("stone")`,
+        "node_modules/user/node_modules/stone/package.json": `{"name":"stone","gypfile":true}`,
+        "node_modules/user/node_modules/stone/index.js": `module.exports = "stone 2"`,
+        "two.ts": saying(`import one from "stone"\nimport two from "user"`, `one + two`),
+        "none.ts": saying("", "1")
+      })
+      const refused = (name: string, external: ReadonlyArray<string> = []) =>
+        Effect.map(Effect.flip(Bundle.node(path.join(folder, name), { external })), (error) => error.message)
+      assert.match(yield* refused("owner.ts"), /own\.(cjs|node) is or imports native code.*external/s)
+      assert.match(
+        yield* refused("two.ts"),
+        /^stone cannot .* two versions of it are imported: .*user\/node_modules\/stone/m
+      )
+      assert.include(yield* refused("none.ts", ["ston"]), `names "ston", and no such package is installed`)
+    }))
+
+  it.live("takes a worker that was compiled to CommonJS", () =>
+    Effect.gen(function*() {
+      for (const [type, name] of [["commonjs", "worker.js"], ["module", "worker.cjs"]] as const) {
+        const folder = yield* project({
+          "package.json": JSON.stringify({ type }),
+          [name]: `"use strict"
+Object.defineProperty(exports, "__esModule", { value: true })
+const Worker = require("@effect-ray/core/Worker")
+exports.default = Worker.make({ tasks: [] })
+console.log("loaded")
+`
+        })
+        const { said, wrong } = yield* load(yield* Bundle.node(path.join(folder, name)))
+        assert.deepStrictEqual([said, wrong], ["loaded", ""])
+      }
+    }))
+
+  it.live("follows links in a Python folder, out of it too, and never for ever", () =>
+    Effect.gen(function*() {
+      const elsewhere = yield* tempFolder
+      const folder = yield* tempFolder
+      write(elsewhere, { "shared/util.py": "u = 1\n", "one.py": "o = 1\n" })
+      write(folder, { "ml/train.py": "x = 1\n", "..2031_01_01/settings.json": "{}" })
+      const link = (target: string, name: string) => fs.symlinkSync(target, path.join(folder, name))
+      link(path.join(elsewhere, "shared"), "shared")
+      link(path.join(elsewhere, "one.py"), "one.py")
+      link("../ml/train.py", "shared.py")
+      link("ml/train.py", "again.py")
+      // As Kubernetes mounts a ConfigMap.
+      link("..2031_01_01", "..data")
+      link("..data/settings.json", "settings.json")
+      link(".", "ml/around")
+      link("..", "ml/above")
+      link("self", "self")
+      link("/dev/zero", "endless.bin")
+      const { lines, value } = yield* logged(Bundle.python(folder))
+      assert.deepStrictEqual(namesIn(value), ["again.py", "ml/train.py", "one.py", "settings.json", "shared/util.py"])
+      for (const name of ["ml/around", "ml/above", "self", "endless.bin", "shared.py"]) {
+        assert.include(lines.join(), name)
+      }
+    }))
+
+  it.live("ends at its bound when links make folders without number of few", () =>
+    Effect.gen(function*() {
+      const folder = yield* tempFolder
+      for (let depth = 0; depth < 20; depth++) {
+        fs.mkdirSync(path.join(folder, `level${depth}`))
+        for (const name of ["a", "b"]) fs.symlinkSync(`../level${depth + 1}`, path.join(folder, `level${depth}`, name))
+      }
+      fs.mkdirSync(path.join(folder, "level20"))
+      const error = yield* Effect.flip(Bundle.python(folder))
+      assert.match(error.message, /more than 10000 files and folders.*\.effect-ray-ignore/)
+    }))
+
+  it.live("keeps what may be executed, and no other permission of the file", () =>
+    Effect.gen(function*() {
+      const folder = yield* tempFolder
+      write(folder, { "bin/tool": "#!/bin/sh\n", "ml.py": "" })
+      fs.chmodSync(path.join(folder, "bin/tool"), 0o700)
+      fs.chmodSync(path.join(folder, "ml.py"), 0o600)
+      assert.deepStrictEqual(modesIn(yield* Bundle.python(folder)), { "bin/tool": "755", "ml.py": "644" })
+    }))
+
+  it.live("leaves secrets, environments and caches of a Python folder behind, and says so in one line", () =>
+    Effect.gen(function*() {
+      const folder = yield* tempFolder
+      const kept = ["ml/train.py", "ml/key.py", "data/model.bin", "environment.yml", ".hidden"]
+      const left = [
+        ".env",
+        ".env.production",
+        "ml/.ENV",
+        ".aws/credentials",
+        ".ssh/id_ed25519",
+        "deploy/id_rsa",
+        "deploy/server.pem",
+        "deploy/server.key",
+        ".netrc",
+        ".npmrc",
+        ".effect-ray/ray.json",
+        ".git/config",
+        "env/pyvenv.cfg",
+        "env/lib/huge.py",
+        "build/CACHEDIR.TAG"
+      ]
+      write(
+        folder,
+        Object.fromEntries([...kept, ...left, "ml/__pycache__/train.cpython-311.pyc"].map((name) => [name, name]))
+      )
+      const { lines, value } = yield* logged(Bundle.python(folder))
+      assert.deepStrictEqual(namesIn(value), [...kept].sort())
+      assert.strictEqual(lines.length, 1)
+      assert.match(lines[0]!, /count=14 .*\.aws\//)
+      assert.notInclude(lines[0]!, "__pycache__")
+    }))
+
+  it.live("leaves out what the folder's own file names, and takes in again what it wants", () =>
+    Effect.gen(function*() {
+      const folder = yield* tempFolder
+      write(folder, {
+        ".effect-ray-ignore": "# Large.\n*.csv\n!keep.csv\nnotebooks/\n!public.pem\n!env/\n\\\n[\n",
+        ".gitignore": "generated.py\n",
+        "generated.py": "",
+        "a.csv": "",
+        "keep.csv": "",
+        "notebooks/one.py": "",
+        "public.pem": "",
+        "private.pem": "",
+        "env/pyvenv.cfg": ""
+      })
+      const { lines, value } = yield* logged(Bundle.python(folder))
+      assert.deepStrictEqual(namesIn(value), [".gitignore", "env/pyvenv.cfg", "generated.py", "keep.csv", "public.pem"])
+      assert.match(lines.join(), /count=3 .*a\.csv, notebooks\/, private\.pem/)
+    }))
+
+  it.live("says nothing when nothing was left out", () =>
+    Effect.gen(function*() {
+      const folder = yield* tempFolder
+      write(folder, { "train.py": "", "__pycache__/train.cpython-311.pyc": "" })
+      assert.deepStrictEqual((yield* logged(Bundle.python(folder))).lines, [])
     }))
 
   it.live("says which Python folder is missing", () =>

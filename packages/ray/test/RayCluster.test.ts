@@ -2,9 +2,11 @@ import { assert, describe, it, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as fs from "node:fs"
+import * as path from "node:path"
 import * as Bundle from "../src/Bundle.ts"
 import * as RayCluster from "../src/RayCluster.ts"
-import { ClusterLive, eventually, newDeployment, ray } from "./support.ts"
+import { ClusterLive, eventually, newDeployment, ray, tempFolder } from "./support.ts"
 
 const text = (content: string) => new TextEncoder().encode(content)
 
@@ -44,6 +46,25 @@ layer(ClusterLive, { excludeTestServices: true })("RayCluster", (it) => {
       assert.include(Option.getOrThrow(yield* cluster.logs(submissionId)), "word hello")
       yield* cluster.delete(submissionId)
       assert.isTrue(Option.isNone(yield* cluster.status(submissionId)))
+    }))
+
+  it.effect("keeps on the cluster what a Python folder's links lead to, and what may be executed", () =>
+    Effect.gen(function*() {
+      const cluster = yield* RayCluster.RayCluster
+      const folder = yield* tempFolder
+      const elsewhere = yield* tempFolder
+      fs.writeFileSync(path.join(elsewhere, "word"), "linked")
+      fs.writeFileSync(path.join(folder, "tool"), "#!/bin/sh\ncat words/word\n", { mode: 0o755 })
+      fs.symlinkSync(elsewhere, path.join(folder, "words"))
+      const workingDir = yield* cluster.uploadPackage(yield* Bundle.python(folder))
+      const submissionId = newDeployment()
+      yield* cluster.submit({ submissionId, entrypoint: "exec ./tool", workingDir })
+      const job = yield* eventually(
+        Effect.flatMap(cluster.status(submissionId), Effect.fromOption),
+        ({ status }) => RayCluster.isTerminal(status)
+      )
+      assert.strictEqual(job.status, "SUCCEEDED", job.message)
+      assert.include(Option.getOrThrow(yield* cluster.logs(submissionId)), "linked")
     }))
 
   it.effect("stops a job, and leaves unknown ones alone", () =>

@@ -23,7 +23,9 @@ export const makePackages = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Packages, RayError, RayCluster.RayCluster> {
   const cluster = yield* RayCluster.RayCluster
   const zips = new Map<Runtime, Uint8Array>()
-  if (worker.tasks.some((task) => task.runtime === "effect")) zips.set("node", yield* Bundle.node(module))
+  if (worker.tasks.some((task) => task.runtime === "effect")) {
+    zips.set("node", yield* Bundle.node(module, { external: worker.external }))
+  }
   if (worker.tasks.some((task) => task.runtime === "python")) {
     zips.set(
       "python",

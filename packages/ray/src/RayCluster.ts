@@ -7,14 +7,17 @@
  * Requests go through `node:http`. Node's `fetch` marks its requests as a browser does, and Ray refuses a browser's writes.
  */
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
+import * as NodeStream from "@effect/platform-node/NodeStream"
+import * as ByteSize from "effect/ByteSize"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
+import * as HttpIncomingMessage from "effect/http/HttpIncomingMessage"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import type * as Redacted from "effect/Redacted"
+import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import { createHash } from "node:crypto"
@@ -23,11 +26,13 @@ import {
   AlreadyExists,
   InvalidAddress,
   RayError,
+  TooLarge,
   Unauthorized,
   Unexpected,
   Unreachable,
   UnsupportedVersion
 } from "./RayError.ts"
+import { cleanText } from "./internal/cleanText.ts"
 import { findToken } from "./internal/token.ts"
 
 /** The oldest Ray that is supported: older ones have neither tokens that hold nor the fixes for known holes. @category constants */
@@ -42,8 +47,20 @@ export const requestTimeout = Duration.seconds(30)
 /** How long uploading a package may take. @category constants */
 export const uploadTimeout = Duration.minutes(5)
 
+/** The largest answer that is read, in bytes: a version, a job, an error. @category constants */
+export const maxAnswerBytes = 1024 * 1024
+
+/** The largest list of jobs that is read, in bytes. @category constants */
+export const maxJobsBytes = 16 * 1024 * 1024
+
+/** The largest log of a job that is read, in bytes. @category constants */
+export const maxLogBytes = 64 * 1024 * 1024
+
 /** Longer answers of Ray are cut in error messages, in characters. */
 const maxDetail = 2_000
+
+/** A longer version is none, in characters. */
+const maxVersion = 100
 
 /** How far a Ray Job is, in Ray's own words. @category models */
 export type JobStatus = "PENDING" | "RUNNING" | "STOPPED" | "SUCCEEDED" | "FAILED"
@@ -117,9 +134,11 @@ export interface Options {
   readonly token?: Redacted.Redacted<string>
   /** Use a cluster without a token although it is not on loopback. Default false. */
   readonly allowOpen?: boolean
+  /** How long one request may take, uploads aside. Default 30 seconds. */
+  readonly timeout?: Duration.Duration
 }
 
-const Version = Schema.Struct({ ray_version: Schema.String })
+const Version = Schema.Struct({ ray_version: Schema.String.check(Schema.isMaxLength(maxVersion)) })
 const JobInfo = Schema.Struct({
   submission_id: Schema.NullOr(Schema.String),
   status: Schema.Literals(["PENDING", "RUNNING", "STOPPED", "SUCCEEDED", "FAILED"]),
@@ -150,22 +169,38 @@ const make = Effect.fnUntraced(function*(options: Options) {
   }
   const http = yield* HttpClient.HttpClient
 
+  const secret = Option.match(token, { onNone: () => "", onSome: Redacted.value })
+  const clean = (text: string): string => cleanText(text, secret)
+
+  /** No redirect is followed: it could lead the token to somebody else. */
   const send = (
+    name: string,
     request: HttpClientRequest.HttpClientRequest,
-    timeout: Duration.Duration = requestTimeout
+    { limit = maxAnswerBytes, timeout = options.timeout ?? requestTimeout }: {
+      readonly limit?: number
+      readonly timeout?: Duration.Duration
+    } = {}
   ): Effect.Effect<Answer, RayError> =>
     http.execute(Option.isSome(token) ? HttpClientRequest.bearerToken(request, token.value) : request).pipe(
       Effect.flatMap((response) => Effect.map(response.text, (body): Answer => ({ status: response.status, body }))),
+      Effect.provideService(HttpIncomingMessage.MaxBodySize, ByteSize.bytes(limit)),
       Effect.scoped,
       Effect.timeout(timeout),
       Effect.mapError((error) =>
-        new RayError({ reason: new Unreachable({ address: address.url, detail: describeTransport(error) }) })
+        new RayError({
+          reason: causeOf(error) instanceof NodeStream.MaxBytesError
+            ? new TooLarge({ request: name, limit })
+            : new Unreachable({ address: address.url, detail: clean(describeTransport(error)) })
+        })
       ),
       Effect.filterOrFail(
         (answer) => answer.status !== 401 && answer.status !== 403,
         () => new RayError({ reason: new Unauthorized({ address: address.url, token: Option.isSome(token) }) })
       )
     )
+
+  const unexpected = (request: string, { body, status }: Answer) =>
+    new RayError({ reason: new Unexpected({ request, status, detail: clean(body).trim().slice(-maxDetail) }) })
 
   const url = (path: string) => `${address.url}${path}`
   const job = (submissionId: string) => url(`/api/jobs/${encodeURIComponent(submissionId)}`)
@@ -176,39 +211,40 @@ const make = Effect.fnUntraced(function*(options: Options) {
     )
 
   const version = Effect.gen(function*() {
-    const answer = yield* send(HttpClientRequest.get(url("/api/version")))
-    if (answer.status !== 200) return yield* unexpected("GET /api/version", answer)
-    return (yield* decode(Version, "GET /api/version", answer)).ray_version
+    const name = "GET /api/version"
+    const answer = yield* send(name, HttpClientRequest.get(url("/api/version")))
+    if (answer.status !== 200) return yield* unexpected(name, answer)
+    return clean((yield* decode(Version, name, answer)).ray_version)
   }).pipe(Effect.withSpan("RayCluster.version"))
 
   const pinPackage = Effect.fn("RayCluster.pinPackage")(function*(uri: string) {
-    const name = packageUri.exec(uri)![1]!
-    const answer = yield* send(HttpClientRequest.get(url(`/api/packages/gcs/${name}`)))
+    const path = `/api/packages/gcs/${packageUri.exec(uri)![1]!}`
+    const answer = yield* send(`GET ${path}`, HttpClientRequest.get(url(path)))
     if (answer.status === 200) return true
     if (answer.status === 404) return false
-    return yield* unexpected(`GET /api/packages/gcs/${name}`, answer)
+    return yield* unexpected(`GET ${path}`, answer)
   })
 
   const uploadPackage = Effect.fn("RayCluster.uploadPackage")(function*(zip: Uint8Array) {
-    const name = packageName(zip)
-    const uri = `gcs://${name}`
+    const path = `/api/packages/gcs/${packageName(zip)}`
+    const name = `PUT ${path}`
+    const uri = `gcs://${packageName(zip)}`
     if (zip.byteLength > maxPackageBytes) {
-      return yield* unexpected(`PUT /api/packages/gcs/${name}`, {
+      return yield* unexpected(name, {
         status: 413,
         body: `the package has ${zip.byteLength} bytes, the limit is ${maxPackageBytes}`
       })
     }
     if (yield* pinPackage(uri)) return uri
-    const answer = yield* send(
-      HttpClientRequest.put(url(`/api/packages/gcs/${name}`)).pipe(HttpClientRequest.bodyUint8Array(zip)),
-      uploadTimeout
-    )
-    if (answer.status !== 200) return yield* unexpected(`PUT /api/packages/gcs/${name}`, answer)
+    const request = HttpClientRequest.put(url(path)).pipe(HttpClientRequest.bodyUint8Array(zip))
+    const answer = yield* send(name, request, { timeout: uploadTimeout })
+    if (answer.status !== 200) return yield* unexpected(name, answer)
     yield* pinPackage(uri)
     return uri
   })
 
   const submit = Effect.fn("RayCluster.submit")(function*(submission: Submission) {
+    const name = "POST /api/jobs/"
     const body = {
       entrypoint: submission.entrypoint,
       submission_id: submission.submissionId,
@@ -218,52 +254,54 @@ const make = Effect.fnUntraced(function*(options: Options) {
       },
       metadata: submission.metadata ?? {}
     }
-    const answer = yield* send(HttpClientRequest.post(url("/api/jobs/")).pipe(HttpClientRequest.bodyJsonUnsafe(body)))
+    const request = HttpClientRequest.post(url("/api/jobs/")).pipe(HttpClientRequest.bodyJsonUnsafe(body))
+    const answer = yield* send(name, request)
     if (answer.status === 200) return
     if (answer.body.includes("already exists")) {
       return yield* new RayError({ reason: new AlreadyExists({ submissionId: submission.submissionId }) })
     }
-    return yield* unexpected("POST /api/jobs/", answer)
+    return yield* unexpected(name, answer)
   }, Effect.retry({ while: headIsStarting, schedule: Schedule.spaced("500 millis"), times: 60 }))
 
   const status = Effect.fn("RayCluster.status")(function*(submissionId: string) {
-    const answer = yield* send(HttpClientRequest.get(job(submissionId)))
+    const name = `GET /api/jobs/${submissionId}`
+    const answer = yield* send(name, HttpClientRequest.get(job(submissionId)))
     if (answer.status === 404) return Option.none<Job>()
-    if (answer.status !== 200) return yield* unexpected(`GET /api/jobs/${submissionId}`, answer)
-    const info = yield* decode(JobInfo, `GET /api/jobs/${submissionId}`, answer)
-    return Option.some<Job>({ submissionId, status: info.status, message: info.message ?? "" })
+    if (answer.status !== 200) return yield* unexpected(name, answer)
+    const info = yield* decode(JobInfo, name, answer)
+    return Option.some<Job>({ submissionId, status: info.status, message: clean(info.message ?? "") })
   })
 
   const running = Effect.gen(function*() {
-    const answer = yield* send(HttpClientRequest.get(url("/api/jobs/")))
-    if (answer.status !== 200) return yield* unexpected("GET /api/jobs/", answer)
-    const jobs = yield* decode(Schema.Array(JobInfo), "GET /api/jobs/", answer)
+    const name = "GET /api/jobs/"
+    const answer = yield* send(name, HttpClientRequest.get(url("/api/jobs/")), { limit: maxJobsBytes })
+    if (answer.status !== 200) return yield* unexpected(name, answer)
+    const jobs = yield* decode(Schema.Array(JobInfo), name, answer)
     return jobs.flatMap(({ message, status, submission_id }): ReadonlyArray<Job> =>
       submission_id === null || isTerminal(status)
         ? []
-        : [{ submissionId: submission_id, status, message: message ?? "" }]
+        : [{ submissionId: submission_id, status, message: clean(message ?? "") }]
     )
   })
 
   const stop = Effect.fn("RayCluster.stop")(function*(submissionId: string) {
-    const answer = yield* send(HttpClientRequest.post(`${job(submissionId)}/stop`))
-    if (answer.status !== 200 && answer.status !== 404) {
-      return yield* unexpected(`POST /api/jobs/${submissionId}/stop`, answer)
-    }
+    const name = `POST /api/jobs/${submissionId}/stop`
+    const answer = yield* send(name, HttpClientRequest.post(`${job(submissionId)}/stop`))
+    if (answer.status !== 200 && answer.status !== 404) return yield* unexpected(name, answer)
   })
 
   const logs = Effect.fn("RayCluster.logs")(function*(submissionId: string) {
-    const answer = yield* send(HttpClientRequest.get(`${job(submissionId)}/logs`))
+    const name = `GET /api/jobs/${submissionId}/logs`
+    const answer = yield* send(name, HttpClientRequest.get(`${job(submissionId)}/logs`), { limit: maxLogBytes })
     if (answer.status === 404) return Option.none<string>()
-    if (answer.status !== 200) return yield* unexpected(`GET /api/jobs/${submissionId}/logs`, answer)
-    return Option.some((yield* decode(Logs, `GET /api/jobs/${submissionId}/logs`, answer)).logs)
+    if (answer.status !== 200) return yield* unexpected(name, answer)
+    return Option.some(clean((yield* decode(Logs, name, answer)).logs))
   })
 
   const delete_ = Effect.fn("RayCluster.delete")(function*(submissionId: string) {
-    const answer = yield* send(HttpClientRequest.delete(job(submissionId)))
-    if (answer.status !== 200 && answer.status !== 404) {
-      return yield* unexpected(`DELETE /api/jobs/${submissionId}`, answer)
-    }
+    const name = `DELETE /api/jobs/${submissionId}`
+    const answer = yield* send(name, HttpClientRequest.delete(job(submissionId)))
+    if (answer.status !== 200 && answer.status !== 404) return yield* unexpected(name, answer)
   })
 
   return RayCluster.of({
@@ -285,14 +323,17 @@ const make = Effect.fnUntraced(function*(options: Options) {
 const headIsStarting = (error: RayError): boolean =>
   error.reason._tag === "Unexpected" && error.reason.detail.includes("No available agent")
 
-const unexpected = (request: string, answer: Answer) =>
-  new RayError({
-    reason: new Unexpected({ request, status: answer.status, detail: answer.body.trim().slice(-maxDetail) })
-  })
+interface TransportError {
+  readonly _tag: string
+  readonly message: string
+}
 
-const describeTransport = (error: { readonly _tag: string; readonly message: string }): string => {
+const causeOf = (error: TransportError): unknown =>
+  (error as { readonly reason?: { readonly cause?: unknown } }).reason?.cause
+
+const describeTransport = (error: TransportError): string => {
   if (error._tag === "TimeoutError") return "no answer in time"
-  const cause = (error as { readonly reason?: { readonly cause?: unknown } }).reason?.cause
+  const cause = causeOf(error)
   return cause instanceof Error && cause.message !== "" ? cause.message : error.message
 }
 

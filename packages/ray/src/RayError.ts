@@ -67,6 +67,17 @@ export class Unexpected extends Schema.TaggedError<Unexpected>("@effect-ray/ray/
 }) {}
 
 /**
+ * Ray's answer is larger than anything it should say. It was not read to its end.
+ *
+ * @category reasons
+ */
+export class TooLarge extends Schema.TaggedError<TooLarge>("@effect-ray/ray/TooLarge")("TooLarge", {
+  request: Schema.String,
+  /** In bytes. */
+  limit: Schema.Int
+}) {}
+
+/**
  * No local Ray could be started.
  *
  * @category reasons
@@ -75,6 +86,16 @@ export class LocalRayFailed extends Schema.TaggedError<LocalRayFailed>("@effect-
   "LocalRayFailed",
   { detail: Schema.String, fix: Schema.String }
 ) {}
+
+/**
+ * The folder that local state is kept in is not this user's alone.
+ *
+ * @category reasons
+ */
+export class UnsafeFolder extends Schema.TaggedError<UnsafeFolder>("@effect-ray/ray/UnsafeFolder")("UnsafeFolder", {
+  folder: Schema.String,
+  detail: Schema.String
+}) {}
 
 /**
  * The gateway did not start, or cannot be reached.
@@ -104,7 +125,9 @@ export const Reason = Schema.Union([
   UnsupportedVersion,
   AlreadyExists,
   Unexpected,
+  TooLarge,
   LocalRayFailed,
+  UnsafeFolder,
   GatewayFailed,
   BundleFailed
 ])
@@ -133,8 +156,12 @@ export const describe = (reason: Reason): string => {
       return `the submission id ${reason.submissionId} is taken`
     case "Unexpected":
       return `${reason.request} was answered with ${reason.status}: ${reason.detail}`
+    case "TooLarge":
+      return `${reason.request} was answered with more than ${reason.limit} bytes, which are not read`
     case "LocalRayFailed":
       return `no local Ray: ${reason.detail}. ${reason.fix}`
+    case "UnsafeFolder":
+      return `${reason.folder} cannot be used: ${reason.detail}. Remove it, or choose a folder of this user's own.`
     case "GatewayFailed":
       return `the gateway ${reason.submissionId} failed: ${reason.detail}`
     case "BundleFailed":

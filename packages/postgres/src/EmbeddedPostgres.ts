@@ -17,11 +17,20 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { type ChildProcess, spawn } from "node:child_process"
 import * as Crypto from "node:crypto"
+import { constants as Constants } from "node:fs"
 import * as Fs from "node:fs/promises"
 import * as Net from "node:net"
 import * as Os from "node:os"
 import * as Path from "node:path"
-import { type Account, type Binaries, canEnter, prepare, serverAccount } from "./internal/postgresBinaries.ts"
+import { childEnvironment } from "./internal/childEnvironment.ts"
+import {
+  type Account,
+  type Binaries,
+  canEnter,
+  keptFolder,
+  prepare,
+  serverAccount
+} from "./internal/postgresBinaries.ts"
 
 /**
  * Where a server keeps its data, and how it is set up.
@@ -31,8 +40,8 @@ import { type Account, type Binaries, canEnter, prepare, serverAccount } from ".
 export interface Options {
   /**
    * Where the data is kept between starts. Without it the data lives in a temporary folder and is deleted at the end.
-   * As root, a folder that the server's account cannot enter (below a private home) is replaced by one in the
-   * system's temporary folder; `Server.dataFolder` tells.
+   * As root, a folder that the server's account cannot enter (below a private home) is replaced by one below
+   * `/var/lib/effect-ray`; `Server.dataFolder` tells.
    */
   readonly dataFolder?: string | undefined
   /** A free port by default. */
@@ -162,12 +171,13 @@ const dataFolder = async (wanted: string | undefined, account: Account | undefin
   const parent = Path.dirname(folder)
   await Fs.mkdir(parent, { recursive: true })
   if (await canEnter(parent, account)) return { folder, root: folder, temporary: false }
-  const name = `effect-ray-data-${Crypto.createHash("sha256").update(folder).digest("hex").slice(0, 16)}`
-  const elsewhere = Path.join(Os.tmpdir(), name)
+  const name = `data-${Crypto.createHash("sha256").update(folder).digest("hex").slice(0, 16)}`
+  const elsewhere = Path.join(await keptFolder(account), name)
   return { folder: elsewhere, root: elsewhere, temporary: false }
 }
 
 const passwordFile = "effect-ray.password"
+const maxPasswordBytes = 256
 
 /** Makes the database cluster unless it is there, and answers its password. */
 const initialise = async (binaries: Binaries, data: Data, account: Account | undefined): Promise<string> => {
@@ -177,7 +187,7 @@ const initialise = async (binaries: Binaries, data: Data, account: Account | und
     if (owner !== (account?.uid ?? process.getuid?.() ?? owner)) {
       throw new Error(`the data folder ${data.folder} belongs to another user`)
     }
-    return (await Fs.readFile(Path.join(data.folder, passwordFile), "utf8")).trim()
+    return readPassword(data.folder)
   }
   if (entries.length > 0) throw new Error(`the data folder ${data.folder} holds something else; choose an empty one`)
   // Made beside its final place and moved there when it is complete, so that a start cut short leaves no half cluster.
@@ -200,8 +210,20 @@ const initialise = async (binaries: Binaries, data: Data, account: Account | und
   }
 }
 
-// The server's messages are read for "ready" and for the reason of a failure, so they must be in English.
-const environment = { ...process.env, LC_ALL: "C", LC_MESSAGES: "C" }
+/** The account owns the folder, and may have put anything there that this process may read. */
+const readPassword = async (folder: string): Promise<string> => {
+  const name = Path.join(folder, passwordFile)
+  const file = await Fs.open(name, Constants.O_RDONLY | Constants.O_NOFOLLOW | Constants.O_NONBLOCK)
+  try {
+    const stat = await file.stat()
+    if (!stat.isFile() || stat.size > maxPasswordBytes) throw new Error(`${name} holds no password`)
+    const password = (await file.readFile("utf8")).trim()
+    if (!/^[\w-]+$/.test(password)) throw new Error(`${name} holds no password`)
+    return password
+  } finally {
+    await file.close()
+  }
+}
 
 const runInitdb = (
   binaries: Binaries,
@@ -219,7 +241,7 @@ const runInitdb = (
       "--encoding=UTF8",
       "--no-locale",
       ...(temporary ? ["--no-sync"] : [])
-    ], { ...account, cwd: "/", env: environment, stdio: ["ignore", "ignore", "pipe"] })
+    ], { ...account, cwd: "/", env: childEnvironment(), stdio: ["ignore", "ignore", "pipe"] })
     const words = lastWords(child)
     child.once("error", reject)
     child.once("close", (code) => code === 0 ? resolve() : reject(new Error(`initdb failed: ${words()}`)))
@@ -260,7 +282,7 @@ const launch = (options: {
       String(options.port),
       ...Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`])
       // A process group of its own keeps the terminal's Ctrl-C away from it.
-    ], { ...options.account, cwd: "/", env: environment, detached: true, stdio: ["ignore", "ignore", "pipe"] })
+    ], { ...options.account, cwd: "/", env: childEnvironment(), detached: true, stdio: ["ignore", "ignore", "pipe"] })
     return { child, words: lastWords(child), watcher: watch(child, options.data) }
   })
   return Effect.acquireRelease(spawnServer, (server) => stop(server, options.data.temporary)).pipe(
@@ -271,20 +293,24 @@ const launch = (options: {
 
 /**
  * A shell that reads a pipe of ours and ends the server when the pipe closes, which it does when this process ends,
- * however that happens.
+ * however that happens. Once the server has ended by itself its number may be another process's.
  */
 const watch = (child: ChildProcess, data: Data): ChildProcess | undefined => {
   if (child.pid === undefined || process.platform === "win32") return undefined
-  const script = "read -r _; kill \"-$2\" \"$1\" 2>/dev/null || exit 0; [ -n \"$3\" ] || exit 0; "
-    + "for _ in 1 2 3 4 5 6 7 8 9 10; do kill -0 \"$1\" 2>/dev/null || break; sleep 0.2; done; rm -rf \"$3\""
+  const script = "read -r said; if [ \"$said\" = ended ]; then read -r _; "
+    + "else kill \"-$2\" \"$1\" 2>/dev/null; "
+    + "[ -n \"$3\" ] && for _ in 1 2 3 4 5 6 7 8 9 10; do kill -0 \"$1\" 2>/dev/null || break; sleep 0.2; done; fi; "
+    + "[ -n \"$3\" ] && rm -rf \"$3\""
   const args = data.temporary ? ["QUIT", data.root] : ["INT", ""]
   const watcher = spawn("/bin/sh", ["-c", script, "effect-ray-postgres", String(child.pid), ...args], {
     cwd: "/",
+    env: childEnvironment(),
     detached: true,
     stdio: ["pipe", "ignore", "ignore"]
   })
   watcher.on("error", () => {})
   watcher.stdin?.on("error", () => {})
+  child.once("exit", () => watcher.stdin?.write("ended\n"))
   watcher.unref()
   return watcher
 }

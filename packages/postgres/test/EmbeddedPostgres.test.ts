@@ -88,24 +88,95 @@ describe("EmbeddedPostgres", () => {
       assert.include(inUse.message, "Address already in use")
     }))
 
-  it.live("ends when its process is killed without a word", () =>
+  it.live("sees of the environment what programs need, and no secret", () =>
     Effect.gen(function*() {
-      const program = fileURLToPath(new URL("./embeddedPostgresProgram.ts", import.meta.url))
-      const child = yield* Effect.acquireRelease(
+      const names = ["EFFECT_RAY_TEST_SECRET", "PGOPTIONS", "DATABASE_PASSWORD", "HOME"]
+      const before = names.map((name) => process.env[name])
+      yield* Effect.addFinalizer(() =>
         Effect.sync(() =>
-          spawn(process.execPath, ["--conditions=@effect-ray/source", program], {
-            stdio: ["ignore", "pipe", "inherit"]
+          names.forEach((name, at) => {
+            if (before[at] === undefined) delete process.env[name]
+            else process.env[name] = before[at]
           })
-        ),
-        (child) => Effect.sync(() => child.kill("SIGKILL"))
+        )
       )
-      const told = yield* Effect.callback<string>((resume) => {
-        child.stdout.setEncoding("utf8").once("data", (line: string) => resume(Effect.succeed(line)))
-      })
-      const { dataFolder, pid } = JSON.parse(told) as { readonly pid: number; readonly dataFolder: string }
-      assert.isTrue(isAlive(pid))
-      child.kill("SIGKILL")
-      yield* eventually("the server is gone", Effect.sync(() => !isAlive(pid)))
-      yield* eventually("so is its data", Effect.sync(() => !existsSync(dataFolder)))
+      for (const name of names) process.env[name] = "sesame"
+      const server = yield* EmbeddedPostgres.make()
+      const children = (yield* Effect.promise(() => Fs.readdir("/proc"))).filter((name) => /^\d+$/.test(name))
+      let looked = 0
+      for (const pid of children) {
+        const read = (file: string) => Fs.readFile(`/proc/${pid}/${file}`, "latin1").catch(() => "")
+        const [stat, environment] = yield* Effect.promise(() => Promise.all([read("stat"), read("environ")]))
+        // The server, its own processes, and the shell that watches it.
+        const parent = Number(stat.replace(/^.*\) /s, "").split(" ")[1])
+        if (parent !== process.pid && parent !== server.pid) continue
+        looked++
+        assert.notInclude(environment, "sesame", `process ${pid}`)
+      }
+      assert.isAbove(looked, 2)
+      assert.deepStrictEqual(yield* query(server, "SELECT current_setting('lc_messages') AS value"), [{ value: "C" }])
+    }))
+
+  it.live("does not take for its own what another user could have put into its data folder", () =>
+    Effect.gen(function*() {
+      const folder = yield* temporaryFolder
+      yield* Effect.promise(() => Fs.chmod(folder, 0o755))
+      const dataFolder = Path.join(folder, "data")
+      yield* Effect.scoped(EmbeddedPostgres.make({ dataFolder }))
+      const passwordFile = Path.join(dataFolder, "effect-ray.password")
+      const refused = Effect.map(Effect.flip(EmbeddedPostgres.make({ dataFolder })), (error) => error.message)
+      for (const words of ["", "two words\n", "x".repeat(10_000), "\0"]) {
+        yield* Effect.promise(() => Fs.writeFile(passwordFile, words))
+        assert.match(yield* refused, /effect-ray\.password holds no password/)
+      }
+      yield* Effect.promise(() => Fs.rm(passwordFile))
+      yield* Effect.promise(() => Fs.symlink("/etc/hostname", passwordFile))
+      assert.match(yield* refused, /ELOOP/)
+      if (process.getuid?.() !== 0) return
+      yield* Effect.promise(() => Fs.chown(dataFolder, 0, 0))
+      assert.match(yield* refused, /belongs to another user/)
+    }))
+
+  it.live("as root, keeps data that its account could not reach where nobody else can put any", () =>
+    Effect.gen(function*() {
+      const folder = yield* temporaryFolder
+      const dataFolder = Path.join(folder, "data")
+      const { dataFolder: chosen } = yield* Effect.scoped(EmbeddedPostgres.make({ dataFolder }))
+      yield* Effect.addFinalizer(() => Effect.promise(() => Fs.rm(chosen, { recursive: true, force: true })))
+      if (process.getuid?.() !== 0) return assert.strictEqual(chosen, dataFolder)
+      assert.match(chosen, /^\/var\/lib\/effect-ray\/data-[0-9a-f]{16}$/)
+      const { mode, uid } = yield* Effect.promise(() => Fs.stat(Path.dirname(chosen)))
+      assert.deepStrictEqual([uid, mode & 0o022], [0, 0])
+      // The next start finds it.
+      const again = yield* Effect.scoped(EmbeddedPostgres.make({ dataFolder }))
+      assert.strictEqual(again.dataFolder, chosen)
+    }))
+
+  it.live("ends when its process is killed without a word, and leaves no data, also where it had crashed before", () =>
+    Effect.gen(function*() {
+      for (const crashes of [false, true]) {
+        const program = fileURLToPath(new URL("./embeddedPostgresProgram.ts", import.meta.url))
+        const child = yield* Effect.acquireRelease(
+          Effect.sync(() =>
+            spawn(process.execPath, ["--conditions=@effect-ray/source", program], {
+              stdio: ["ignore", "pipe", "inherit"]
+            })
+          ),
+          (child) => Effect.sync(() => child.kill("SIGKILL"))
+        )
+        const told = yield* Effect.callback<string>((resume) => {
+          child.stdout.setEncoding("utf8").once("data", (line: string) => resume(Effect.succeed(line)))
+        })
+        const { dataFolder, pid } = JSON.parse(told) as { readonly pid: number; readonly dataFolder: string }
+        assert.isTrue(isAlive(pid))
+        if (crashes) {
+          process.kill(pid, "SIGKILL")
+          yield* eventually("the server is gone", Effect.sync(() => !isAlive(pid)))
+          assert.isTrue(existsSync(dataFolder))
+        }
+        child.kill("SIGKILL")
+        yield* eventually("the server is gone", Effect.sync(() => !isAlive(pid)))
+        yield* eventually("so is its data", Effect.sync(() => !existsSync(dataFolder)))
+      }
     }))
 })

@@ -10,6 +10,7 @@ import { createRequire } from "node:module"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import { promisify } from "node:util"
+import { childEnvironment } from "./childEnvironment.ts"
 
 /** Who runs the server. Postgres refuses to be root, and wants an account that the system knows. */
 export interface Account {
@@ -27,7 +28,8 @@ export const serverAccount = async (): Promise<Account | undefined> => {
   if (process.getuid?.() !== 0) return undefined
   for (const name of ["postgres", "nobody"]) {
     try {
-      const id = async (flag: string) => Number((await promisify(execFile)("id", [flag, name])).stdout.trim())
+      const id = async (flag: string) =>
+        Number((await promisify(execFile)("id", [flag, name], { env: childEnvironment() })).stdout.trim())
       const account = { uid: await id("-u"), gid: await id("-g") }
       if (account.uid > 0 && Number.isInteger(account.gid)) return account
     } catch {
@@ -97,12 +99,34 @@ const usable = async (folder: string, account: Account | undefined): Promise<boo
   return true
 }
 
-/** Copies the binaries to a folder of the temporary one. It is kept: the next start finds it. */
-const copy = async (folder: string): Promise<string> => {
+/** Where root keeps what its server's account has to enter. */
+const rootsFolder = "/var/lib/effect-ray"
+
+/**
+ * A folder that is there from start to start, that the account may enter, and that nobody else may write to: what lies in
+ * it is run, and read as a password. In the temporary folder anybody could take its name first.
+ */
+export const keptFolder = async (account: Account | undefined): Promise<string> => {
+  if (account === undefined) return Os.tmpdir()
+  await Fs.mkdir(rootsFolder, { recursive: true, mode: 0o755 })
+  const stat = await Fs.lstat(rootsFolder)
+  if (!stat.isDirectory() || stat.uid !== 0 || (stat.mode & 0o022) !== 0) {
+    throw new Error(`${rootsFolder} is not root's alone; remove it, or set DATABASE_URL to a server of your own`)
+  }
+  if (!await canEnter(rootsFolder, account)) {
+    throw new Error(
+      `${rootsFolder} cannot be entered by the server's account; set DATABASE_URL to a server of your own`
+    )
+  }
+  return rootsFolder
+}
+
+/** Copies the binaries to a folder that is kept: the next start finds them. */
+const copy = async (folder: string, account: Account | undefined): Promise<string> => {
   const { name, version } = JSON.parse(await Fs.readFile(Path.join(folder, "package.json"), "utf8"))
   const owner = process.getuid?.() ?? 0
   const label = `effect-ray-${owner}-${String(name).replace(/\W+/g, "-").replace(/^-/, "")}-${version}`
-  const kept = Path.join(Os.tmpdir(), label)
+  const kept = Path.join(await keptFolder(account), label)
   const isOurs = async () => {
     const stat = await Fs.lstat(kept)
     // Somebody else could have put a folder of this name here first.
@@ -137,5 +161,5 @@ export const prepare = async (options: {
   readonly account: Account | undefined
 }): Promise<Binaries> => {
   const installed = find(options.packageName, options.from)
-  return at(await usable(installed, options.account) ? installed : await copy(installed))
+  return at(await usable(installed, options.account) ? installed : await copy(installed, options.account))
 }

@@ -187,7 +187,8 @@ def find_node(node_binary: str) -> Optional[str]:
 def new_enough(node: str) -> bool:
     """Whether this binary runs and is Node 22.19 or newer."""
     try:
-        version = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=10).stdout
+        command = [node, "--version"]
+        version = subprocess.run(command, capture_output=True, text=True, timeout=10, env=child_env(os.environ)).stdout
     except (OSError, subprocess.TimeoutExpired):
         return False
     match = re.match(r"v(\d+)\.(\d+)\.", version)

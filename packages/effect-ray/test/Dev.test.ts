@@ -5,6 +5,7 @@ import { Task } from "effect-ray"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
+import { createHash } from "node:crypto"
 import * as fs from "node:fs"
 import * as net from "node:net"
 import * as path from "node:path"
@@ -13,6 +14,15 @@ import { fixture, type Program, run, start, temporaryFolder } from "./kit.ts"
 
 /** The address that `dev` printed. */
 const postgresOf = (program: Program): string => /Postgres +(postgres:\S+)/.exec(program.stdout())?.[1] ?? ""
+
+/** A working directory; what a Postgres of it keeps elsewhere when it is root's is deleted with it. */
+const workingDirectory = Effect.tap(temporaryFolder, (cwd) =>
+  Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      const data = createHash("sha256").update(path.join(cwd, ".effect-ray", "postgres")).digest("hex").slice(0, 16)
+      fs.rmSync(`/var/lib/effect-ray/data-${data}`, { recursive: true, force: true })
+    })
+  ))
 
 const onPostgres = (url: string) =>
   Effect.provide(Layer.provide(PgBroker.layer(), PgClient.layer({ url: Redacted.make(url) })))
@@ -23,7 +33,7 @@ const withoutRay = { PATH: "/usr/bin:/bin" }
 describe("effect-ray dev", () => {
   it.live("brings a Postgres of its own at an address that stays, migrates it, runs tasks, and keeps the data", () =>
     Effect.gen(function*() {
-      const cwd = yield* temporaryFolder
+      const cwd = yield* workingDirectory
       const options = { cwd, env: withoutRay }
       const executions: Array<string> = []
       const addresses = new Set<string>()
@@ -48,12 +58,14 @@ describe("effect-ray dev", () => {
         assert.strictEqual(yield* program.exit, 0)
       }
       assert.strictEqual(addresses.size, 1)
+      assert.strictEqual(fs.statSync(path.join(cwd, ".effect-ray")).mode & 0o777, 0o700)
+      assert.strictEqual(fs.statSync(path.join(cwd, ".effect-ray", "postgres.port")).mode & 0o777, 0o600)
       assert.strictEqual(fs.readFileSync(path.join(cwd, ".effect-ray", ".gitignore"), "utf8"), "*\n")
     }))
 
   it.live("takes another port when that of the last start is taken", () =>
     Effect.gen(function*() {
-      const cwd = yield* temporaryFolder
+      const cwd = yield* workingDirectory
       const taken = net.createServer()
       yield* Effect.acquireRelease(
         Effect.callback<void>((resume) => void taken.listen(0, "127.0.0.1", () => resume(Effect.void))),
@@ -69,11 +81,48 @@ describe("effect-ray dev", () => {
       assert.strictEqual(fs.readFileSync(path.join(cwd, ".effect-ray", "postgres.port"), "utf8"), chosen)
       // Nothing was said of a Ray, which nobody wants here.
       assert.notInclude(program.stderr(), "a Ray")
+      yield* program.signal("SIGINT")
+      assert.strictEqual(yield* program.exit, 0)
+    }))
+
+  it.live("starts with any rubbish in the file of its port", () =>
+    Effect.gen(function*() {
+      const cwd = yield* workingDirectory
+      fs.mkdirSync(path.join(cwd, ".effect-ray"))
+      const record = path.join(cwd, ".effect-ray", "postgres.port")
+      for (const rubbish of ["", "99999", "22", "-1", "0x1f90", "NaN", "1e4", "5432; DROP", "\0\xff", "9".repeat(99)]) {
+        fs.writeFileSync(record, rubbish)
+        yield* Effect.scoped(Effect.gen(function*() {
+          const program = yield* start(["dev", fixture("worker.ts"), "--in-process"], { cwd })
+          yield* program.says("supervisor started")
+          yield* program.signal("SIGINT")
+          assert.strictEqual(yield* program.exit, 0, rubbish)
+          assert.match(fs.readFileSync(record, "utf8"), /^\d{4,5}$/)
+        }))
+      }
+    }))
+
+  it.live("refuses a state folder that another user may have put there, and one that is a link", () =>
+    Effect.gen(function*() {
+      const cwd = yield* workingDirectory
+      const folder = path.join(cwd, ".effect-ray")
+      const elsewhere = yield* temporaryFolder
+      fs.symlinkSync(elsewhere, folder)
+      const refused = run(["dev", fixture("worker.ts"), "--in-process"], { cwd })
+      const link = yield* refused
+      assert.strictEqual(link.code, 1)
+      assert.match(link.stderr, /\.effect-ray cannot be used: it is a link/)
+      if (process.getuid?.() !== 0) return
+      fs.rmSync(folder)
+      fs.mkdirSync(folder)
+      fs.chownSync(folder, 65_534, 65_534)
+      assert.match((yield* refused).stderr, /\.effect-ray cannot be used: it belongs to another user \(65534\)/)
+      assert.deepStrictEqual(fs.readdirSync(elsewhere), [])
     }))
 
   it.live("tells that Postgres does not answer before it starts a Ray, and that the Ray that was named is not there", () =>
     Effect.gen(function*() {
-      const cwd = yield* temporaryFolder
+      const cwd = yield* workingDirectory
       const away = yield* run(["dev", fixture("worker.ts")], {
         cwd,
         env: { DATABASE_URL: "postgres://user:sesame@127.0.0.1:1/app" }

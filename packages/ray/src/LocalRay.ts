@@ -23,14 +23,25 @@ import * as fs from "node:fs"
 import * as os from "node:os"
 import * as path from "node:path"
 import { fileURLToPath } from "node:url"
+import { cleanText } from "./internal/cleanText.ts"
 import { freePorts } from "./internal/freePorts.ts"
 import type { Keep } from "./internal/headKeeper.ts"
+import { isHeadFolder, makeHeadFolder, rayIn, removeHeadFolder, temporaryIn } from "./internal/headFolder.ts"
 import { addUser, hasUsers } from "./internal/headUsers.ts"
-import { hasMembers, isAlive, processId, signal } from "./internal/processes.ts"
+import {
+  commandOf,
+  hasMembers,
+  isAlive,
+  isElsewhere,
+  isHere,
+  killGroup,
+  processId,
+  signal
+} from "./internal/processes.ts"
 import { findRay } from "./internal/rayExecutable.ts"
-import { whileLocked, writePrivately } from "./internal/stateFiles.ts"
+import { checkEntry, claimFolder, whileLocked, writePrivately } from "./internal/stateFiles.ts"
 import * as RayCluster from "./RayCluster.ts"
-import { LocalRayFailed, RayError } from "./RayError.ts"
+import { LocalRayFailed, RayError, UnsafeFolder } from "./RayError.ts"
 
 /** Ray takes up to 34 s from SIGTERM to its end; then its process group is killed. @category constants */
 export const stopTimeout = Duration.seconds(45)
@@ -50,11 +61,11 @@ const killTimeout = Duration.seconds(5)
 /** How long jobs may take to end before the head is ended with them. */
 const jobsTimeout = Duration.seconds(15)
 
+/** The longest piece of Ray's log in an error, in characters. */
+const maxDetail = 2_000
+
 /** The object store is not used for payloads, so it need not be large. In bytes. */
 const objectStoreBytes = 256 * 1024 * 1024
-
-/** Unix sockets live below the temporary folder, and their paths may have 107 bytes. */
-const maxTempDirLength = 32
 
 /** Where a head is, and who may use it. @category models */
 export interface Located {
@@ -102,16 +113,47 @@ export interface Options {
 }
 
 const Head = Schema.Struct({
-  address: Schema.String,
-  token: Schema.String,
-  tempDir: Schema.String,
-  /** Leads the head's process group; `started` tells a process from a later one with the same number. */
-  keeper: Schema.Struct({ pid: Schema.Int, started: Schema.String })
+  /** On loopback: whoever runs a worker's tasks is given its environment. */
+  address: Schema.String.check(Schema.isPattern(/^http:\/\/127\.0\.0\.1:\d+$/)),
+  token: Schema.String.check(Schema.isPattern(/^[0-9a-f]{64}$/)),
+  /** With all that the head writes. */
+  folder: Schema.String,
+  /** Leads the head's process group. */
+  keeper: Schema.Struct({
+    pid: Schema.Int.check(Schema.isGreaterThan(1)),
+    started: Schema.String,
+    boot: Schema.String,
+    namespace: Schema.String
+  })
 })
 type Head = typeof Head.Type
 const HeadJson = Schema.fromJsonString(Head)
 
 const failed = (detail: string, fix: string) => new RayError({ reason: new LocalRayFailed({ detail, fix }) })
+
+/**
+ * Makes a state folder, for this user alone, and answers its absolute path. A link, and the folder of another user, is
+ * refused: what stands in it decides which processes are ended and which folders deleted.
+ *
+ * @category constructors
+ */
+export const makeStateFolder = (folder: string): Effect.Effect<string, RayError> =>
+  Effect.try({
+    try: () => {
+      const resolved = path.resolve(folder)
+      claimFolder(resolved)
+      for (const name of ["ray.json", "ray.lock", "ray.log"]) checkEntry(resolved, name, "file")
+      checkEntry(resolved, "users", "folder")
+      return resolved
+    },
+    catch: (error) =>
+      new RayError({
+        reason: new UnsafeFolder({
+          folder: path.resolve(folder),
+          detail: error instanceof Error ? error.message : String(error)
+        })
+      })
+  })
 
 /**
  * Finds or starts the local head.
@@ -121,8 +163,7 @@ const failed = (detail: string, fix: string) => new RayError({ reason: new Local
 export const make = Effect.fn("LocalRay.make")(function*(
   options: Options = {}
 ): Effect.fn.Return<LocalRay["Service"], RayError, Scope.Scope> {
-  const stateFolder = path.resolve(options.stateFolder ?? ".effect-ray")
-  fs.mkdirSync(stateFolder, { recursive: true, mode: 0o700 })
+  const stateFolder = yield* makeStateFolder(options.stateFolder ?? ".effect-ray")
   const lock = path.join(stateFolder, "ray.lock")
   const record = path.join(stateFolder, "ray.json")
   yield* Effect.acquireRelease(
@@ -160,7 +201,7 @@ const locationOf = (head: Head, record: string, found: boolean): Located => ({
   address: head.address,
   token: Redacted.make(head.token),
   tokenFile: record,
-  logs: path.join(head.tempDir, "session_latest", "logs"),
+  logs: path.join(rayIn(head.folder), "session_latest", "logs"),
   pid: head.keeper.pid,
   found
 })
@@ -231,8 +272,8 @@ const ping = (head: { readonly address: string; readonly token: string }): Effec
 
 /** A head that lives may be too busy to answer at once, and others may be using it. */
 const answers = (head: Head): Effect.Effect<boolean> =>
-  Effect.suspend((): Effect.Effect<string, unknown> => isAlive(head.keeper) ? ping(head) : Effect.fail("gone")).pipe(
-    Effect.retry({ while: () => isAlive(head.keeper), schedule: Schedule.spaced("200 millis") }),
+  Effect.suspend((): Effect.Effect<string, unknown> => isKept(head) ? ping(head) : Effect.fail("gone")).pipe(
+    Effect.retry({ while: () => isKept(head), schedule: Schedule.spaced("200 millis") }),
     Effect.timeout(answerTimeout),
     Effect.match({ onFailure: () => false, onSuccess: () => true })
   )
@@ -256,9 +297,7 @@ const start = Effect.fnUntraced(function*(ray: string, stateFolder: string, reco
     autoscalerMetrics
   ] = yield* freePorts(11)
   const token = randomBytes(32).toString("hex")
-  const tempDir = fs.mkdtempSync(path.join(os.tmpdir().length > maxTempDirLength ? "/tmp" : os.tmpdir(), "er-"))
-  const temporaryFiles = path.join(tempDir, "tmp")
-  fs.mkdirSync(temporaryFiles)
+  const folder = makeHeadFolder(token)
   const log = logOf(stateFolder)
   const output = fs.openSync(log, "w", 0o600)
   const args = [
@@ -284,16 +323,16 @@ const start = Effect.fnUntraced(function*(ray: string, stateFolder: string, reco
     `--num-gpus=${options.gpus ?? 0}`,
     `--resources=${JSON.stringify(options.resources ?? {})}`,
     `--object-store-memory=${objectStoreBytes}`,
-    `--temp-dir=${tempDir}`,
+    `--temp-dir=${rayIn(folder)}`,
     "--disable-usage-stats"
   ]
-  const { bin, command, first } = withoutSpaces(ray, tempDir)
+  const { bin, command, first } = withoutSpaces(ray, folder)
   const keep: Keep = {
     ray: command,
     args: [...first, ...args],
     stateFolder,
     record,
-    tempDir,
+    folder,
     stopMillis: Duration.toMillis(stopTimeout)
   }
   const keeper = spawn(process.execPath, [keeperFile, JSON.stringify(keep)], {
@@ -306,7 +345,7 @@ const start = Effect.fnUntraced(function*(ray: string, stateFolder: string, reco
       // Jobs find their `python` by the PATH: the one that Ray is installed in.
       PATH: [bin, process.env["PATH"] ?? ""].join(path.delimiter),
       // Ray's own processes leave folders behind, and so may handlers: they go with the head.
-      TMPDIR: temporaryFiles,
+      TMPDIR: temporaryIn(folder),
       RAY_AUTH_MODE: "token",
       RAY_AUTH_TOKEN: token,
       RAY_USAGE_STATS_ENABLED: "0",
@@ -323,10 +362,10 @@ const start = Effect.fnUntraced(function*(ray: string, stateFolder: string, reco
   const head: Head = {
     address: `http://127.0.0.1:${dashboard}`,
     token,
-    tempDir,
+    folder,
     keeper: processId(keeper.pid!)
   }
-  const ended = Effect.sync(() => failed(`it ended: ${tail(log)}`, `Its log is ${log}.`))
+  const ended = Effect.sync(() => failed(`it ended: ${tail(log, token)}`, `Its log is ${log}.`))
   yield* Effect.suspend(() => isAlive(head.keeper) ? ping(head) : Effect.flatMap(ended, Effect.fail)).pipe(
     Effect.retry({ while: () => isAlive(head.keeper), schedule: Schedule.spaced("100 millis") }),
     Effect.catch(() => Effect.flatMap(ended, Effect.fail)),
@@ -353,11 +392,11 @@ const allowedName =
 
 /**
  * Ray puts the path of its Python into shell commands without quoting it. A path with a space is reached through a link in
- * the temporary folder.
+ * the head's folder.
  */
-const withoutSpaces = (ray: string, tempDir: string) => {
+const withoutSpaces = (ray: string, folder: string) => {
   if (!/\s/.test(ray)) return { bin: path.dirname(ray), command: ray, first: [] }
-  const link = path.join(tempDir, "venv")
+  const link = path.join(folder, "venv")
   fs.symlinkSync(path.dirname(path.dirname(ray)), link)
   const bin = path.join(link, "bin")
   return { bin, command: path.join(bin, "python"), first: ["-m", "ray.scripts.scripts"] }
@@ -369,21 +408,37 @@ const logOf = (stateFolder: string): string => path.join(stateFolder, "ray.log")
 const isStarted = (log: string): boolean =>
   !fs.existsSync(log) || fs.readFileSync(log, "utf8").includes("This command will now block")
 
-const tail = (file: string): string => fs.readFileSync(file, "utf8").trim().split("\n").slice(-6).join("\n")
+const tail = (file: string, token: string): string =>
+  cleanText(fs.readFileSync(file, "utf8"), token).trim().split("\n").slice(-6).join("\n").slice(-maxDetail)
 
-/** Asks the keeper to end the head and waits for it. What a keeper that was killed left behind is killed too. */
-const stop = (head: Head, record: string): Effect.Effect<void> =>
+/** Whether the keeper of a record runs: its number alone may mean any other process by now. */
+const isKept = ({ folder, keeper, token }: Head): boolean => {
+  if (!isAlive(keeper) || !isHeadFolder(folder, token)) return false
+  const command = commandOf(keeper.pid)
+  return command.includes("headKeeper") && command.includes(folder)
+}
+
+/**
+ * Asks the keeper to end the head and waits for it. What a keeper that was killed left behind is killed too. Nothing that a
+ * record names is touched unless it proves to be this head's.
+ */
+const stop = (head: Head, record: string, goodbye: Effect.Effect<void> = Effect.void): Effect.Effect<void> =>
   Effect.gen(function*() {
-    const { keeper } = head
-    yield* whilst(() => isAlive(keeper) && !isStarted(logOf(path.dirname(record))), Duration.millis(50), settleTimeout)
-    if (isAlive(keeper)) signal(keeper.pid, "SIGTERM")
-    yield* whilst(() => isAlive(keeper), Duration.millis(100), Duration.sum(stopTimeout, Duration.seconds(5)))
-    // The number of a group stays taken as long as it has a member, so this meets nobody else.
-    signal(-keeper.pid, "SIGKILL")
-    // What is killed still listens until the kernel has taken it apart, and whoever hears that the head is gone may look.
-    yield* whilst(() => hasMembers(keeper.pid), Duration.millis(20), killTimeout)
+    const { folder, keeper, token } = head
+    if (isElsewhere(keeper)) return
+    // Before anything else: a keeper that nobody uses ends by itself, with its folder, and its group may take a moment longer.
+    const known = isKept(head) || (isHere(keeper) && isHeadFolder(folder, token))
+    if (isKept(head)) yield* goodbye
+    yield* whilst(() => isKept(head) && !isStarted(logOf(path.dirname(record))), Duration.millis(50), settleTimeout)
+    if (isKept(head)) signal(keeper.pid, "SIGTERM")
+    yield* whilst(() => known && isAlive(keeper), Duration.millis(100), Duration.sum(stopTimeout, Duration.seconds(5)))
+    if (known) {
+      killGroup(keeper.pid, folder)
+      // What is killed still listens until the kernel has taken it apart, and whoever hears that the head is gone may look.
+      yield* whilst(() => hasMembers(keeper.pid), Duration.millis(20), killTimeout)
+    }
     fs.rmSync(record, { force: true })
-    fs.rmSync(head.tempDir, { recursive: true, force: true })
+    if (isHeadFolder(folder, token)) removeHeadFolder(folder)
   }).pipe(Effect.uninterruptible)
 
 /** Waits while something holds. Its bound is no timeout: that would have to interrupt, and a finalizer cannot be. */
@@ -396,7 +451,10 @@ const whilst = (holds: () => boolean, every: Duration.Duration, limit: Duration.
 const stopRecorded = (record: string): Effect.Effect<void> =>
   Effect.flatMap(
     readRecord(record),
-    (head) => Option.isSome(head) ? Effect.andThen(endJobs(head.value), stop(head.value, record)) : Effect.void
+    Option.match({
+      onNone: () => Effect.void,
+      onSome: (head) => stop(head, record, endJobs(head))
+    })
   )
 
 /** A head ends in two seconds when no job runs on it, and in half a minute when one does. */

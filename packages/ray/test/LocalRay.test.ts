@@ -1,11 +1,14 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { spawn } from "node:child_process"
+import { spawn, spawnSync } from "node:child_process"
+import { createHash, randomBytes } from "node:crypto"
 import * as fs from "node:fs"
 import * as net from "node:net"
+import * as os from "node:os"
 import * as path from "node:path"
 import { fileURLToPath } from "node:url"
-import { addUser } from "../src/internal/headUsers.ts"
+import { addUser, hasUsers } from "../src/internal/headUsers.ts"
+import { processId } from "../src/internal/processes.ts"
 import * as LocalRay from "../src/LocalRay.ts"
 import { eventually, isAlive, ray, tempFolder } from "./support.ts"
 
@@ -68,6 +71,33 @@ const spawned = Effect.fnUntraced(function*(fixture: string, stateFolder: string
 /** 127.0.0.1, ::ffff:127.0.0.1 and ::1. */
 const loopback = ["0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"]
 
+const nobody = { uid: 65_534, gid: 65_534 }
+
+/** A process that has nothing to do with Ray, and leads a group. */
+const innocent = Effect.acquireRelease(
+  Effect.sync(() => spawn("sleep", ["600"], { detached: true, stdio: "ignore" })),
+  (child) => Effect.sync(() => child.kill("SIGKILL"))
+)
+
+/** What a head with this token writes into. */
+const headFolder = (token: string) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const folder = fs.mkdtempSync(path.join(os.tmpdir(), "er-"))
+      fs.writeFileSync(path.join(folder, "head"), createHash("sha256").update(token).digest("hex"))
+      fs.writeFileSync(path.join(folder, "kept"), "")
+      return folder
+    }),
+    (folder) => Effect.sync(() => fs.rmSync(folder, { recursive: true, force: true }))
+  )
+
+/** A `ray` that ends at once. */
+const brokenRay = Effect.map(tempFolder, (folder) => {
+  const file = path.join(folder, "ray")
+  fs.writeFileSync(file, "#!/bin/sh\necho no such luck\nexit 3\n", { mode: 0o755 })
+  return file
+})
+
 describe("LocalRay", () => {
   it.live("listens to loopback only", () =>
     Effect.gen(function*() {
@@ -94,11 +124,38 @@ describe("LocalRay", () => {
       const { head, logs, port } = yield* Effect.scoped(Effect.gen(function*() {
         const { address, logs, pid } = yield* LocalRay.make({ stateFolder })
         assert.isTrue(fs.readdirSync(logs).length > 0)
+        assert.match(fs.readlinkSync(path.resolve(logs, "..")), /\/er-\w+\/ray\/session_/)
         return { head: tree(pid), logs, port: Number(new URL(address).port) }
       }))
       assert.deepStrictEqual(Array.from(head).filter(isAlive), [])
       assert.isFalse(yield* isOpen(port))
-      assert.isFalse(fs.existsSync(path.resolve(logs, "../..")))
+      assert.isFalse(fs.existsSync(path.resolve(logs, "../../..")))
+    }))
+
+  it.live("lets no other user read or replace what Ray writes, packages that it is about to run included", () =>
+    Effect.gen(function*() {
+      if (ray.stateFolder === "") return
+      const { logs } = yield* LocalRay.make({ stateFolder: ray.stateFolder })
+      const session = fs.realpathSync(path.resolve(logs, ".."))
+      const folder = path.resolve(logs, "../../..")
+      const { mode, uid } = fs.statSync(folder)
+      assert.deepStrictEqual([mode & 0o777, uid], [0o700, process.getuid!()])
+      for (const name of ["ray.json", "ray.log"]) {
+        assert.strictEqual(fs.statSync(path.join(ray.stateFolder, name)).mode & 0o077, 0)
+      }
+      if (process.getuid!() !== 0) return
+      for (
+        const inside of [folder, session, logs, path.join(session, "sockets"), path.join(session, "runtime_resources")]
+      ) {
+        assert.isTrue(fs.existsSync(inside))
+        for (const command of ["ls", "touch"]) {
+          const tried = spawnSync(command, [path.join(inside, command === "ls" ? "." : "planted")], {
+            ...nobody,
+            encoding: "utf8"
+          })
+          assert.match(tried.stderr, /Permission denied/, `${command} ${inside}`)
+        }
+      }
     }))
 
   it.live("ends when the last of its users is killed", () =>
@@ -128,6 +185,174 @@ describe("LocalRay", () => {
       assert.strictEqual(lost, 0)
     }))
 
+  it.live("touches no process and no folder that a record names and that is not a head of its own", () =>
+    Effect.gen(function*() {
+      const bystander = yield* innocent
+      const id = processId(bystander.pid!)
+      const folder = yield* headFolder("another token")
+      const plain = yield* tempFolder
+      fs.writeFileSync(path.join(plain, "kept"), "")
+      const head = {
+        address: "http://127.0.0.1:1",
+        token: "0".repeat(64),
+        folder,
+        keeper: id
+      }
+      for (
+        const record of [
+          // Alive, and in every way as recorded, but no keeper.
+          head,
+          { ...head, folder: plain },
+          { ...head, folder: "/" },
+          { ...head, folder: "." },
+          // The number of another process, before a reboot and in another container.
+          { ...head, keeper: { ...id, started: "1" } },
+          { ...head, keeper: { ...id, boot: "another" } },
+          { ...head, keeper: { ...id, namespace: "another" } },
+          // Ours, and those that mean everybody.
+          { ...head, keeper: processId(process.pid) },
+          ...[1, 0, -1, -bystander.pid!].map((pid) => ({ ...head, keeper: { ...id, pid } })),
+          { ...head, tempDir: folder, folder: undefined },
+          { ...head, keeper: { pid: bystander.pid, started: id.started } }
+        ]
+      ) {
+        const stateFolder = yield* tempFolder
+        fs.writeFileSync(path.join(stateFolder, "ray.json"), JSON.stringify(record))
+        const error = yield* Effect.flip(Effect.scoped(LocalRay.make({ stateFolder, ray: yield* brokenRay })))
+        assert.include(error.message, "no such luck")
+        assert.isTrue(isAlive(bystander.pid!), JSON.stringify(record))
+        for (const kept of [folder, plain]) {
+          assert.isTrue(fs.existsSync(path.join(kept, "kept")), JSON.stringify(record))
+        }
+      }
+    }))
+
+  it.live("deletes the folder of a head of its own that did not survive a reboot", () =>
+    Effect.gen(function*() {
+      const bystander = yield* innocent
+      const token = randomBytes(32).toString("hex")
+      const folder = yield* headFolder(token)
+      const stateFolder = yield* tempFolder
+      const keeper = { ...processId(bystander.pid!), boot: "before" }
+      fs.writeFileSync(
+        path.join(stateFolder, "ray.json"),
+        JSON.stringify({ address: "http://127.0.0.1:1", token, folder, keeper })
+      )
+      yield* Effect.flip(LocalRay.make({ stateFolder, ray: yield* brokenRay }))
+      assert.isFalse(fs.existsSync(folder))
+      assert.isTrue(isAlive(bystander.pid!))
+    }))
+
+  it.live("ends what a killed keeper left behind", () =>
+    Effect.gen(function*() {
+      if (ray.stateFolder === "") return
+      const stateFolder = yield* tempFolder
+      const head = yield* Effect.scoped(Effect.gen(function*() {
+        const { logs, pid } = yield* LocalRay.make({ stateFolder })
+        const head = tree(pid)
+        process.kill(pid, "SIGKILL")
+        return { folder: path.resolve(logs, "../../.."), head }
+      }))
+      yield* eventually(Effect.sync(() => Array.from(head.head).filter(isAlive)), (alive) => alive.length === 0)
+      assert.isFalse(fs.existsSync(head.folder))
+    }))
+
+  it.live("goes on when its state files hold rubbish", () =>
+    Effect.gen(function*() {
+      const rubbish = [
+        "",
+        "null",
+        "{}",
+        "[]",
+        `{"pid":-1}`,
+        `{"pid":1}`,
+        `{"pid":"1","started":2}`,
+        "\0\xff",
+        "9".repeat(99)
+      ]
+      for (const text of rubbish) {
+        const stateFolder = yield* tempFolder
+        fs.mkdirSync(path.join(stateFolder, "users"))
+        for (const name of ["ray.json", "ray.lock", "users/1", "ray.log"]) {
+          fs.writeFileSync(path.join(stateFolder, name), text)
+        }
+        const error = yield* Effect.flip(Effect.scoped(LocalRay.make({ stateFolder, ray: yield* brokenRay })))
+        assert.include(error.message, "no such luck", JSON.stringify(text))
+        assert.deepStrictEqual(fs.readdirSync(path.join(stateFolder, "users")), [])
+      }
+    }))
+
+  it.live("counts no user that cannot be seen from here, and removes those of before a reboot only", () =>
+    Effect.gen(function*() {
+      const stateFolder = yield* tempFolder
+      const own = addUser(stateFolder)
+      const id = processId(process.pid)
+      const file = (name: string) => path.join(stateFolder, "users", name)
+      fs.writeFileSync(file("rebooted"), JSON.stringify({ ...id, boot: "another" }))
+      fs.writeFileSync(file("container"), JSON.stringify({ ...id, namespace: "another" }))
+      assert.isTrue(hasUsers(stateFolder))
+      fs.rmSync(own)
+      assert.isFalse(hasUsers(stateFolder))
+      assert.deepStrictEqual(fs.readdirSync(path.join(stateFolder, "users")), ["container"])
+    }))
+
+  it.live("keeps its state folder to this user, and refuses one that is a link, another's, or holds something else", () =>
+    Effect.gen(function*() {
+      const parent = yield* tempFolder
+      const options = { ray: yield* brokenRay }
+      const refused = (stateFolder: string) =>
+        Effect.map(Effect.flip(LocalRay.make({ ...options, stateFolder })), ({ message, reason }) => {
+          assert.strictEqual(reason._tag, "UnsafeFolder")
+          return message
+        })
+      const open = path.join(parent, "open")
+      fs.mkdirSync(open, { mode: 0o755 })
+      yield* Effect.flip(LocalRay.make({ ...options, stateFolder: open }))
+      assert.strictEqual(fs.statSync(open).mode & 0o777, 0o700)
+
+      const link = path.join(parent, "link")
+      fs.symlinkSync(open, link)
+      assert.match(yield* refused(link), /link cannot be used: it is a link\. Remove it/)
+      const file = path.join(parent, "file")
+      fs.writeFileSync(file, "")
+      assert.match(yield* refused(file), /it is no folder/)
+      fs.symlinkSync("/etc/passwd", path.join(open, "ray.json"))
+      assert.match(yield* refused(open), /its ray\.json is no file/)
+      if (process.getuid!() !== 0) return
+      const another = path.join(parent, "another")
+      fs.mkdirSync(another)
+      fs.chownSync(another, nobody.uid, nobody.gid)
+      assert.match(yield* refused(another), /it belongs to another user \(65534\)/)
+    }))
+
+  it.live("runs no Ray that another user may have put above the project", () =>
+    Effect.gen(function*() {
+      const parent = yield* tempFolder
+      const bin = path.join(parent, ".venv", "bin")
+      fs.mkdirSync(bin, { recursive: true })
+      fs.mkdirSync(path.join(parent, "project"))
+      fs.writeFileSync(path.join(bin, "ray"), "#!/bin/sh\necho planted\nexit 3\n", { mode: 0o755 })
+      const { PATH: before, EFFECT_RAY_PYTHON: python } = process.env
+      const from = process.cwd()
+      yield* Effect.addFinalizer(() =>
+        Effect.sync(() => {
+          process.chdir(from)
+          Object.assign(process.env, { PATH: before }, python === undefined ? {} : { EFFECT_RAY_PYTHON: python })
+        })
+      )
+      delete process.env["EFFECT_RAY_PYTHON"]
+      process.env["PATH"] = "/usr/bin:/bin"
+      process.chdir(path.join(parent, "project"))
+      const tried = Effect.map(Effect.flip(LocalRay.make({})), (error) => error.message)
+      assert.include(yield* tried, "planted")
+      fs.chmodSync(path.dirname(bin), 0o777)
+      assert.match(yield* tried, /\.venv has one, but another user may have put it there/)
+      if (process.getuid!() !== 0) return
+      fs.chmodSync(path.dirname(bin), 0o755)
+      fs.chownSync(path.dirname(bin), nobody.uid, nobody.gid)
+      assert.match(yield* tried, /\.venv has one, but another user may have put it there/)
+    }))
+
   it.live("says what is missing when there is no Ray", () =>
     Effect.gen(function*() {
       const stateFolder = yield* tempFolder
@@ -147,9 +372,7 @@ describe("LocalRay", () => {
   it.live("says why a head ended", () =>
     Effect.gen(function*() {
       const stateFolder = yield* tempFolder
-      const broken = path.join(stateFolder, "ray")
-      fs.writeFileSync(broken, "#!/bin/sh\necho no such luck\nexit 3\n", { mode: 0o755 })
-      const error = yield* Effect.flip(LocalRay.make({ stateFolder, ray: broken }))
+      const error = yield* Effect.flip(LocalRay.make({ stateFolder, ray: yield* brokenRay }))
       assert.include(error.message, "no such luck")
       assert.isFalse(fs.existsSync(path.join(stateFolder, "ray.json")))
     }))

@@ -1,16 +1,19 @@
 /** `.effect-ray` in the working directory: what a development Postgres and Ray keep between runs. */
+import * as LocalRay from "@effect-ray/ray/LocalRay"
+import type { RayError } from "@effect-ray/ray/RayError"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Path from "effect/Path"
 import type { PlatformError } from "effect/PlatformError"
 
-/** Makes the folder unless it is there, out of sight of git. Answers its absolute path. */
-export const make: Effect.Effect<string, PlatformError, FileSystem.FileSystem | Path.Path> = Effect.gen(function*() {
-  const fs = yield* FileSystem.FileSystem
-  const path = yield* Path.Path
-  const folder = path.resolve(".effect-ray")
-  yield* fs.makeDirectory(folder, { recursive: true })
-  const ignore = path.join(folder, ".gitignore")
-  if (!(yield* fs.exists(ignore))) yield* fs.writeFileString(ignore, "*\n")
-  return folder
-})
+/** Makes the folder unless it is there, for this user alone and out of sight of git. Answers its absolute path. */
+export const make: Effect.Effect<string, PlatformError | RayError, FileSystem.FileSystem | Path.Path> = Effect.gen(
+  function*() {
+    const fs = yield* FileSystem.FileSystem
+    const path = yield* Path.Path
+    const folder = yield* LocalRay.makeStateFolder(".effect-ray")
+    const ignore = path.join(folder, ".gitignore")
+    if (!(yield* fs.exists(ignore))) yield* fs.writeFileString(ignore, "*\n")
+    return folder
+  }
+)

@@ -6,8 +6,9 @@
  */
 import { spawn } from "node:child_process"
 import * as fs from "node:fs"
+import { removeHeadFolder } from "./headFolder.ts"
 import { hasUsers } from "./headUsers.ts"
-import { commandsOf, signal } from "./processes.ts"
+import { commandsOf, membersOf, signal } from "./processes.ts"
 
 /** What a keeper is told, as JSON in its only argument. */
 export interface Keep {
@@ -16,7 +17,8 @@ export interface Keep {
   readonly stateFolder: string
   /** Removed before the head ends, so that nobody finds it any more. */
   readonly record: string
-  readonly tempDir: string
+  /** Removed with the head. */
+  readonly folder: string
   readonly stopMillis: number
 }
 
@@ -40,10 +42,20 @@ const keep = (given: Keep): void => {
   })
   child.on("exit", () => end())
 
+  /** The record of this head: a process in another container may have put its own in its place. */
+  const forget = (): void => {
+    try {
+      if (fs.readFileSync(given.record, "utf8").includes(JSON.stringify(given.folder))) fs.rmSync(given.record)
+    } catch {
+      // There is none.
+    }
+  }
+
   const end = (): void => {
     clearInterval(timer)
-    fs.rmSync(given.record, { force: true })
-    fs.rmSync(given.tempDir, { recursive: true, force: true })
+    forget()
+    for (const { pid } of membersOf(process.pid)) if (pid !== process.pid) signal(pid, "SIGKILL")
+    removeHeadFolder(given.folder)
     // The whole group, this process included.
     signal(-process.pid, "SIGKILL")
   }
@@ -52,13 +64,12 @@ const keep = (given: Keep): void => {
     if (stopping) return
     stopping = true
     clearInterval(timer)
-    fs.rmSync(given.record, { force: true })
+    forget()
     child.kill("SIGTERM")
     const givesUpAt = performance.now() + given.stopMillis
     setInterval(() => {
       if (performance.now() > givesUpAt) return end()
-      const commands = commandsOf(process.pid)
-      if (commands !== undefined && !commands.some((line) => line.includes(raylet))) end()
+      if (!commandsOf(process.pid).some((line) => line.includes(raylet))) end()
     }, lookMillis)
   }
 

@@ -1,11 +1,18 @@
-/** Processes by number and start, so that a number given to another process later is not mistaken for the first. */
+/**
+ * Processes by number, start, boot and namespace, so that a number that was given to another process later, after a reboot
+ * or in another container, is not mistaken for the first.
+ */
 import { spawnSync } from "node:child_process"
 import * as fs from "node:fs"
 
 export interface ProcessId {
   readonly pid: number
-  /** Opaque: equal for the same process. */
+  /** Opaque: equal for the same process, among those of one boot and namespace. */
   readonly started: string
+  /** Of the machine. Empty where it is not told, and the start is a date. */
+  readonly boot: string
+  /** The namespace of process numbers: a container has its own. */
+  readonly namespace: string
 }
 
 const startOf = (pid: number): string | undefined => {
@@ -13,23 +20,68 @@ const startOf = (pid: number): string | undefined => {
     const found = spawnSync("ps", ["-o", "lstart=", "-p", String(pid)], { encoding: "utf8" })
     return found.stdout.trim() === "" ? undefined : found.stdout.trim()
   }
+  const stat = statOf(pid)
+  // Its first thread may have ended before the others, which still hold its files and sockets.
+  return stat === undefined || (stat.state === "Z" && stat.threads <= 1) ? undefined : stat.started
+}
+
+interface Stat {
+  readonly state: string
+  readonly group: number
+  readonly threads: number
+  readonly started: string
+}
+
+const statOf = (pid: number): Stat | undefined => {
   try {
-    // The name in parentheses may itself hold spaces and parentheses. Fields 3, 20 and 22 of the line are read.
+    // The name in parentheses may itself hold spaces and parentheses. Fields 3, 5, 20 and 22 of the line are read.
     const fields = fs.readFileSync(`/proc/${pid}/stat`, "utf8").replace(/^.*\) /s, "").split(" ")
-    const [state, threads, started] = [fields[0], Number(fields[17]), fields[19]]
-    // Its first thread may have ended before the others, which still hold its files and sockets.
-    return state === "Z" && threads <= 1 ? undefined : started
+    return { state: fields[0]!, group: Number(fields[2]), threads: Number(fields[17]), started: fields[19]! }
   } catch {
     return undefined
   }
 }
 
-export const processId = (pid: number): ProcessId => ({ pid, started: startOf(pid) ?? "gone" })
+const orEmpty = (read: () => string): string => {
+  try {
+    return read().trim()
+  } catch {
+    return ""
+  }
+}
 
-export const isAlive = (id: ProcessId): boolean => startOf(id.pid) === id.started
+const boot = orEmpty(() => fs.readFileSync("/proc/sys/kernel/random/boot_id", "utf8"))
+const namespace = orEmpty(() => fs.readlinkSync("/proc/self/ns/pid"))
 
-/** Sends a signal; a negative number means a group. False when there is nobody to send it to. */
+export const processId = (pid: number): ProcessId => ({ pid, started: startOf(pid) ?? "gone", boot, namespace })
+
+/** Whether its number means the same process to us, if it still runs. */
+export const isHere = (id: ProcessId): boolean => id.boot === boot && id.namespace === namespace
+
+/** Whether it runs, as far as can be seen from here. */
+export const isAlive = (id: ProcessId): boolean => isHere(id) && startOf(id.pid) === id.started
+
+/** Whether it may run where its number means nothing to us: in another container, or outside of ours. */
+export const isElsewhere = (id: ProcessId): boolean => id.boot === boot && id.namespace !== namespace
+
+/** What a file says of a process; none for anything else. */
+export const parseProcessId = (text: string): ProcessId | undefined => {
+  try {
+    const { boot, namespace, pid, started } = JSON.parse(text)
+    const known = Number.isSafeInteger(pid) && pid > 0
+      && [started, boot, namespace].every((field) => typeof field === "string") && started !== ""
+    return known ? { pid, started, boot, namespace } : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/**
+ * Sends a signal; a negative number means a group. False when there is nobody to send it to. The numbers -1, 0 and 1 mean
+ * all processes, our own group and the first process: nobody ever means these.
+ */
 export const signal = (pid: number, name: NodeJS.Signals | 0): boolean => {
+  if (!Number.isSafeInteger(pid) || Math.abs(pid) <= 1) return false
   try {
     return process.kill(pid, name)
   } catch {
@@ -37,16 +89,45 @@ export const signal = (pid: number, name: NodeJS.Signals | 0): boolean => {
   }
 }
 
-/** The command lines of a group's living processes; none where there is no `ps` to ask. */
-export const commandsOf = (group: number): ReadonlyArray<string> | undefined => {
-  const found = spawnSync("ps", ["-A", "-ww", "-o", "pgid=,stat=,args="], { encoding: "utf8" })
-  if (found.status !== 0) return undefined
-  return found.stdout.split("\n").flatMap((line) => {
-    const match = /^\s*(\d+)\s+(\S+)\s+(.*)$/.exec(line)
-    // `l`: it has other threads, and lives until they have ended.
-    return match === null || Number(match[1]) !== group || /^Z[^l]*$/.test(match[2]!) ? [] : [match[3]!]
+/** The command line of a process; empty when it cannot be seen. */
+export const commandOf = (pid: number): string =>
+  process.platform === "linux"
+    ? orEmpty(() => fs.readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " "))
+    : spawnSync("ps", ["-ww", "-o", "args=", "-p", String(pid)], { encoding: "utf8" }).stdout.trim()
+
+interface Member {
+  readonly pid: number
+  readonly command: string
+}
+
+/** The living processes of a group. One that has ended and was not collected by its parent does not live. */
+export const membersOf = (group: number): ReadonlyArray<Member> => {
+  if (process.platform !== "linux") {
+    const found = spawnSync("ps", ["-A", "-ww", "-o", "pid=,pgid=,stat=,args="], { encoding: "utf8" })
+    return found.stdout.split("\n").flatMap((line) => {
+      const [, pid, of, stat, command] = /^\s*(\d+)\s+(\d+)\s+(\S+)\s+(.*)$/.exec(line) ?? []
+      return Number(of) === group && !stat!.startsWith("Z") ? [{ pid: Number(pid), command: command! }] : []
+    })
+  }
+  return fs.readdirSync("/proc").flatMap((name) => {
+    const pid = Number(name)
+    if (!Number.isInteger(pid) || statOf(pid)?.group !== group || startOf(pid) === undefined) return []
+    return [{ pid, command: commandOf(pid) }]
   })
 }
 
-/** Whether any process of a group lives. One that has ended and was not collected by its parent does not. */
-export const hasMembers = (group: number): boolean => signal(-group, 0) && commandsOf(group)?.length !== 0
+/** The command lines of a group's living processes. */
+export const commandsOf = (group: number): ReadonlyArray<string> => membersOf(group).map(({ command }) => command)
+
+/** Whether any process of a group lives. */
+export const hasMembers = (group: number): boolean => signal(-group, 0) && membersOf(group).length > 0
+
+/**
+ * Kills a group if one of its processes has these words in its command line, and we are not in it ourselves. The number of
+ * a group stays taken as long as it has a member, so the others are of the same group.
+ */
+export const killGroup = (group: number, words: string): boolean => {
+  const members = membersOf(group)
+  const ours = members.some(({ pid }) => pid === process.pid || pid === process.ppid)
+  return !ours && members.some(({ command }) => command.includes(words)) && signal(-group, "SIGKILL")
+}

@@ -20,6 +20,18 @@ const upwards = function*(from: string): Iterable<string> {
   }
 }
 
+/**
+ * Whether a virtual environment that was found by looking upwards may be used: in a folder that all may write to, such as
+ * the temporary one, anybody could have put it there.
+ */
+const isTrusted = (venv: string): boolean => {
+  const user = process.getuid?.()
+  if (user === undefined) return true
+  const { mode, uid } = fs.statSync(venv)
+  // In a container that runs as root the project may be its owner's outside.
+  return [user, 0, fs.statSync(process.cwd()).uid].includes(uid) && (mode & 0o002) === 0
+}
+
 const missing = (detail: string) =>
   new RayError({
     reason: new LocalRayFailed({
@@ -38,12 +50,16 @@ export const findRay: Effect.Effect<string, RayError> = Effect.suspend(() => {
       ? Effect.succeed(ray)
       : Effect.fail(missing(`EFFECT_RAY_PYTHON is ${python}, and there is no ray beside it`))
   }
+  const environments = Array.from(upwards(process.cwd()), (folder) => path.join(folder, ".venv"))
+    .filter((venv) => executable(path.join(venv, "bin", "ray")))
   const places = [
-    ...Array.from(upwards(process.cwd()), (folder) => path.join(folder, ".venv", "bin", "ray")),
-    ...(process.env["PATH"] ?? "").split(path.delimiter).filter((folder) => folder !== "").map((folder) =>
-      path.join(folder, "ray")
-    )
+    ...environments.filter(isTrusted).map((venv) => path.join(venv, "bin")),
+    ...(process.env["PATH"] ?? "").split(path.delimiter).filter((folder) => folder !== "")
   ]
-  const found = places.find(executable)
-  return found === undefined ? Effect.fail(missing("there is no ray command")) : Effect.succeed(found)
+  const found = places.map((folder) => path.join(folder, "ray")).find(executable)
+  if (found !== undefined) return Effect.succeed(found)
+  const [venv] = environments
+  return Effect.fail(
+    missing(venv === undefined ? "there is no ray command" : `${venv} has one, but another user may have put it there`)
+  )
 })

@@ -53,11 +53,19 @@ interface Postgres {
 
 /** The project's Postgres belongs to another `dev`. */
 export class AlreadyRunning
-  extends Schema.TaggedError<AlreadyRunning>("effect-ray/AlreadyRunning")("AlreadyRunning", {})
+  extends Schema.TaggedError<AlreadyRunning>("effect-ray/AlreadyRunning")("AlreadyRunning", { detail: Schema.String })
 {
   override get message() {
-    return "another `effect-ray dev` runs in this folder; stop it, or set DATABASE_URL to the address that it printed"
+    return "another `effect-ray dev` runs in this folder; stop it, or set DATABASE_URL to the address that it printed. "
+      + "Where none does, its Postgres was killed and another program has its number: remove the file that Postgres names. "
+      + this.detail
   }
+}
+
+/** A port that a server of anybody may have; none for anything else that a file may hold. */
+const portIn = (text: string): number | undefined => {
+  const port = /^\d{4,5}$/.test(text.trim()) ? Number(text) : 0
+  return port >= 1024 && port <= 65535 ? port : undefined
 }
 
 /** The port of the last start, so that the address stays good; any free one when it is taken. */
@@ -65,19 +73,21 @@ const embedded = Effect.fnUntraced(function*(folder: string) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   const record = path.join(folder, "postgres.port")
-  const last = Number(yield* Effect.orElseSucceed(fs.readFileString(record), () => ""))
+  const last = portIn(yield* Effect.orElseSucceed(fs.readFileString(record), () => ""))
   const options = { dataFolder: path.join(folder, "postgres"), resolveFrom: [import.meta.url] }
   const start = EmbeddedPostgres.make(options)
-  const server = yield* (last > 0
+  const server = yield* (last !== undefined
     ? Effect.catchIf(
       EmbeddedPostgres.make({ ...options, port: last }),
       (error) => error.detail.includes("Address already in use"),
       () => start
     )
     : start).pipe(
-      Effect.mapError((error) => error.detail.includes("postmaster.pid") ? new AlreadyRunning() : error)
+      Effect.mapError((error) =>
+        error.detail.includes("postmaster.pid") ? new AlreadyRunning({ detail: error.detail }) : error
+      )
     )
-  yield* fs.writeFileString(record, String(server.port))
+  yield* fs.writeFileString(record, String(server.port), { mode: 0o600 })
   return server
 })
 

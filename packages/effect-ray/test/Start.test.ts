@@ -6,6 +6,7 @@ import * as LocalRay from "@effect-ray/ray/LocalRay"
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
+import * as http from "node:http"
 import * as net from "node:net"
 import { fixture, run, start, temporaryFolder } from "./kit.ts"
 
@@ -37,6 +38,15 @@ const forward = (port: number, to: number) =>
     }),
     (server) => Effect.sync(() => server.close())
   )
+
+/** The address of a server that knows nothing, until the scope closes. */
+const webServer = Effect.acquireRelease(
+  Effect.callback<http.Server>((resume) => {
+    const server = http.createServer((_, response) => response.writeHead(404).end("no such page"))
+    server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
+  }),
+  (server) => Effect.sync(() => server.close())
+).pipe(Effect.map((server) => `http://127.0.0.1:${(server.address() as net.AddressInfo).port}`))
 
 const migrated = (server: EmbeddedPostgres.Server) =>
   Effect.provide(PgMigrations.migrate(), PgClient.layer({ url: server.url }))
@@ -89,6 +99,18 @@ describe("A worker that is started early", () => {
       yield* program.says("supervisor started")
       yield* program.signal("SIGTERM")
       assert.strictEqual(yield* program.exit, 0)
+    }))
+
+  it.live("does not wait for Ray where something else is", () =>
+    Effect.gen(function*() {
+      const server = yield* EmbeddedPostgres.make()
+      yield* migrated(server)
+      const { code, stderr } = yield* run(["worker", worker], {
+        env: { DATABASE_URL: Redacted.value(server.url), RAY_ADDRESS: yield* webServer }
+      })
+      assert.strictEqual(code, 1)
+      assert.match(stderr, /what answers at http:\/\/127\.0\.0\.1:\d+ is not Ray: .* with 404\. Set RAY_ADDRESS/)
+      assert.notInclude(stderr, "waiting for")
     }))
 
   it.live("ends when its patience is over, with what it waited for", () =>

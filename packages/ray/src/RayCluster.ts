@@ -25,6 +25,7 @@ import * as RayAddress from "./RayAddress.ts"
 import {
   AlreadyExists,
   InvalidAddress,
+  NotRay,
   RayError,
   TooLarge,
   Unauthorized,
@@ -97,7 +98,7 @@ export interface Submission {
 
 /** A client of one cluster's REST API. @category services */
 export class RayCluster extends Context.Service<RayCluster, {
-  /** The dashboard's URL. It changes only where \`revive\` has another cluster to offer. */
+  /** The dashboard's URL. It changes only where `revive` has another cluster to offer. */
   readonly address: string
   /** Makes sure that there is a cluster, where this process is able to: a local head that has died is started again. */
   readonly revive: Effect.Effect<void, RayError>
@@ -186,13 +187,19 @@ const make = Effect.fnUntraced(function*(options: Options) {
       Effect.provideService(HttpIncomingMessage.MaxBodySize, ByteSize.bytes(limit)),
       Effect.scoped,
       Effect.timeout(timeout),
-      Effect.mapError((error) =>
-        new RayError({
-          reason: causeOf(error) instanceof NodeStream.MaxBytesError
+      Effect.mapError((error) => {
+        const cause = causeOf(error)
+        return new RayError({
+          reason: cause instanceof NodeStream.MaxBytesError
             ? new TooLarge({ request: name, limit })
+            : isNotHttp(cause)
+            ? new NotRay({
+              address: address.url,
+              detail: `its answer cannot be read as HTTP (${clean(cause.message)})`
+            })
             : new Unreachable({ address: address.url, detail: clean(describeTransport(error)) })
         })
-      ),
+      }),
       Effect.filterOrFail(
         (answer) => answer.status !== 401 && answer.status !== 403,
         () => new RayError({ reason: new Unauthorized({ address: address.url, token: Option.isSome(token) }) })
@@ -210,11 +217,20 @@ const make = Effect.fnUntraced(function*(options: Options) {
       () => unexpected(request, answer)
     )
 
+  const notRay = (detail: string) => new RayError({ reason: new NotRay({ address: address.url, detail }) })
+
+  // The first thing that is asked of an address, so whatever else it leads to shows here.
   const version = Effect.gen(function*() {
     const name = "GET /api/version"
     const answer = yield* send(name, HttpClientRequest.get(url("/api/version")))
-    if (answer.status !== 200) return yield* unexpected(name, answer)
-    return clean((yield* decode(Version, name, answer)).ray_version)
+    // A proxy says so when the dashboard behind it is not there.
+    if (answer.status >= 500) return yield* unexpected(name, answer)
+    if (answer.status !== 200) return yield* notRay(`it answers ${name} with ${answer.status}`)
+    const { ray_version } = yield* Effect.mapError(
+      decode(Version, name, answer),
+      () => notRay(`it answers ${name} with something else than a version of Ray`)
+    )
+    return clean(ray_version)
   }).pipe(Effect.withSpan("RayCluster.version"))
 
   const pinPackage = Effect.fn("RayCluster.pinPackage")(function*(uri: string) {
@@ -330,6 +346,10 @@ interface TransportError {
 
 const causeOf = (error: TransportError): unknown =>
   (error as { readonly reason?: { readonly cause?: unknown } }).reason?.cause
+
+/** What Node's parser of HTTP says of something else. */
+const isNotHttp = (cause: unknown): cause is Error =>
+  cause instanceof Error && "code" in cause && typeof cause.code === "string" && cause.code.startsWith("HPE_")
 
 const describeTransport = (error: TransportError): string => {
   if (error._tag === "TimeoutError") return "no answer in time"

@@ -26,6 +26,16 @@ export class Unreachable extends Schema.TaggedError<Unreachable>("@effect-ray/ra
 }) {}
 
 /**
+ * What answers at the address is not a Ray dashboard.
+ *
+ * @category reasons
+ */
+export class NotRay extends Schema.TaggedError<NotRay>("@effect-ray/ray/NotRay")("NotRay", {
+  address: Schema.String,
+  detail: Schema.String
+}) {}
+
+/**
  * The cluster wants a token, or another one.
  *
  * @category reasons
@@ -121,6 +131,7 @@ export class BundleFailed extends Schema.TaggedError<BundleFailed>("@effect-ray/
 export const Reason = Schema.Union([
   InvalidAddress,
   Unreachable,
+  NotRay,
   Unauthorized,
   UnsupportedVersion,
   AlreadyExists,
@@ -145,7 +156,10 @@ export const describe = (reason: Reason): string => {
     case "InvalidAddress":
       return `RAY_ADDRESS ${JSON.stringify(reason.address)} cannot be used: ${reason.detail}. ${reason.fix}`
     case "Unreachable":
-      return `no Ray answers at ${reason.address}: ${reason.detail}`
+      return `no Ray answers at ${reason.address}: ${reason.detail}; check that it runs, and RAY_ADDRESS where that is set`
+    case "NotRay":
+      return `what answers at ${reason.address} is not Ray: ${reason.detail}. `
+        + "Set RAY_ADDRESS (or --ray-address) to the URL of the cluster's dashboard, as http://ray-head:8265"
     case "Unauthorized":
       return reason.token
         ? `${reason.address} refuses the token; check RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token`

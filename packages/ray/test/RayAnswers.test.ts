@@ -114,8 +114,8 @@ describe("What answers in Ray's place", () => {
           Effect.gen(function*() {
             for (const { ask } of operations(cluster)) {
               const error = yield* Effect.flip(Effect.asVoid(ask))
-              assert.strictEqual(error.reason._tag, "Unexpected")
-              assert.include(error.message, `answered with ${status}`)
+              assert.strictEqual(error.reason._tag, ask === cluster.version ? "NotRay" : "Unexpected")
+              assert.include(error.message, `with ${status}`)
             }
           }))
       }
@@ -156,7 +156,7 @@ describe("What answers in Ray's place", () => {
       )
     }))
 
-  it.live("is told when it is rubbish", () =>
+  it.live("is told to be something else, with the setting that led there", () =>
     Effect.gen(function*() {
       const bodies = [
         "",
@@ -166,6 +166,7 @@ describe("What answers in Ray's place", () => {
         "<html>",
         "\u0000\u0001",
         "[".repeat(200_000),
+        `{"version":"1.0","name":"somebody"}`,
         `{"ray_version":1}`,
         `{"ray_version":"${"9".repeat(1000)}"}`,
         `{"__proto__":{"ray_version":"2.60.0"}}`
@@ -173,23 +174,25 @@ describe("What answers in Ray's place", () => {
       for (const body of bodies) {
         const address = yield* serving((_, response) => response.end(body))
         const error = yield* Effect.flip(asked(address, ({ version }) => version))
-        assert.strictEqual(error.reason._tag, "Unexpected", body.slice(0, 40))
-        assert.isBelow(error.message.length, 2_100)
+        assert.strictEqual(error.reason._tag, "NotRay", body.slice(0, 40))
+        assert.match(error.message, /is not Ray: it answers GET \/api\/version with .* Set RAY_ADDRESS/)
+        assert.isBelow(error.message.length, 400)
       }
       const raws = [
-        "rubbish\r\n\r\n",
-        "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nshort",
-        `HTTP/1.1 200 OK\r\nx: ${"x".repeat(1024 * 1024)}\r\n\r\n`,
-        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nffffffffffffffffff\r\n",
-        ""
+        { raw: "SSH-2.0-OpenSSH_9.2p1\r\n", is: "NotRay" },
+        { raw: `HTTP/1.1 200 OK\r\nx: ${"x".repeat(1024 * 1024)}\r\n\r\n`, is: "NotRay" },
+        { raw: "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nffffffffffffffffff\r\n", is: "Unreachable" },
+        { raw: "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nshort", is: "Unreachable" },
+        { raw: "", is: "Unreachable" }
       ]
-      for (const raw of raws) {
+      for (const { is, raw } of raws) {
         const address = yield* listening(net.createServer((socket) => {
           socket.on("error", () => {})
           socket.once("data", () => socket.end(raw))
         }))
         const error = yield* Effect.flip(asked(address, ({ version }) => version))
-        assert.strictEqual(error.reason._tag, "Unreachable", raw.slice(0, 40))
+        assert.strictEqual(error.reason._tag, is, raw.slice(0, 40))
+        assert.include(error.message, "RAY_ADDRESS")
       }
     }))
 })

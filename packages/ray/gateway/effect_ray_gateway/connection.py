@@ -5,7 +5,7 @@ Who the client is only matters once the handshake is through: from then on every
 
 import asyncio
 import time
-from typing import Any, Dict, List, Optional, Protocol, Set
+from typing import Any, Callable, Dict, List, Optional, Protocol, Set
 
 from . import auth, frames
 from .log import log
@@ -15,6 +15,13 @@ HANDSHAKE_SECONDS = 10
 CLOSE_SECONDS = 5
 #: The most a HELLO or PROOF may have, before anybody has proved anything.
 MAX_HANDSHAKE_BODY_BYTES = 4096
+#: After so many frames of one connection the others have their turn. A turn costs as much as some frames do, and calls that
+#: arrive together leave together.
+TURN_FRAMES = 1024
+#: And after so many that need no credit, and so may come without end.
+TURN_FREE_FRAMES = 16
+#: So many frames are handled before it is seen whether a turn is over.
+LOOK_FRAMES = 16
 #: With so many bytes unsent a peer counts as slow: its sources are held back.
 WRITE_HIGH_BYTES = 4 * 1024 * 1024
 WRITE_LOW_BYTES = 1024 * 1024
@@ -53,6 +60,8 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: Optional[asyncio.Transport] = None
         self._splitter = frames.Splitter()
+        self._handle: Callable[[int, int, int, int, bytes], None] = self._first
+        self._max_body = MAX_HANDSHAKE_BODY_BYTES
         self._out: List[bytes] = []
         self._out_bytes = 0
         self._flushing = False
@@ -61,6 +70,10 @@ class Connection(asyncio.Protocol):
         self._handshake_timer: Optional[asyncio.TimerHandle] = None
         self._reason = "the client closed the connection"
         self.reading = True
+        #: Those of this turn that need no credit.
+        self._free_frames = 0
+        #: Frames that were read wait for this connection's next turn. Nothing more is read meanwhile.
+        self._behind = False
         self._seen = time.monotonic()
         self._pinged = self._seen
         self.peer: Optional[Peer] = None
@@ -79,6 +92,9 @@ class Connection(asyncio.Protocol):
         self._handshake_timer = self._loop.call_later(HANDSHAKE_SECONDS, self.abort, "no handshake in time")
 
     def connection_lost(self, error: Optional[Exception]) -> None:
+        while self._behind and not self.closed:
+            # What the peer had said by then counts.
+            self.data_received(b"")
         self.closed = True
         if self._handshake_timer is not None:
             self._handshake_timer.cancel()
@@ -88,14 +104,18 @@ class Connection(asyncio.Protocol):
             self.peer.disconnected(self, str(error) if error else self._reason)
 
     def data_received(self, data: bytes) -> None:
+        """Handles frames until there are no more, or the others have waited long enough: then it is called again, without data."""
         self._seen = time.monotonic()
+        self._free_frames = 0
+        left = TURN_FRAMES - LOOK_FRAMES
+        more = False
         # What these frames cause goes out before anything else is read: a turn of the loop is a good part of a call.
         touched = Connection._touched = []
         try:
-            if self.peer is None:
-                self._splitter.feed(data, self._first, MAX_HANDSHAKE_BODY_BYTES)
-            else:
-                self._splitter.feed(data, self._receive)
+            more = self._splitter.feed(data, self._handle, self._max_body, LOOK_FRAMES)
+            while more and left > 0 and self._free_frames < TURN_FREE_FRAMES:
+                left -= LOOK_FRAMES
+                more = self._splitter.feed(b"", self._handle, self._max_body, LOOK_FRAMES)
         except frames.ProtocolError as error:
             self.refuse(str(error))
         except Exception as error:
@@ -106,12 +126,31 @@ class Connection(asyncio.Protocol):
             Connection._touched = None
             for connection in touched:
                 connection._flush()
+        if more or self._behind:
+            self._go_on(more)
+
+    def _go_on(self, more: bool) -> None:
+        """Takes another turn when there is more, and reads again when there is not."""
+        if self.closed:
+            return
+        if more:
+            self._loop.call_soon(self._next_turn)
+        if more != self._behind:
+            self._behind = more
+            self._read_or_not()
+
+    def _next_turn(self) -> None:
+        if not self.closed:
+            self.data_received(b"")
 
     def _receive(self, type_: int, flags: int, route: int, call: int, data: bytes) -> None:
-        if type_ >= frames.CREDIT and type_ <= frames.PONG:
-            if type_ == frames.PING:
-                self._pong()
-        elif not self.closed and self.peer is not None:
+        if type_ > frames.RESULT:
+            self._free_frames += 1
+            if type_ >= frames.CREDIT and type_ <= frames.PONG:
+                if type_ == frames.PING:
+                    self._pong()
+                return
+        if not self.closed and self.peer is not None:
             self.peer.receive(type_, flags, route, call, data)
 
     def _first(self, type_: int, flags: int, route: int, call: int, data: bytes) -> None:
@@ -154,6 +193,7 @@ class Connection(asyncio.Protocol):
         assert self._handshake_timer is not None
         self._handshake_timer.cancel()
         self.peer = self._gateway.admit(self, self._hello)
+        self._handle, self._max_body = self._receive, frames.MAX_FRAME_BODY_BYTES
 
     def send(self, data: bytes) -> None:
         """Queues bytes; all that one read, or one turn of the loop, causes goes out in one write."""
@@ -201,7 +241,12 @@ class Connection(asyncio.Protocol):
             return
         self.reading = wanted
         self._seen = time.monotonic()
-        if wanted:
+        self._read_or_not()
+
+    def _read_or_not(self) -> None:
+        if self.closed or self._transport is None:
+            return
+        if self.reading and not self._behind:
             self._transport.resume_reading()
         else:
             self._transport.pause_reading()

@@ -5,6 +5,7 @@ Everything here is shared by the gateway and by the Python host.
 
 import json
 import struct
+import sys
 from typing import Any, Dict, List, Optional, Tuple
 
 PROTOCOL = 1
@@ -126,17 +127,28 @@ class Assembler:
 class Splitter:
     """Cuts the bytes of a stream into frames."""
 
-    __slots__ = ("_rest",)
+    __slots__ = ("_at", "_data")
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._data = b""
+        self._at = 0
 
-    def feed(self, data: bytes, handle: Any, max_body: int = MAX_FRAME_BODY_BYTES) -> None:
-        """Calls `handle(type, flags, route, call, frame)` for each whole frame. Fails with `ProtocolError`."""
-        if self._rest:
-            data = self._rest + data
-        at, end, unpack = 0, len(data), HEAD.unpack_from
-        while end - at >= HEADER_BYTES:
+    def feed(self, data: bytes, handle: Any, max_body: int = MAX_FRAME_BODY_BYTES, most: int = sys.maxsize) -> bool:
+        """Adds what was read and calls `handle(type, flags, route, call, frame)` for whole frames, for so many at most.
+
+        Whether there may be more of them: they are handled when it is called again. Fails with `ProtocolError`.
+        """
+        at = self._at
+        if data:
+            if at < len(self._data):
+                data = self._data[at:] + data
+            self._data, at = data, 0
+        else:
+            data = self._data
+        end, unpack, more = len(data), HEAD.unpack_from, False
+        for _ in range(most):
+            if end - at < HEADER_BYTES:
+                break
             length, version, type_, flags, route, call = unpack(data, at)
             if version != PROTOCOL:
                 raise ProtocolError(f"version {version} is not spoken here")
@@ -147,4 +159,9 @@ class Splitter:
                 break
             handle(type_, flags, route, call, data[at:after])
             at = after
-        self._rest = data[at:]
+        else:
+            more = end - at >= HEADER_BYTES
+        if at == end:
+            self._data, at = b"", 0
+        self._at = at
+        return more

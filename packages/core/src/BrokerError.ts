@@ -5,6 +5,7 @@
  * faults (`InvalidPayload`, `PayloadTooLarge`, `KeyConflict`, `OtherTransaction`).
  */
 import * as Schema from "effect/Schema"
+import { maxCarriedBytes } from "./Limits.ts"
 
 /**
  * The payload, key, tag or option cannot be stored; `detail` says what and where.
@@ -58,8 +59,26 @@ export class Unavailable extends Schema.TaggedError<Unavailable>("@effect-ray/co
   detail: Schema.String
 }) {}
 
+/**
+ * Something stored, or to be stored, is not what it should be, so trying again does not help: a row that was written by hand,
+ * or one that is larger than the client takes. `detail` carries the store's words.
+ *
+ * @category reasons
+ */
+export class BadData extends Schema.TaggedError<BadData>("@effect-ray/core/BadData")("BadData", {
+  operation: Schema.String,
+  detail: Schema.String
+}) {}
+
 /** Every reason a `BrokerError` can carry. @category schemas */
-export const Reason = Schema.Union([InvalidPayload, PayloadTooLarge, KeyConflict, OtherTransaction, Unavailable])
+export const Reason = Schema.Union([
+  InvalidPayload,
+  PayloadTooLarge,
+  KeyConflict,
+  OtherTransaction,
+  Unavailable,
+  BadData
+])
 
 /** Why the broker did not do what it was asked. @category models */
 export type Reason = typeof Reason.Type
@@ -70,12 +89,14 @@ const describe = (reason: Reason): string => {
       return `${reason.task}: ${reason.detail}`
     case "PayloadTooLarge":
       return `${reason.task}: the payload has ${reason.bytes} bytes, the limit is ${reason.maxBytes}; `
-        + "store it elsewhere and enqueue a reference, or raise EFFECT_RAY_MAX_PAYLOAD_BYTES"
+        + "store it elsewhere and enqueue a reference"
+        + (reason.maxBytes < maxCarriedBytes ? ", or raise EFFECT_RAY_MAX_PAYLOAD_BYTES" : "")
     case "KeyConflict":
       return `${reason.task}: the idempotency key "${reason.key}" belongs to ${reason.executionId}, which has another payload`
     case "OtherTransaction":
       return reason.detail
     case "Unavailable":
+    case "BadData":
       return `${reason.operation}: ${reason.detail}`
   }
 }

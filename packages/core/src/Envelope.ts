@@ -16,6 +16,10 @@ import * as TaskError from "./TaskError.ts"
  */
 export const format = 1
 
+/** What to say of a row in a format that this version does not know. @category formatting */
+export const unknownFormat = (found: number): string =>
+  `it is stored in format ${found}, and this version reads format ${format}: a newer version wrote it, and has to read it`
+
 const ReasonJson = Schema.fromJsonString(Schema.toCodecJson(TaskError.Reason))
 const encodeReason = Schema.encodeSync(ReasonJson)
 
@@ -46,6 +50,8 @@ export const decode = Effect.fnUntraced(function*<S extends Schema.Top, E extend
   readonly successSchema: S
   readonly errorSchema: E
   readonly envelope: string
+  /** The row's format. A reason reads the same in every one. */
+  readonly format?: number
 }): Effect.fn.Return<
   Exit.Exit<S["Type"], E["Type"] | TaskError.TaskError>,
   never,
@@ -61,9 +67,11 @@ export const decode = Effect.fnUntraced(function*<S extends Schema.Top, E extend
       new TaskError.Undecodable({ what: "result", detail: "the stored envelope is not one this version wrote" })
     )
   }
+  if (stored.value._tag === "TaskError") return fail(stored.value.reason)
+  if ((options.format ?? format) !== format) {
+    return fail(new TaskError.Undecodable({ what: "result", detail: unknownFormat(options.format!) }))
+  }
   switch (stored.value._tag) {
-    case "TaskError":
-      return fail(stored.value.reason)
     case "Failure":
       return yield* Schema.decodeUnknownEffect(Schema.toCodecJson(options.errorSchema))(stored.value.error).pipe(
         Effect.map((error): Exit.Exit<S["Type"], E["Type"] | TaskError.TaskError> => Exit.fail(error)),

@@ -34,6 +34,7 @@ import * as Envelope from "./Envelope.ts"
 import * as Execution from "./Execution.ts"
 import type { Handler } from "./Handler.ts"
 import * as handler from "./Handler.ts"
+import { canonical } from "./internal/canonical.ts"
 import * as definition from "./internal/definition.ts"
 import { encodePayload } from "./internal/payload.ts"
 import { currentTraceparent } from "./internal/trace.ts"
@@ -380,7 +381,10 @@ const store = Effect.fnUntraced(function*<T extends Any>(
       id: SecureRandom.uuidV7Unsafe(),
       payload: text,
       traceparent,
-      idempotencyKey: Option.map(Option.fromUndefinedOr(key), (key) => ({ key, timeToLive }))
+      idempotencyKey: Option.map(
+        Option.fromUndefinedOr(key),
+        (key) => ({ key, timeToLive, identity: canonical(text, value) })
+      )
     })
   }
   const enqueued = yield* broker.enqueue(rows)

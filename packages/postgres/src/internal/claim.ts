@@ -3,63 +3,37 @@ import type { Claimed, Lane, SupervisorId } from "@effect-ray/core/Broker"
 import type { BrokerError } from "@effect-ray/core/BrokerError"
 import { suspectLosses } from "@effect-ray/core/Outcome"
 import { isUuid } from "@effect-ray/core/BrokerInput"
+import * as Endings from "@effect-ray/core/Endings"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Floors } from "./floors.ts"
 import { laneId } from "./lanes.ts"
-import { unavailable } from "./sqlFailure.ts"
+import type { Notifier, Woken } from "./notifier.ts"
+import type { Partitions } from "./partitions.ts"
+import { isReadable, type OwnedRow, type SetAside, tellSetAside, toClaimed } from "./rows.ts"
+import { isBadValue, sqlState, unavailable } from "./sqlFailure.ts"
 import { arrays, type Store } from "./store.ts"
 
 /** The most bytes of payload that one claim takes, unless the first has more alone. */
 const maxClaimBytes = 16 * 1024 * 1024
 
-export interface ClaimedRow {
+interface ClaimedRow extends OwnedRow {
   readonly ord: number
-  readonly id: string
-  readonly fence: bigint
   readonly lane: bigint
   readonly band: number
-  readonly task: string
-  readonly queue: string
-  readonly payload: string
-  readonly format: number
-  readonly attempt: number
-  readonly losses: number
-  readonly max_attempts: number
-  readonly timeout_millis: number
-  readonly at_most_once: boolean
-  readonly traceparent: string | null
-  readonly claimed_millis: number
-  readonly waited_millis: number
   readonly run_seconds: number
   /** Some of what was found was left: a suspect goes alone, and payloads may be large. */
   readonly more: boolean
 }
 
-/** What every row of an owner holds. */
-export type OwnedRow = Omit<ClaimedRow, "ord" | "lane" | "band" | "run_seconds" | "more">
-
-/** The row as supervisors know it. */
-export const toClaimed = (row: OwnedRow): Claimed => ({
-  id: row.id,
-  fence: Number(row.fence),
-  task: row.task,
-  queue: row.queue,
-  payload: row.payload,
-  format: row.format,
-  attempt: row.attempt,
-  losses: row.losses,
-  maxAttempts: row.max_attempts,
-  timeoutMillis: row.timeout_millis,
-  atMostOnce: row.at_most_once,
-  traceparent: Option.fromNullOr(row.traceparent),
-  claimedAtMillis: row.claimed_millis,
-  waitedMillis: Math.max(0, row.waited_millis)
-})
-
-export const makeClaim = (store: Store, floors: Floors) => {
-  const { s, sql } = store
+export const makeClaim = (
+  store: Store,
+  floors: Floors,
+  notifier: Notifier,
+  partitions: Partitions,
+  setAside: SetAside
+) => {
+  const { s } = store
 
   /** One look, from the floors up. */
   const look = (
@@ -71,8 +45,9 @@ export const makeClaim = (store: Store, floors: Floors) => {
     const pairs = floors.pairs(lanes)
     const era = floors.era()
     const began = performance.now()
-    const rows = store.answered(
-      sql<ClaimedRow>`
+    const rows = store.own(
+      (sql) =>
+        sql<ClaimedRow>`
       SELECT * FROM ${s}.claim(
         ${supervisor},
         ${arrays.int8(pairs.map(({ lane }) => lane))},
@@ -94,6 +69,39 @@ export const makeClaim = (store: Store, floors: Floors) => {
     })
   }
 
+  /** Ends as failed what no claim can take. Nothing was taken: where that is so, the claim is made again without it. */
+  const clear = (
+    supervisor: SupervisorId,
+    lanes: ReadonlyArray<bigint>,
+    limit: number
+  ): Effect.Effect<number, SqlError> =>
+    partitions.filing(store.own((sql) =>
+      sql<Woken & { readonly set_aside: ReadonlyArray<string> | null }>`
+        SELECT * FROM ${s}.set_aside(${supervisor}, ${arrays.int8(lanes)}, ${limit}, ${Endings.unreadable})
+      `
+    )).pipe(
+      Effect.tap(([row]) => tellSetAside(row!.set_aside ?? [])),
+      Effect.map(([row]) => {
+        notifier.woken(row!)
+        return row!.set_aside?.length ?? 0
+      })
+    )
+
+  const take = (
+    supervisor: SupervisorId,
+    lanes: ReadonlyArray<bigint>,
+    limit: number
+  ): Effect.Effect<ReadonlyArray<ClaimedRow>, SqlError> => {
+    const fromBottom = floors.begin(false)
+    return Effect.flatMap(
+      look(supervisor, lanes, limit, fromBottom),
+      (taken) =>
+        taken.length === 0 && !fromBottom && floors.begin(true)
+          ? look(supervisor, lanes, limit, true)
+          : Effect.succeed(taken)
+    )
+  }
+
   return (options: {
     readonly supervisor: SupervisorId
     readonly lanes: ReadonlyArray<Lane>
@@ -104,15 +112,18 @@ export const makeClaim = (store: Store, floors: Floors) => {
       const limit = Math.floor(options.limit)
       if (limit <= 0 || options.lanes.length === 0 || !isUuid(supervisor)) return Effect.succeed([])
       const lanes = [...new Set(options.lanes.map(laneId))]
-      const fromBottom = floors.begin(false)
-      return Effect.flatMap(look(supervisor, lanes, limit, fromBottom), (taken) =>
-        taken.length === 0 && !fromBottom && floors.begin(true)
-          ? look(supervisor, lanes, limit, true)
-          : Effect.succeed(taken)).pipe(
-          Effect.map((taken) =>
-            taken.map(toClaimed)
-          ),
-          Effect.mapError(unavailable("claim"))
-        )
+      return take(supervisor, lanes, limit).pipe(
+        Effect.catchIf(isRefused, (error) =>
+          Effect.flatMap(
+            clear(supervisor, lanes, limit),
+            (cleared) => cleared > 0 ? take(supervisor, lanes, limit) : Effect.fail(error)
+          )),
+        Effect.tap((taken) => setAside(supervisor, taken.filter((row) => !isReadable(row)))),
+        Effect.map((taken) => taken.filter(isReadable).map(toClaimed)),
+        Effect.mapError(unavailable("claim"))
+      )
     })
 }
+
+/** Postgres itself could not make the claim. What only its answer could not carry has been taken: `owned` sees to that. */
+const isRefused = (error: SqlError): boolean => isBadValue(error) && sqlState(error) !== undefined

@@ -11,11 +11,14 @@ import { laneId } from "./lanes.ts"
 import type { Notifier, Woken } from "./notifier.ts"
 import type { Partitions } from "./partitions.ts"
 import { isReadable, type OwnedRow, type SetAside, tellSetAside, toClaimed } from "./rows.ts"
-import { isBadValue, sqlState, unavailable } from "./sqlFailure.ts"
+import { isBadValue, unavailable } from "./sqlFailure.ts"
 import { arrays, type Store } from "./store.ts"
 
 /** The most bytes of payload that one claim takes, unless the first has more alone. */
 const maxClaimBytes = 16 * 1024 * 1024
+
+/** The largest payload that an answer can carry, with what else is in its row. Above what can be enqueued. */
+const maxRowBytes = 15 * 1024 * 1024
 
 interface ClaimedRow extends OwnedRow {
   readonly ord: number
@@ -69,7 +72,10 @@ export const makeClaim = (
     })
   }
 
-  /** Ends as failed what no claim can take. Nothing was taken: where that is so, the claim is made again without it. */
+  /**
+   * Ends as failed what no claim can take, and says how many. What has been taken by then, because only its answer was lost,
+   * is for `owned` to find.
+   */
   const clear = (
     supervisor: SupervisorId,
     lanes: ReadonlyArray<bigint>,
@@ -77,7 +83,9 @@ export const makeClaim = (
   ): Effect.Effect<number, SqlError> =>
     partitions.filing(store.own((sql) =>
       sql<Woken & { readonly set_aside: ReadonlyArray<string> | null }>`
-        SELECT * FROM ${s}.set_aside(${supervisor}, ${arrays.int8(lanes)}, ${limit}, ${Endings.unreadable})
+        SELECT * FROM ${s}.set_aside(${supervisor}, ${
+        arrays.int8(lanes)
+      }, ${limit}, ${maxRowBytes}, ${Endings.unreadable})
       `
     )).pipe(
       Effect.tap(([row]) => tellSetAside(row!.set_aside ?? [])),
@@ -113,7 +121,7 @@ export const makeClaim = (
       if (limit <= 0 || options.lanes.length === 0 || !isUuid(supervisor)) return Effect.succeed([])
       const lanes = [...new Set(options.lanes.map(laneId))]
       return take(supervisor, lanes, limit).pipe(
-        Effect.catchIf(isRefused, (error) =>
+        Effect.catchIf(isBadValue, (error) =>
           Effect.flatMap(
             clear(supervisor, lanes, limit),
             (cleared) => cleared > 0 ? take(supervisor, lanes, limit) : Effect.fail(error)
@@ -124,6 +132,3 @@ export const makeClaim = (
       )
     })
 }
-
-/** Postgres itself could not make the claim. What only its answer could not carry has been taken: `owned` sees to that. */
-const isRefused = (error: SqlError): boolean => isBadValue(error) && sqlState(error) !== undefined

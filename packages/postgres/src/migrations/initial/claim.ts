@@ -117,10 +117,10 @@ ${needReadCommitted}
   `,
 
   // For a claim that failed by what a row holds: tries each of those that it may have been, and ends as failed the ones
-  // that cannot be claimed. What they hold may be anything, so what history keeps of it is made to fit.
+  // that cannot be claimed, or carried to the client. What they hold may be anything, so what history keeps of it is made to fit.
   `
   CREATE FUNCTION ${s}.set_aside(
-    me uuid, lane_ids bigint[], max_rows integer, unreadable_result text,
+    me uuid, lane_ids bigint[], max_rows integer, max_bytes bigint, unreadable_result text,
     OUT set_aside uuid[], ${woken.replaceAll(/^(\s+)(woken|queues)/gm, "$1OUT $2")}
   )
   LANGUAGE plpgsql
@@ -156,6 +156,9 @@ ${needReadCommitted}
     LOOP
       BEGIN
         UPDATE ${s}.executions e SET ${taking} WHERE e.id = candidate RETURNING ${told("claimed")} INTO probe;
+        IF octet_length(probe.payload) > max_bytes THEN
+          RAISE data_exception;
+        END IF;
         RAISE SQLSTATE 'ERFIT';
       EXCEPTION
         -- It can be claimed, and is as it was.

@@ -85,7 +85,7 @@ const makePair = Effect.gen(function*() {
   yield* Effect.promise(() => Fs.cp(first, second, { recursive: true, preserveTimestamps: true }))
   yield* Effect.promise(() => chownLike(first, second))
   const primary = yield* EmbeddedPostgres.make({ dataFolder: first })
-  yield* Effect.promise(() => Fs.writeFile(Path.join(second, "data", "standby.signal"), ""))
+  yield* Effect.promise(() => Fs.writeFile(Path.join(second, "standby.signal"), ""))
   const standby = yield* EmbeddedPostgres.make({
     dataFolder: second,
     settings: {
@@ -180,7 +180,10 @@ describe("A failover", () => {
       const elsewhere = yield* Effect.provideContext(PgBroker.make(), other.context)
       yield* Queue.clear(wakeups)
       const telling = yield* Effect.forkChild(
-        Effect.forever(Effect.andThen(Effect.ignore(elsewhere.enqueue([execution(lane)])), Effect.sleep("100 millis")))
+        Effect.forever(Effect.andThen(
+          Effect.suspend(() => elsewhere.enqueue([execution(lane)])),
+          Effect.sleep("100 millis")
+        ))
       )
       yield* Effect.repeat(Queue.take(wakeups), { until: ({ _tag }) => _tag === "Enqueued" })
       yield* Fiber.interrupt(telling)

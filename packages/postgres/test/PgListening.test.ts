@@ -84,12 +84,15 @@ describe("The connection for LISTEN", () => {
   })
 
   it("leads to the host that is given, with what the client's url says of who and which database", () => {
-    assert.deepStrictEqual(of({ url: url("postgres://app:s%2Fcret@pooler:6432/db") }, { host: "db", path: undefined }), {
-      host: "db",
-      username: "app",
-      password: "s/cret",
-      database: "db"
-    })
+    assert.deepStrictEqual(
+      of({ url: url("postgres://app:s%2Fcret@pooler:6432/db") }, { host: "db", path: undefined }),
+      {
+        host: "db",
+        username: "app",
+        password: "s/cret",
+        database: "db"
+      }
+    )
   })
 })
 
@@ -114,7 +117,10 @@ describe("What is due later", () => {
       // A second and a third time, once the first is over.
       for (let times = 2; times <= 3; times++) {
         local.enqueued(new Map([["known", 1]]))
-        yield* eventually("it is told again", Effect.sync(() => heard.filter((queue) => queue === "known").length === times))
+        yield* eventually(
+          "it is told again",
+          Effect.sync(() => heard.filter((queue) => queue === "known").length === times)
+        )
       }
     }))
 })
@@ -187,7 +193,11 @@ for (const version of TestPostgres.versions) {
         const { name: schema } = yield* TestPostgres.TestSchema
         const { url } = yield* TestPostgres.TestServer
         const name = `probed ${uuid()}`
-        const broker = yield* PgBroker.make({ schema, probeInterval: "50 millis", listen: { url, applicationName: name } })
+        const broker = yield* PgBroker.make({
+          schema,
+          probeInterval: "50 millis",
+          listen: { url, applicationName: name }
+        })
         const wakeups = yield* listenTo(broker, ["any"])
         yield* until(wakeups, "Resync")
         const pids = Effect.map(
@@ -255,7 +265,12 @@ for (const version of TestPostgres.versions) {
       Effect.gen(function*() {
         const { name: schema } = yield* TestPostgres.TestSchema
         const log = warnings()
-        const broker = yield* PgBroker.make({ schema, pollInterval: "20 millis", notify: false, unservedPatience: "200 millis" })
+        const broker = yield* PgBroker.make({
+          schema,
+          pollInterval: "20 millis",
+          notify: false,
+          unservedPatience: "200 millis"
+        })
           .pipe(Effect.provide(log.layer))
         const words = "an awaited execution is due"
         const [served, orphaned, later] = [makeLane(), makeLane(), makeLane()]

@@ -29,6 +29,9 @@ import { arrays, type Store } from "./store.ts"
 /** How often it is made sure that messages are heard: the other end of a connection may be gone without a word. */
 export const defaultProbeInterval = Duration.seconds(30)
 
+/** How long it is waited after a reason to doubt: a server that takes no writes gives one again and again. */
+const doubtPause = Duration.millis(250)
+
 /** How soon it is tried again while nothing can be sent. */
 const retryInterval = Duration.seconds(1)
 
@@ -140,7 +143,9 @@ export const makeListener = Effect.fnUntraced(function*(
     const probe = Effect.gen(function*() {
       echo = `echo ${Crypto.randomBytes(8).toString("hex")}`
       echoed.closeUnsafe()
-      const sent = yield* Effect.exit(store.beside((sql) => sql`SELECT pg_notify(${own}, ${echo})`))
+      const sent = yield* Effect.exit(
+        store.beside((sql) => sql`SELECT ${s}.tell(${arrays.text([own])}, ${arrays.text([echo])})`)
+      )
       if (Exit.isFailure(sent)) return
       yield* Effect.timeoutOrElse(echoed.await, {
         duration: echoPatience,
@@ -159,7 +164,7 @@ export const makeListener = Effect.fnUntraced(function*(
       // One that has not been heard yet may be as soon as Postgres answers.
       yield* Effect.race(
         Effect.sleep(connected ? options.probeInterval : Duration.min(options.probeInterval, retryInterval)),
-        doubtful.await
+        Effect.andThen(doubtful.await, Effect.sleep(doubtPause))
       )
     }))
     return yield* Effect.raceFirst(Effect.raceFirst(consume(toAll, hear), consume(toUs, hearOwn)), probing)

@@ -110,14 +110,12 @@ export const makeNotifier = Effect.fnUntraced(function*(
     const messages = drain()
     if (messages.length === 0) return
     lastSent = performance.now()
-    // A message must not wait for the disk: what it tells of is there already.
     background(store.beside((sql) =>
       sql`
-        SELECT set_config('synchronous_commit', 'off', true), pg_notify(n.channel, n.message)
-        FROM unnest(
+        SELECT ${store.s}.tell(
           ${arrays.text(messages.map(([channel]) => channel))},
           ${arrays.text(messages.map(([, message]) => message))}
-        ) AS n(channel, message)
+        )
       `
     ))
   }

@@ -128,6 +128,23 @@ ${needPrimary}
   $$
   `,
 
+  // A message must not wait for the disk: what it tells of is there already. It is no write, so a server that takes none
+  // would take it, and nobody who listens where writes are taken would hear.
+  `
+  CREATE FUNCTION ${s}.tell(channels text[], messages text[]) RETURNS void
+  LANGUAGE plpgsql
+  ${pinned}
+  AS $$
+  BEGIN
+    IF current_setting('transaction_read_only') = 'on' THEN
+      RAISE EXCEPTION 'this server takes no writes' USING ERRCODE = 'read_only_sql_transaction';
+    END IF;
+    PERFORM set_config('synchronous_commit', 'off', true);
+    PERFORM pg_notify(n.channel, n.message) FROM unnest(channels, messages) AS n(channel, message);
+  END
+  $$
+  `,
+
   // Lanes for people to see. The rows that are there are left alone.
   `
   CREATE FUNCTION ${s}.note_lanes(ids bigint[], queues text[], tasks text[]) RETURNS void

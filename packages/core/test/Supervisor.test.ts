@@ -21,6 +21,7 @@ import {
   BrokerError,
   Envelope,
   InProcessRunner,
+  Limits,
   MemoryBroker,
   Outcome,
   Runner,
@@ -645,6 +646,101 @@ describe("Supervisor", () => {
       const second = yield* Task.enqueue(Double, { n: 2 })
       yield* untilState(second.id, "succeeded")
       yield* untilState(first.id, "succeeded")
+      yield* Fiber.interrupt(supervisor)
+    }).pipe(Effect.provide(MemoryBroker.layer)))
+
+  it.effect("refuses to begin with a limit that no row can carry", () =>
+    Effect.gen(function*() {
+      const seen = yield* makeSeen
+      const worker = workerOf(seen)
+      for (const reference of [Limits.MaxResultBytes, Limits.MaxPayloadBytes]) {
+        const exit = yield* Effect.exit(
+          Supervisor.run({ worker, concurrency: 1 }).pipe(
+            Effect.provide(InProcessRunner.layer(worker)),
+            Effect.provideService(reference, Limits.maxCarriedBytes + 1)
+          )
+        )
+        assert.match(
+          Exit.isFailure(exit) ? Cause.pretty(exit.cause) : "",
+          /Supervisor\.run: Limits\.Max\w+Bytes is 7340033/
+        )
+      }
+    }).pipe(Effect.provide(MemoryBroker.layer)))
+
+  it.effect("ends as failed what is stored in a format that it does not know, or over its limit of payloads", () =>
+    Effect.gen(function*() {
+      const seen = yield* makeSeen
+      const worker = workerOf(seen)
+      const broker = yield* Broker.Broker
+      const past = yield* Task.enqueue(Double, { n: 1 })
+      const record = Option.getOrThrow(yield* broker.read(past.id))
+      yield* past.cancel
+      const row = {
+        id: "",
+        task: record.task,
+        queue: record.queue,
+        priority: 5,
+        due: { _tag: "Now" } as const,
+        maxAttempts: 3,
+        timeout: Duration.minutes(1),
+        startBy: Option.none(),
+        idempotencyKey: Option.none(),
+        atMostOnce: false,
+        tags: {},
+        traceparent: Option.none()
+      }
+      const future = { ...row, id: "00000000-0000-7000-8000-000000000001", payload: "{\"n\":1}", format: 999 }
+      const large = {
+        ...row,
+        id: "00000000-0000-7000-8000-000000000002",
+        payload: `{"n":1,"x":"${"x".repeat(3_000_000)}"}`,
+        format: 1
+      }
+      yield* broker.enqueue([future, large])
+      const supervisor = yield* Supervisor.run({ worker, concurrency: 2 }).pipe(
+        Effect.provide(InProcessRunner.layer(worker)),
+        Effect.forkChild
+      )
+      for (
+        const [id, words] of [[future.id, /format 999.*format 1: a newer version/], [
+          large.id,
+          /3000014 bytes and/
+        ]] as const
+      ) {
+        yield* untilState(id, "failed")
+        const error = yield* Effect.flip((yield* Task.execution(Double, id)).await)
+        assert.match(String(error), words)
+        assert.strictEqual(error._tag === "TaskError" && error.reason._tag, "Undecodable")
+      }
+      yield* Fiber.interrupt(supervisor)
+    }).pipe(Effect.provide(MemoryBroker.layer)))
+
+  it.effect("takes bad data for what it is: it says so, and goes on with everything else", () =>
+    Effect.gen(function*() {
+      const seen = yield* makeSeen
+      const worker = workerOf(seen)
+      const real = yield* Broker.Broker
+      const bad = (operation: string) =>
+        Effect.fail(
+          new BrokerError.BrokerError({ reason: new BrokerError.BadData({ operation, detail: "a row of stone" }) })
+        )
+      let [claims, settlements, asked] = [0, 0, 0]
+      const broker = Broker.Broker.of({
+        ...real,
+        claim: (options) => claims++ < 2 ? bad("claim") : real.claim(options),
+        owned: (id) => asked++ === 0 ? bad("owned") : real.owned(id),
+        settle: (id, batch) => settlements++ === 0 ? bad("settle") : real.settle(id, batch)
+      })
+      const executions = yield* Task.enqueueAll(Double, [{ n: 1 }, { n: 2 }])
+      const supervisor = yield* Supervisor.run({ worker, concurrency: 1 }).pipe(
+        Effect.provide(InProcessRunner.layer(worker)),
+        Effect.provideService(Broker.Broker, broker),
+        Effect.forkChild
+      )
+      // One of them is not recorded, and stays with its owner until that one leaves.
+      yield* TestClock.adjust("30 seconds")
+      const states = yield* Effect.forEach(executions, ({ id }) => Effect.map(real.read(id), Option.getOrThrow))
+      assert.sameMembers(states.map(({ state }) => state), ["running", "succeeded"])
       yield* Fiber.interrupt(supervisor)
     }).pipe(Effect.provide(MemoryBroker.layer)))
 

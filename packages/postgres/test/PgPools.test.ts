@@ -53,7 +53,7 @@ for (const version of TestPostgres.versions) {
         )
         yield* Effect.forEach(executions, (execution) => execution.await, { concurrency: "unbounded" })
         yield* Effect.flip(stubborn!.await)
-        assert.deepStrictEqual(runs.filter((n) => n < 5).sort(), [1, 2, 3, 4])
+        assert.deepStrictEqual(runs.filter((n) => n < 5).sort((a, b) => a - b), [1, 2, 3, 4])
         const { s, sql: own } = yield* database
         const rows = yield* own<{ readonly losses: number }>`SELECT losses FROM ${s}.history WHERE task = ${Hold._tag}`
         assert.deepStrictEqual(rows.map(({ losses }) => losses), [0, 0, 0, 0])

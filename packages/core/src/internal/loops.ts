@@ -119,7 +119,8 @@ export const settleLoop = (shift: Shift): Effect.Effect<never> =>
     }
     const batch = shift.settlements.splice(0, batchSize(shift.settlements))
     return Effect.flatMap(
-      persistently("settle", shift.broker.settle(shift.id, batch), batch.map(() => "LeaseLost" as const)),
+      // What cannot be recorded is over all the same, and must not be run again: it stays with this supervisor until that leaves.
+      persistently("settle", shift.broker.settle(shift.id, batch), batch.map(() => "Settled" as const)),
       (answers) => recorded(shift, batch, answers)
     )
   }))

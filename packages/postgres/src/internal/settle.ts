@@ -56,7 +56,7 @@ const harmless = (settlement: Settlement): Settlement => {
   }
 }
 
-/** Others are settled. This one stays with its owner until that one leaves. */
+/** It is over all the same, and must not be run again: it stays with its owner until that one leaves. */
 const tellLost = ({ id }: Settlement, error: SqlError): Effect.Effect<void> =>
   Effect.annotateLogs(Effect.logError("an end could not be recorded"), { execution: id, error: wordsOf(error) })
 
@@ -100,7 +100,7 @@ export const makeSettle = (store: Store, notifier: Notifier, partitions: Partiti
   ): Effect.Effect<ReadonlyArray<Settled>, SqlError> =>
     Effect.catch(partitions.filing(retryTransient(statement(supervisor, settlements))), (error) => {
       if (!isBadValue(error)) return Effect.fail(error)
-      if (last) return Effect.as(tellLost(settlements[0]!, error), ["LeaseLost"])
+      if (last) return Effect.as(tellLost(settlements[0]!, error), ["Settled"])
       if (settlements.length === 1) return settle(supervisor, settlements.map(harmless), true)
       const middle = Math.ceil(settlements.length / 2)
       return Effect.zipWith(

@@ -81,6 +81,19 @@ for (const version of TestPostgres.versions) {
         }))
       }).pipe(Effect.timeout("10 seconds")))
 
+    it.effect("serves a handle that outlives its broker", () =>
+      Effect.gen(function*() {
+        const { name: schema } = yield* TestPostgres.TestSchema
+        const lane = makeLane()
+        const [first, second] = [execution(lane), execution(lane)]
+        const broker = yield* Effect.scoped(
+          Effect.tap(PgBroker.make({ schema, notify: false }), (broker) => broker.enqueue([first, second]))
+        )
+        assert.strictEqual(yield* broker.cancel(first.id), "Cancelled")
+        assert.strictEqual(Option.getOrThrow(yield* broker.awaitTerminal(first.id)).state, "cancelled")
+        assert.strictEqual(Option.getOrThrow(yield* broker.read(second.id)).state, "queued")
+      }))
+
     it.effect("opens a bounded number of connections beside it, and closes none that it did not open", () =>
       Effect.gen(function*() {
         const name = `counted ${Math.random()}`

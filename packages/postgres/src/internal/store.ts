@@ -52,12 +52,27 @@ export const makeStore = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Store, never, Scope.Scope> {
   checkMessageSize(client)
   const sql = client.withoutTransforms()
-  const onReadOnly = () => store.onReadOnly()
+  const ask = makeAsk(sql, patience, () => store.onReadOnly())
+  const asking = Effect.fnUntraced(function*(maxConnections: number) {
+    const own = makeAsk(yield* like(client, maxConnections), patience, () => store.onReadOnly())
+    let isOpen = true
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        isOpen = false
+      })
+    )
+    // A handle on an execution may outlive the broker that it was made by, and the client be there still.
+    const either: Ask = Object.assign(
+      ((statement, weight) => isOpen ? own(statement, weight) : ask(statement, weight)) as Ask,
+      { shed: own.shed }
+    )
+    return either
+  })
   const store: Store = {
     sql,
-    ask: makeAsk(sql, patience, onReadOnly),
-    own: makeAsk(yield* like(client, ownConnections), patience, onReadOnly),
-    beside: makeAsk(yield* like(client, besideConnections), patience, onReadOnly),
+    ask,
+    own: yield* asking(ownConnections),
+    beside: yield* asking(besideConnections),
     onReadOnly: () => {},
     s: sql.literal(quote(schema)),
     channel: channelOf(schema),

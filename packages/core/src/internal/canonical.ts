@@ -38,12 +38,17 @@ const memberOf = ({ isObject, keys, members, value }: Open): unknown => {
   return Object.hasOwn(value, key) ? (value as Record<string | number, unknown>)[key] : undefined
 }
 
+const isSorted = (keys: ReadonlyArray<string>): boolean => {
+  for (let index = 1; index < keys.length; index++) if (keys[index - 1]! > keys[index]!) return false
+  return true
+}
+
 const close = ({ isObject, keys, members, unordered, value }: Open): string => {
   if (!isObject) {
     if (unordered && (value as ReadonlyArray<unknown>).length === members.length) members.sort()
     return `[${members.join(",")}]`
   }
-  if (keys.every((key, index) => index === 0 || keys[index - 1]! <= key)) return `{${members.join(",")}}`
+  if (isSorted(keys)) return `{${members.join(",")}}`
   const order = keys.map((_, index) => index).sort((a, b) => keys[a]! < keys[b]! ? -1 : keys[a]! > keys[b]! ? 1 : a - b)
   return `{${order.map((index) => members[index]).join(",")}}`
 }
@@ -58,19 +63,26 @@ const endOfString = (json: string, start: number): number => {
   throw new SyntaxError()
 }
 
-const blank = /[ \t\r\n]*/y
-const literal = /[^ \t\r\n,\]}:]+/y
+const isBlank = (code: number): boolean => code === 32 || code === 10 || code === 13 || code === 9
 
-const match = (pattern: RegExp, json: string, at: number): string => {
-  pattern.lastIndex = at
-  return pattern.exec(json)?.[0] ?? ""
+/** Where the text of a number, or of a word, ends that begins here. */
+const endOfLiteral = (json: string, start: number): number => {
+  let end = start
+  while (end < json.length) {
+    const code = json.charCodeAt(end)
+    // A comma, a bracket or a brace that closes, a colon.
+    if (code === 44 || code === 93 || code === 125 || code === 58 || isBlank(code)) break
+    end++
+  }
+  if (end === start) throw new SyntaxError()
+  return end
 }
 
 const rewrite = (json: string, value: unknown): string => {
   const stack: Array<Open> = []
   let at = 0
   const skip = () => {
-    if (json.charCodeAt(at) <= 32) at += match(blank, json, at).length
+    while (isBlank(json.charCodeAt(at))) at++
   }
   const string = (): string => {
     const start = at
@@ -107,9 +119,9 @@ const rewrite = (json: string, value: unknown): string => {
       const text = string()
       done = text.includes("\\") ? JSON.stringify(JSON.parse(text)) : text
     } else {
-      done = match(literal, json, at)
-      if (done === "") throw new SyntaxError()
-      at += done.length
+      const start = at
+      at = endOfLiteral(json, at)
+      done = json.slice(start, at)
     }
     // What is complete is a member of what holds it, which may be complete with it.
     while (true) {

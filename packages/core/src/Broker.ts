@@ -11,7 +11,7 @@
 import * as Context from "effect/Context"
 import type * as DateTime from "effect/DateTime"
 import type * as Duration from "effect/Duration"
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { BrokerError } from "./BrokerError.ts"
@@ -83,6 +83,8 @@ export interface NewExecution {
     readonly key: string
     /** How long the key is kept; as long as the record is, when absent. */
     readonly timeToLive: Option.Option<Duration.Duration>
+    /** What the payload is compared by. Default: `BrokerInput.identity` of its text, which knows no Map and no Set. */
+    readonly identity?: string
   }>
   /** Never run again once an attempt may have started. */
   readonly atMostOnce: boolean
@@ -260,7 +262,10 @@ export class Broker extends Context.Service<Broker, {
   /** Every attempt of an execution that has ended, oldest first, at most `maxAttemptsRead`. */
   readonly attempts: (id: ExecutionId) => Effect.Effect<ReadonlyArray<AttemptRecord>, BrokerError>
 
-  /** Waits until the execution is terminal and answers its record; `None` for an id that is not known. */
+  /**
+   * Waits until the execution is terminal and answers its record; `None` for an id that is not known. The log says so when it
+   * has been due for `Limits.unservedPatience` and no live supervisor serves its lane.
+   */
   readonly awaitTerminal: (id: ExecutionId) => Effect.Effect<Option.Option<Record>, BrokerError>
 
   /** `Cancelled`: it was queued. `Requested`: it is running and will be stopped. `TooLate`: it is over, or unknown. */
@@ -330,6 +335,17 @@ export class Broker extends Context.Service<Broker, {
     hear: (wakeup: Wakeup) => void
   ) => Effect.Effect<void, BrokerError, Scope.Scope>
 }>()("@effect-ray/core/Broker") {}
+
+/**
+ * Says that what somebody awaits is run by nobody, as things are.
+ *
+ * @category logging
+ */
+export const tellUnserved = ({ queue, task }: Lane): Effect.Effect<void> =>
+  Effect.annotateLogs(
+    Effect.logWarning("an awaited execution is due, and no worker that runs serves its task in its queue"),
+    { queue, task }
+  )
 
 /** The bound of `Broker.attempts`. @category constants */
 export const maxAttemptsRead = 1_000

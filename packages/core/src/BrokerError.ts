@@ -5,6 +5,7 @@
  * faults (`InvalidPayload`, `PayloadTooLarge`, `KeyConflict`, `OtherTransaction`, `InvalidId`).
  */
 import * as Schema from "effect/Schema"
+import { maxCarriedBytes } from "./Limits.ts"
 
 /**
  * The payload, key, tag or option cannot be stored; `detail` says what and where.
@@ -69,6 +70,17 @@ export class InvalidId extends Schema.TaggedError<InvalidId>("@effect-ray/core/I
   id: Schema.String
 }) {}
 
+/**
+ * Something stored, or to be stored, is not what it should be, so trying again does not help: a row that was written by hand,
+ * or one that is larger than the client takes. `detail` carries the store's words.
+ *
+ * @category reasons
+ */
+export class BadData extends Schema.TaggedError<BadData>("@effect-ray/core/BadData")("BadData", {
+  operation: Schema.String,
+  detail: Schema.String
+}) {}
+
 /** Every reason a `BrokerError` can carry. @category schemas */
 export const Reason = Schema.Union([
   InvalidPayload,
@@ -76,7 +88,8 @@ export const Reason = Schema.Union([
   KeyConflict,
   OtherTransaction,
   Unavailable,
-  InvalidId
+  InvalidId,
+  BadData
 ])
 
 /** Why the broker did not do what it was asked. @category models */
@@ -88,12 +101,14 @@ const describe = (reason: Reason): string => {
       return `${reason.task}: ${reason.detail}`
     case "PayloadTooLarge":
       return `${reason.task}: the payload has ${reason.bytes} bytes, the limit is ${reason.maxBytes}; `
-        + "store it elsewhere and enqueue a reference, or raise EFFECT_RAY_MAX_PAYLOAD_BYTES"
+        + "store it elsewhere and enqueue a reference"
+        + (reason.maxBytes < maxCarriedBytes ? ", or raise EFFECT_RAY_MAX_PAYLOAD_BYTES" : "")
     case "KeyConflict":
       return `${reason.task}: the idempotency key "${reason.key}" belongs to ${reason.executionId}, which has another payload`
     case "OtherTransaction":
       return reason.detail
     case "Unavailable":
+    case "BadData":
       return `${reason.operation}: ${reason.detail}`
     case "InvalidId":
       return `${reason.task}: "${reason.id}" is not the id of an execution, which is a UUID`

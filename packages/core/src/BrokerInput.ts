@@ -10,10 +10,20 @@ import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import type { Due, NewExecution } from "./Broker.ts"
-import { BrokerError, InvalidPayload } from "./BrokerError.ts"
+import { BrokerError, InvalidPayload, PayloadTooLarge } from "./BrokerError.ts"
 import * as Endings from "./Endings.ts"
+import { canonical } from "./internal/canonical.ts"
 import { sanitise, utf8Bytes } from "./internal/text.ts"
-import { isPriority, maxDetailLength, maxEnqueueLength, maxKeyBytes, maxNameBytes } from "./Limits.ts"
+import {
+  isPriority,
+  maxCarriedBytes,
+  maxEnqueueLength,
+  maxEnvelopeBytes,
+  maxKeyBytes,
+  maxNameBytes,
+  maxTagsBytes,
+  maxTraceparentBytes
+} from "./Limits.ts"
 import type { Outcome } from "./Outcome.ts"
 
 /**
@@ -22,6 +32,13 @@ import type { Outcome } from "./Outcome.ts"
  * @category guards
  */
 export const isStorable = (text: string): boolean => !text.includes("\u0000") && text.isWellFormed()
+
+/**
+ * A text for people, cut to a length and without what Postgres cannot keep: it must never make fail what it tells of.
+ *
+ * @category converting
+ */
+export const printable: (text: string, maxLength: number) => string = sanitise
 
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
 
@@ -52,12 +69,15 @@ export const storedMillis = (duration: Duration.Duration): number => {
   return millis > 0 ? Math.min(millis, maxMillis) : 0
 }
 
-/**
- * A sentence as it is stored: cut to `Limits.maxDetailLength`, and without what Postgres cannot keep.
- *
- * @category converting
- */
-export const storedSentence = (text: string): string => sanitise(text, maxDetailLength)
+/** The most bytes of a result as it is stored. */
+const maxResultBytes = maxCarriedBytes + maxEnvelopeBytes
+
+/** What stands for a result that cannot be stored, if it cannot. */
+const substitute = (result: string): string | undefined => {
+  if (!isStorable(result)) return Endings.unstorable
+  const bytes = utf8Bytes(result, maxResultBytes)
+  return bytes > maxResultBytes ? Endings.tooLarge(bytes, maxResultBytes) : undefined
+}
 
 /**
  * The outcome in a form that can be stored. A result that cannot be kept fails its own execution and nobody else's; an
@@ -66,8 +86,9 @@ export const storedSentence = (text: string): string => sanitise(text, maxDetail
  * @category converting
  */
 export const storable = (outcome: Outcome): Outcome => {
-  if (!("result" in outcome) || isStorable(outcome.result)) return outcome
-  const result = Endings.unstorable
+  if (!("result" in outcome)) return outcome
+  const result = substitute(outcome.result)
+  if (result === undefined) return outcome
   return outcome._tag === "Succeeded" ? { _tag: "Failed", result } : { ...outcome, result }
 }
 
@@ -82,6 +103,14 @@ export const check = (executions: ReadonlyArray<NewExecution>): BrokerError | un
   for (const execution of executions) {
     let detail = fault(execution)
     if (detail === undefined) {
+      const bytes = utf8Bytes(execution.payload, maxCarriedBytes)
+      if (bytes > maxCarriedBytes) {
+        return new BrokerError({
+          reason: new PayloadTooLarge({ task: execution.task, bytes, maxBytes: maxCarriedBytes })
+        })
+      }
+    }
+    if (detail === undefined) {
       length += execution.payload.length
       if (length > maxEnqueueLength) detail = `one enqueue has at most ${maxEnqueueLength} characters of payload`
       if (ids.has(execution.id)) detail = `the id ${execution.id} occurs twice`
@@ -89,13 +118,13 @@ export const check = (executions: ReadonlyArray<NewExecution>): BrokerError | un
     }
     if (detail !== undefined) {
       // The error may end up in a log or a row itself.
-      return new BrokerError({ reason: new InvalidPayload({ task: printable(execution.task), detail }) })
+      return new BrokerError({
+        reason: new InvalidPayload({ task: printable(String(execution.task), maxNameBytes), detail })
+      })
     }
   }
   return undefined
 }
-
-const printable = (text: unknown): string => String(text).replaceAll("\u0000", "\uFFFD").toWellFormed()
 
 // Not everybody who calls has been through a compiler.
 const fault = (execution: NewExecution): string | undefined => {
@@ -104,11 +133,18 @@ const fault = (execution: NewExecution): string | undefined => {
     if (!isStorable(text)) return `${what} holds a NUL character or half a surrogate pair`
   }
   const { id, maxAttempts, priority, queue, task } = execution
-  if (!isUuid(id)) return `the id "${printable(id)}" is not a UUID`
+  if (!isUuid(id)) return `the id "${printable(id, maxNameBytes)}" is not a UUID`
   if (task === "") return "the task's name is empty"
   if (queue === "") return "the queue's name is empty"
   if (utf8Bytes(task, maxNameBytes) > maxNameBytes) return `the task's name is longer than ${maxNameBytes} bytes`
   if (utf8Bytes(queue, maxNameBytes) > maxNameBytes) return `the queue's name is longer than ${maxNameBytes} bytes`
+  if (utf8Bytes(JSON.stringify(execution.tags), maxTagsBytes) > maxTagsBytes) {
+    return `the tags have more than ${maxTagsBytes} bytes`
+  }
+  const traceparent = Option.getOrElse(execution.traceparent, () => "")
+  if (utf8Bytes(traceparent, maxTraceparentBytes) > maxTraceparentBytes) {
+    return `the trace context is longer than ${maxTraceparentBytes} bytes`
+  }
   if (!isPriority(priority)) return `priority ${priority} is not a whole number from 0 to 9`
   if (!Number.isInteger(maxAttempts) || maxAttempts < 1 || maxAttempts > maxInteger) {
     return `maxAttempts ${maxAttempts} is not a whole number from 1 to ${maxInteger}`
@@ -128,6 +164,14 @@ const faultOfKey = (
   if (Option.isSome(timeToLive) && !isSpan(timeToLive.value)) return "the key's time to live is out of range"
   return undefined
 }
+
+/**
+ * What the payload of an execution with a key is compared by: its JSON, without blanks and with the keys of objects in order.
+ *
+ * @category converting
+ */
+export const identity = ({ idempotencyKey, payload }: NewExecution): string =>
+  (Option.isSome(idempotencyKey) ? idempotencyKey.value.identity : undefined) ?? canonical(payload)
 
 /** What Postgres counts in an integer column. */
 const maxInteger = 2 ** 31 - 1

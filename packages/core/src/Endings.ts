@@ -31,3 +31,15 @@ export const left = Envelope.taskError(new TaskError.Lost({ detail: "its worker 
 export const unstorable = Envelope.taskError(
   new TaskError.Undecodable({ what: "result", detail: "the result holds characters that cannot be stored" })
 )
+
+/** What stands for a result that no row can carry. @category constructors */
+export const tooLarge = (bytes: number, maxBytes: number): string =>
+  Envelope.taskError(new TaskError.ResultTooLarge({ bytes, maxBytes }))
+
+/** What stands for an end of an execution whose row cannot be read. @category constants */
+export const unreadable = Envelope.taskError(
+  new TaskError.Undecodable({
+    what: "payload",
+    detail: "its row holds values that cannot be read; a row like that is not written by enqueueing"
+  })
+)

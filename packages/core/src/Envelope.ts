@@ -20,6 +20,10 @@ import * as TaskError from "./TaskError.ts"
  */
 export const format = 1
 
+/** What to say of a row in a format that this version does not know. @category formatting */
+export const unknownFormat = (found: number): string =>
+  `it is stored in format ${found}, and this version reads format ${format}: a newer version wrote it, and has to read it`
+
 const Reason = Schema.toCodecJson(TaskError.Reason)
 const encodeReason = Schema.encodeSync(Schema.fromJsonString(Reason))
 const decodeReason = Schema.decodeUnknownEffect(Reason)
@@ -69,6 +73,8 @@ export const decode = Effect.fnUntraced(function*<S extends Schema.Top, E extend
   readonly successSchema: S
   readonly errorSchema: E
   readonly envelope: string
+  /** The row's format. A reason reads the same in every one. */
+  readonly format?: number
 }): Effect.fn.Return<
   Exit.Exit<S["Type"], E["Type"] | TaskError.TaskError>,
   never,
@@ -83,6 +89,9 @@ export const decode = Effect.fnUntraced(function*<S extends Schema.Top, E extend
   const opened = open(options.envelope)
   if (opened === undefined) return foreign()
   const { json, kind } = opened
+  if (kind !== "TaskError" && (options.format ?? format) !== format) {
+    return fail(new TaskError.Undecodable({ what: "result", detail: unknownFormat(options.format!) }))
+  }
   switch (kind) {
     case "TaskError":
       return Exit.match(yield* Effect.exit(decodeReason(json)), { onFailure: foreign, onSuccess: fail })

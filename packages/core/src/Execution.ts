@@ -51,7 +51,8 @@ export const make = <T extends Task.Any>(
           executionId: id,
           successSchema: task.successSchema,
           errorSchema: task.errorSchema,
-          envelope
+          envelope,
+          format: record.format
         })
     })
   const unknown = () =>

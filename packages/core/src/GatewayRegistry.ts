@@ -65,6 +65,8 @@ export const layerMemory: Layer.Layer<GatewayRegistry> = Layer.sync(GatewayRegis
         const last = of(entry.deployment, entry.cluster).at(-1)
         if (last !== undefined && last.epoch >= entry.epoch) return false
         entries.push(entry)
+        // The newest, and the one before: their secrets are of use.
+        for (const old of of(entry.deployment, entry.cluster).slice(0, -2)) entries.splice(entries.indexOf(old), 1)
         return true
       }),
     publish: (key, address) =>

@@ -8,6 +8,8 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Semaphore from "effect/Semaphore"
 import * as Handler from "./Handler.ts"
+import { refusalOf } from "./internal/payload.ts"
+import { Ended } from "./Outcome.ts"
 import { type Attempt, type Pool, Runner } from "./Runner.ts"
 import type { Worker } from "./Worker.ts"
 
@@ -21,8 +23,9 @@ const make = Effect.fnUntraced(function*(worker: Worker, name: "in-process" | "s
   const handlers = yield* Handler.ofWorker(worker, context)
   const place = { host: name, node: "this process", pid }
   const run = (attempt: Attempt) =>
-    Effect.interruptible(Effect.suspend(() => {
+    Effect.interruptible(Effect.flatMap(refusalOf(attempt.payload), (refusal) => {
       attempt.onStart(place)
+      if (refusal !== undefined) return Effect.succeed(Ended.Died({ reason: refusal }))
       return handlers.get(attempt.task._tag)!.run({
         executionId: attempt.execution,
         queue: attempt.queue,

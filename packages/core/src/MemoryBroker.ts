@@ -25,11 +25,13 @@ import {
   type Settled,
   type Settlement,
   type SupervisorId,
+  tellUnserved,
   type Tick
 } from "./Broker.ts"
 import { BrokerError, InvalidPayload, KeyConflict } from "./BrokerError.ts"
 import * as BrokerInput from "./BrokerInput.ts"
 import * as Endings from "./Endings.ts"
+import * as Limits from "./Limits.ts"
 import { isExpired, isHeld, isOver, makeLines, makeRow, type Row, toRecord } from "./internal/ledger.ts"
 import { lapsed, left, resolve, type Verdict } from "./internal/verdict.ts"
 import { type Bell, makeBell } from "./internal/wakeups.ts"
@@ -37,6 +39,7 @@ import { Outcome, suspectLosses } from "./Outcome.ts"
 
 interface Supervisor {
   expiresAt: number
+  readonly lanes: ReadonlyArray<Lane>
   readonly owned: Set<Row>
   /** Why it does not claim a lane, by the lane's name. */
   readonly holds: Map<string, string>
@@ -44,6 +47,8 @@ interface Supervisor {
 
 interface Key {
   readonly row: Row
+  /** What its payload is compared by. */
+  readonly identity: string
   /** Infinite: as long as the record is kept. */
   readonly expiresAt: number
 }
@@ -83,7 +88,9 @@ export const layer: Layer.Layer<Broker> = Layer.sync(Broker, () => {
     awaitTerminal: (id) =>
       Effect.suspend(() => {
         const row = store.rows.get(id)
-        return row === undefined ? Effect.succeedNone : Effect.asSome(Deferred.await(row.ended))
+        return row === undefined
+          ? Effect.succeedNone
+          : Effect.asSome(Effect.raceFirst(Deferred.await(row.ended), watchUnserved(store, row)))
       }),
     cancel: (id) => atOnce((now) => cancel(store, id, now)),
     register: (options) => atOnce((now) => register(store, options, now)),
@@ -131,7 +138,9 @@ const enqueue = (
       startBy: Option.getOrUndefined(Option.map(execution.startBy, (due) => millisOf(due, now)))
     })
     rows.set(execution.id, row)
-    if (name !== undefined) keys.set(name, { row, expiresAt: keyExpiry(execution, now) })
+    if (name !== undefined) {
+      keys.set(name, { row, identity: BrokerInput.identity(execution), expiresAt: keyExpiry(execution, now) })
+    }
     answers.push({ id: execution.id, deduplicated: false })
   }
   for (const [name, key] of keys) store.keys.set(name, key)
@@ -174,11 +183,12 @@ const keyExpiry = (execution: NewExecution, now: number): number =>
 const usedId = ({ id, task }: NewExecution): BrokerError =>
   new BrokerError({ reason: new InvalidPayload({ task, detail: `the id ${id} belongs to another execution` }) })
 
-const conflictOf = (holder: Key, { idempotencyKey, payload, task }: NewExecution): BrokerError | undefined => {
-  const { execution } = holder.row
-  if (execution.payload === payload) return undefined
-  const key = Option.match(idempotencyKey, { onNone: () => "", onSome: ({ key }) => key })
-  return new BrokerError({ reason: new KeyConflict({ task, key, executionId: execution.id }) })
+const conflictOf = (holder: Key, execution: NewExecution): BrokerError | undefined => {
+  if (holder.identity === BrokerInput.identity(execution)) return undefined
+  const key = Option.match(execution.idempotencyKey, { onNone: () => "", onSome: ({ key }) => key })
+  return new BrokerError({
+    reason: new KeyConflict({ task: execution.task, key, executionId: holder.row.execution.id })
+  })
 }
 
 /** Registering again, after a lost acknowledgement, changes nothing: only ticks renew a lease. */
@@ -186,6 +196,7 @@ const register = (store: Store, options: Parameters<Broker["Service"]["register"
   if (store.supervisors.has(options.supervisor)) return
   store.supervisors.set(options.supervisor, {
     expiresAt: now + Duration.toMillis(options.lease),
+    lanes: options.lanes,
     owned: new Set(),
     holds: new Map()
   })
@@ -196,7 +207,7 @@ const nameOf = ({ queue, task }: Lane): string => `${queue}\u0000${task}`
 const hold = (store: Store, { lanes, reason, supervisor }: Parameters<Broker["Service"]["hold"]>[0]): void => {
   const holds = store.supervisors.get(supervisor)?.holds
   for (const lane of lanes) {
-    if (Option.isSome(reason)) holds?.set(nameOf(lane), BrokerInput.storedSentence(reason.value))
+    if (Option.isSome(reason)) holds?.set(nameOf(lane), BrokerInput.printable(reason.value, Limits.maxDetailLength))
     else holds?.delete(nameOf(lane))
   }
 }
@@ -207,6 +218,22 @@ const heldOf = (store: Store, row: Row): Option.Option<string> => {
   const name = nameOf(row.execution)
   return Option.firstSomeOf(
     Array.from(store.supervisors.values(), ({ holds }) => Option.fromUndefinedOr(holds.get(name)))
+  )
+}
+
+/** Says once that a row is due and that nobody serves its lane. Never ends. */
+const watchUnserved = (store: Store, row: Row): Effect.Effect<never> => {
+  const patience = Duration.toMillis(Limits.unservedPatience)
+  const isUnserved = (now: number): boolean =>
+    row.state === "queued" && row.runAt + patience <= now &&
+    !Array.from(store.supervisors.values()).some((supervisor) =>
+      supervisor.expiresAt > now
+      && supervisor.lanes.some(({ queue, task }) => queue === row.execution.queue && task === row.execution.task)
+    )
+  const look = Effect.andThen(Effect.sleep(Limits.unservedPatience), atOnce(isUnserved))
+  return Effect.repeat(look, { until: (unserved) => unserved }).pipe(
+    Effect.andThen(tellUnserved(row.execution)),
+    Effect.andThen(Effect.never)
   )
 }
 

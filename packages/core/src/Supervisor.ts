@@ -19,6 +19,7 @@ import type { BrokerError } from "./BrokerError.ts"
 import * as attempts from "./internal/attempts.ts"
 import * as loops from "./internal/loops.ts"
 import * as Shift from "./internal/shift.ts"
+import * as Limits from "./Limits.ts"
 import { Runner } from "./Runner.ts"
 import type { Worker } from "./Worker.ts"
 
@@ -62,8 +63,9 @@ export interface Options {
  * @category running
  */
 export const run = (options: Options): Effect.Effect<never, BrokerError, Broker.Broker | Runner> =>
-  Effect.suspend(() => {
+  Effect.flatMap(Limits.fault, (fault) => {
     check(options)
+    if (fault !== undefined) throw new Error(`Supervisor.run: ${fault}`)
     let shifts = 0
     return Effect.forever(work(options, () => shifts++ === 0))
   })

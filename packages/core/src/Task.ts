@@ -36,6 +36,7 @@ import * as Envelope from "./Envelope.ts"
 import * as Execution from "./Execution.ts"
 import type { Handler } from "./Handler.ts"
 import * as handler from "./Handler.ts"
+import { canonical } from "./internal/canonical.ts"
 import * as definition from "./internal/definition.ts"
 import { encodePayload } from "./internal/payload.ts"
 import { sanitise } from "./internal/text.ts"
@@ -400,7 +401,10 @@ const store = Effect.fnUntraced(function*<T extends Any>(
       id: SecureRandom.uuidV7Unsafe(),
       payload: text,
       traceparent,
-      idempotencyKey: Option.map(Option.fromUndefinedOr(key), (key) => ({ key, timeToLive }))
+      idempotencyKey: Option.map(
+        Option.fromUndefinedOr(key),
+        (key) => ({ key, timeToLive, identity: canonical(text, value) })
+      )
     })
   }
   const enqueued = yield* broker.enqueue(rows)

@@ -21,6 +21,7 @@ import {
   BrokerError,
   Envelope,
   InProcessRunner,
+  Limits,
   MemoryBroker,
   Outcome,
   Runner,
@@ -777,6 +778,103 @@ describe("Supervisor", () => {
       yield* Fiber.interrupt(supervisor)
     }).pipe(Effect.provide(MemoryBroker.layer)))
 
+  it.effect("refuses to begin with a limit that no row can carry", () =>
+    Effect.gen(function*() {
+      const seen = yield* makeSeen
+      const worker = workerOf(seen)
+      for (const reference of [Limits.MaxResultBytes, Limits.MaxPayloadBytes]) {
+        const exit = yield* Effect.exit(
+          Supervisor.run({ worker, concurrency: 1 }).pipe(
+            Effect.provide(InProcessRunner.layer(worker)),
+            Effect.provideService(reference, Limits.maxCarriedBytes + 1)
+          )
+        )
+        assert.match(
+          Exit.isFailure(exit) ? Cause.pretty(exit.cause) : "",
+          /Supervisor\.run: Limits\.Max\w+Bytes is 7340033/
+        )
+      }
+    }).pipe(Effect.provide(MemoryBroker.layer)))
+
+  it.effect("ends as failed what is stored in a format that it does not know, or over its limit of payloads", () =>
+    Effect.gen(function*() {
+      const seen = yield* makeSeen
+      const worker = workerOf(seen)
+      const broker = yield* Broker.Broker
+      const past = yield* Task.enqueue(Double, { n: 1 })
+      const record = Option.getOrThrow(yield* broker.read(past.id))
+      yield* past.cancel
+      const row = {
+        id: "",
+        task: record.task,
+        queue: record.queue,
+        priority: 5,
+        due: { _tag: "Now" } as const,
+        maxAttempts: 3,
+        timeout: Duration.minutes(1),
+        startBy: Option.none(),
+        idempotencyKey: Option.none(),
+        atMostOnce: false,
+        tags: {},
+        traceparent: Option.none()
+      }
+      const future = { ...row, id: "00000000-0000-7000-8000-000000000001", payload: "{\"n\":1}", format: 999 }
+      const large = {
+        ...row,
+        id: "00000000-0000-7000-8000-000000000002",
+        payload: `{"n":1,"x":"${"x".repeat(3_000_000)}"}`,
+        format: 1
+      }
+      yield* broker.enqueue([future, large])
+      const supervisor = yield* Supervisor.run({ worker, concurrency: 2 }).pipe(
+        Effect.provide(InProcessRunner.layer(worker)),
+        Effect.forkChild
+      )
+      for (
+        const [id, words] of [[future.id, /format 999.*format 1: a newer version/], [
+          large.id,
+          /3000014 bytes and/
+        ]] as const
+      ) {
+        yield* untilState(id, "failed")
+        const error = yield* Effect.flip((yield* Task.execution(Double, id)).await)
+        assert.match(String(error), words)
+        assert.strictEqual(error._tag === "TaskError" && error.reason._tag, "Undecodable")
+      }
+      yield* Fiber.interrupt(supervisor)
+    }).pipe(Effect.provide(MemoryBroker.layer)))
+
+  it.effect("takes bad data for what it is: it says so, and goes on with everything else", () =>
+    Effect.gen(function*() {
+      const seen = yield* makeSeen
+      const worker = workerOf(seen)
+      const real = yield* Broker.Broker
+      const bad = (operation: string) =>
+        Effect.fail(
+          new BrokerError.BrokerError({ reason: new BrokerError.BadData({ operation, detail: "a row of stone" }) })
+        )
+      let [claims, settlements, asked] = [0, 0, 0]
+      const broker = Broker.Broker.of({
+        ...real,
+        claim: (options) => claims++ < 2 ? bad("claim") : real.claim(options),
+        owned: (id) => asked++ === 0 ? bad("owned") : real.owned(id),
+        settle: (id, batch) => settlements++ === 0 ? bad("settle") : real.settle(id, batch)
+      })
+      const executions = [...yield* Task.enqueueAll(Double, [{ n: 1 }, { n: 2 }])]
+      const supervisor = yield* Supervisor.run({ worker, concurrency: 1 }).pipe(
+        Effect.provide(InProcessRunner.layer(worker)),
+        Effect.provideService(Broker.Broker, broker),
+        Effect.forkChild
+      )
+      // What is not recorded is not run again: it stays with its owner until that one leaves.
+      yield* TestClock.adjust("30 seconds")
+      executions.push(yield* Task.enqueue(Double, { n: 3 }))
+      yield* TestClock.adjust("30 seconds")
+      const states = yield* Effect.forEach(executions, ({ id }) => Effect.map(real.read(id), Option.getOrThrow))
+      assert.deepStrictEqual(states.map(({ state }) => state), ["running", "running", "succeeded"])
+      yield* Fiber.interrupt(supervisor)
+    }).pipe(Effect.provide(MemoryBroker.layer)))
+
   it.effect("settles no more at once than a statement should carry, and a larger result alone", () =>
     Effect.gen(function*() {
       const seen = yield* makeSeen
@@ -807,7 +905,12 @@ describe("Supervisor", () => {
         Effect.provideService(Runner.Runner, large),
         Effect.forkChild
       )
-      yield* Effect.forEach(executions, ({ id }) => untilState(id, "succeeded"), { discard: true })
+      // The last one is more than a row can carry, which only its settlement finds out.
+      const largest = executions.at(-1)!
+      yield* Effect.forEach(executions.slice(0, -1), ({ id }) => untilState(id, "succeeded"), { discard: true })
+      yield* untilState(largest.id, "failed")
+      const error = yield* Effect.flip(largest.await)
+      assert.strictEqual(error._tag === "TaskError" && error.reason._tag, "ResultTooLarge")
       for (const batch of batches) {
         assert.isTrue(batch.length === 1 || batch.reduce((sum, size) => sum + size, 0) <= 16 * mebibyte)
       }

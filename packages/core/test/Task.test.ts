@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { DateTime, Effect, Exit, Layer, Logger, Option, Schema, Tracer } from "effect"
+import { DateTime, Effect, Exit, HashMap, HashSet, Layer, Logger, Option, Schema, Tracer } from "effect"
 import { Broker, type BrokerError, Limits, MemoryBroker, Task } from "../src/index.ts"
 
 class OutOfInk extends Schema.TaggedError<OutOfInk>()("OutOfInk", { page: Schema.Int }) {}
@@ -74,6 +74,63 @@ describe("Task", () => {
       assert.isTrue(second.deduplicated)
       const conflict = yield* refused(Task.enqueue(Keyed, { id: "b" }, { idempotencyKey: "a" }))
       assert.strictEqual(conflict.reason._tag, "KeyConflict")
+    }).pipe(Effect.provide(MemoryBroker.layer)))
+
+  it.effect("takes payloads for the same that hold the same, in whatever order their Maps, Sets and records were filled", () =>
+    Effect.gen(function*() {
+      const entry = (a: number, b: number) => ({ a, b })
+      const make = (turned: boolean) => {
+        const turn = <A>(...all: ReadonlyArray<A>) => turned ? all.toReversed() : all
+        return {
+          record: Object.fromEntries(turn(["x", 1], ["y", 2])) as Record<string, number>,
+          json: Object.fromEntries(turn(["x", [1, { p: 1, q: 2 }]], ["y", null])) as Schema.Json,
+          map: new Map(turn(["k", entry(1, 2)], ["l", turned ? { b: 4, a: 3 } : { a: 3, b: 4 }])),
+          set: new Set(turn("z", "a", "ü")),
+          table: HashMap.fromIterable(turn<readonly [string, number]>(["k", 1], ["l", 2])),
+          bag: HashSet.fromIterable(turn(1, 2, 3)),
+          deep: [new Map([[1, new Set(turn(1, 2))]])],
+          list: [2, 1]
+        }
+      }
+      const Entry = Schema.Struct({ a: Schema.Int, b: Schema.Int })
+      const Collected = Task.make("Collected", {
+        payload: {
+          record: Schema.Record(Schema.String, Schema.Int),
+          json: Schema.Json,
+          map: Schema.ReadonlyMap(Schema.String, Entry),
+          set: Schema.ReadonlySet(Schema.String),
+          table: Schema.HashMap(Schema.String, Schema.Int),
+          bag: Schema.HashSet(Schema.Int),
+          deep: Schema.Array(Schema.ReadonlyMap(Schema.Int, Schema.ReadonlySet(Schema.Int))),
+          list: Schema.Array(Schema.Int)
+        }
+      })
+      const options = { idempotencyKey: "k" }
+      const first = yield* Task.enqueue(Collected, make(false), options)
+      const second = yield* Task.enqueue(Collected, make(true), options)
+      assert.deepStrictEqual([second.id, second.deduplicated], [first.id, true])
+      const others = [
+        { ...make(false), list: [1, 2] },
+        { ...make(false), set: new Set(["z", "a"]) },
+        { ...make(false), map: new Map([["k", entry(3, 4)], ["l", entry(1, 2)]]) }
+      ]
+      for (const other of others) {
+        const conflict = yield* refused(Task.enqueue(Collected, other, options))
+        assert.strictEqual(conflict.reason._tag, "KeyConflict")
+      }
+    }).pipe(Effect.provide(MemoryBroker.layer)))
+
+  it.effect("refuses a limit that no row can carry, however it was set", () =>
+    Effect.gen(function*() {
+      for (const bytes of [Limits.maxCarriedBytes + 1, Infinity, Number.NaN, 0, 1.5]) {
+        const error = yield* refused(
+          Task.enqueue(Render, { url: "a" }).pipe(Effect.provideService(Limits.MaxPayloadBytes, bytes))
+        )
+        assert.match(error.message, /Limits\.MaxPayloadBytes is .*expected a whole number of bytes from 1 to 7340032/)
+      }
+      yield* Task.enqueue(Render, { url: "a" }).pipe(
+        Effect.provideService(Limits.MaxPayloadBytes, Limits.maxCarriedBytes)
+      )
     }).pipe(Effect.provide(MemoryBroker.layer)))
 
   it.effect("refuses what cannot be stored, naming what is wrong", () =>

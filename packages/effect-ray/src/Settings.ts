@@ -104,6 +104,13 @@ const makeOptional = <A>(
     } as Parameters<typeof makeSetting<Option.Option<A>>>[0]
   )
 
+/** The size of a payload or a result. */
+const carried = {
+  min: 1024,
+  max: Limits.maxCarriedBytes,
+  because: "both lie in one row, and Postgres' client takes 16 MiB in one message; store more elsewhere"
+}
+
 /**
  * Every setting.
  *
@@ -293,19 +300,19 @@ export const table = {
     env: "EFFECT_RAY_MAX_RESULT_BYTES",
     flag: "max-result-bytes",
     metavar: "SIZE",
-    meaning: "The largest encoded result that is stored; a larger one fails its execution",
+    meaning: "The largest encoded result that is stored, at most 7 MiB; a larger one fails its execution",
     default: "2 MiB",
     example: "2 MiB",
-    parse: parsers.bytes({ min: 1024, max: 256 * 1024 * 1024 })
+    parse: parsers.bytes(carried)
   }),
   maxPayloadBytes: makeSetting({
     env: "EFFECT_RAY_MAX_PAYLOAD_BYTES",
     flag: "max-payload-bytes",
     metavar: "SIZE",
-    meaning: "The largest encoded payload that can be enqueued",
+    meaning: "The largest encoded payload that can be enqueued, at most 7 MiB",
     default: "2 MiB",
     example: "2 MiB",
-    parse: parsers.bytes({ min: 1024, max: 256 * 1024 * 1024 })
+    parse: parsers.bytes(carried)
   }),
   logFormat: makeSetting<"auto" | "json" | "pretty">({
     env: "EFFECT_RAY_LOG_FORMAT",

@@ -143,12 +143,18 @@ const cases: { readonly [K in Settings.Key]: Case } = {
   maxResultBytes: {
     absent: 2 * 1024 * 1024,
     valid: [["4096", 4096], ["512 KiB", 524_288], ["1MB", 1_000_000]],
-    invalid: [["12", "is not a size from 1024"], ["1 GiB", "is not a size"], ["big", "is not a size"]]
+    invalid: [["12", "is not a size from 1024"], ["1 GiB", "is not a size"], [
+      "8 MiB",
+      "to 7340032 bytes (both lie in one row"
+    ], ["big", "is not a size"]]
   },
   maxPayloadBytes: {
     absent: 2 * 1024 * 1024,
     valid: [["4096", 4096]],
-    invalid: [["0", "is not a size from 1024"], ["two megabytes", "is not a size"]]
+    invalid: [["0", "is not a size from 1024"], ["two megabytes", "is not a size"], [
+      "7340033",
+      "to 7340032 bytes (both lie in one row"
+    ]]
   },
   logFormat: { absent: "auto", valid: [["json", "json"]], invalid: [["xml", "is none of auto, json, pretty"]] }
 }

@@ -315,13 +315,16 @@ const watch = (child: ChildProcess, data: Data): ChildProcess | undefined => {
   return watcher
 }
 
+/** A standby, too, for a data folder that is set up to be one. */
+const isReady = /database system is ready to accept (read-only )?connections/
+
 const ready = (child: ChildProcess, words: () => string): Effect.Effect<void, EmbeddedPostgresError> =>
   Effect.callback<void, EmbeddedPostgresError>((resume) => {
     const failed = (detail: string) => resume(Effect.fail(new EmbeddedPostgresError({ detail })))
     child.once("error", (error) => failed(error.message))
     child.once("close", () => failed(`the server ended: ${words()}`))
     child.stderr?.on("data", () => {
-      if (words().includes("database system is ready to accept connections")) resume(Effect.void)
+      if (isReady.test(words())) resume(Effect.void)
     })
   }).pipe(Effect.timeoutOrElse({
     duration: Duration.minutes(1),

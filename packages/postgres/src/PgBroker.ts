@@ -13,6 +13,7 @@
  */
 import { Broker } from "@effect-ray/core/Broker"
 import { isUuid } from "@effect-ray/core/BrokerInput"
+import * as Limits from "@effect-ray/core/Limits"
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -28,11 +29,13 @@ import { makeClaim } from "./internal/claim.ts"
 import { makeEnqueue } from "./internal/enqueue.ts"
 import { makeFloors } from "./internal/floors.ts"
 import { makeLaneBook } from "./internal/lanes.ts"
-import { makeListener } from "./internal/listener.ts"
+import { listenConfig } from "./internal/listenConfig.ts"
+import { defaultProbeInterval, makeListener } from "./internal/listener.ts"
 import { makeLocal } from "./internal/local.ts"
 import { makeNotifier } from "./internal/notifier.ts"
 import { makePartitions } from "./internal/partitions.ts"
 import { makeOwned } from "./internal/owned.ts"
+import { makeSetAside } from "./internal/rows.ts"
 import * as Records from "./internal/records.ts"
 import { defaultSchema } from "./internal/schemaName.ts"
 import { makeSettle } from "./internal/settle.ts"
@@ -53,7 +56,10 @@ export interface Options {
    * supervisors learn of new executions by their ticks.
    */
   readonly notify?: boolean | undefined
-  /** How to reach Postgres for LISTEN, when the client goes through a pooler such as pgbouncer. Default: as the client. */
+  /**
+   * How to reach Postgres for LISTEN, when the client goes through a pooler such as pgbouncer. What is left out is as the
+   * client has it, but for the address: with a `url`, or a `host`, nothing of the client's is used. Default: as the client.
+   */
   readonly listen?: PgClient.PgClientConfig | undefined
   /**
    * How long an enqueue waits for an idempotency key that another transaction has enqueued and not yet committed; it
@@ -65,8 +71,15 @@ export interface Options {
    * broken, and the operation fails with `Unavailable` if another one does no better. Default: 15 seconds.
    */
   readonly answerPatience?: Duration.Input | undefined
-  /** How often awaited executions are asked about while nothing is heard by LISTEN. Default: 1 second. */
+  /** How often work and awaited executions are looked for while nothing is heard by LISTEN. Default: 1 second. */
   readonly pollInterval?: Duration.Input | undefined
+  /** How often it is made sure that messages are heard by LISTEN. Default: 30 seconds. */
+  readonly probeInterval?: Duration.Input | undefined
+  /**
+   * How long an awaited execution may be due without a live worker that serves its lane, before the log says so. Default: 10
+   * seconds.
+   */
+  readonly unservedPatience?: Duration.Input | undefined
 }
 
 /**
@@ -95,16 +108,25 @@ const outsideTransactions = <A, R>(client: PgClient.PgClient, effect: Effect.Eff
 
 const build = Effect.fnUntraced(
   function*(client: PgClient.PgClient, options: Options) {
+    const fault = yield* Limits.fault
+    if (fault !== undefined) throw new Error(`PgBroker: ${fault}`)
     const patience = Duration.fromInputUnsafe(options.answerPatience ?? defaultPatience)
-    const store = makeStore(client, options.schema ?? defaultSchema, patience)
+    const store = yield* makeStore(client, options.schema ?? defaultSchema, patience)
     const notify = options.notify ?? true
     const local = yield* makeLocal
     const notifier = yield* makeNotifier(store, local, { notify })
-    const listener = yield* makeListener(store, local, { notify, connection: { ...client.config, ...options.listen } })
+    const pollInterval = Duration.fromInputUnsafe(options.pollInterval ?? "1 second")
+    const listener = yield* makeListener(store, local, {
+      notify,
+      connection: listenConfig(client.config, options.listen),
+      probeInterval: Duration.fromInputUnsafe(options.probeInterval ?? defaultProbeInterval),
+      pollInterval
+    })
     const noteLanes = makeLaneBook(store)
     const floors = makeFloors()
     local.onAgain = floors.clear
     const partitions = makePartitions(store)
+    const setAside = makeSetAside(store, notifier, partitions)
 
     return Broker.of({
       enqueue: yield* makeEnqueue(store, notifier, noteLanes, {
@@ -113,17 +135,26 @@ const build = Effect.fnUntraced(
       read: (id) =>
         isUuid(id)
           ? Effect.map(
-            Effect.mapError(Records.find(store, [id]), unavailable("read")),
+            Effect.mapError(Records.find(store, store.ask, [id]), unavailable("read")),
             ([record]) => Option.fromUndefinedOr(record)
           )
           : Effect.succeedNone,
-      attempts: (id) => Effect.mapError(Records.attempts(store, id), unavailable("attempts")),
+      // Asked by supervisors too, when an attempt has failed, and then the app may hold all of its pool.
+      attempts: (id) =>
+        Effect.contextWith((context: Context.Context<never>) => {
+          const inside = Context.getOrUndefined(context, client.transactionService) !== undefined
+          return Effect.mapError(
+            Records.attempts(store, inside ? store.ask : store.beside, id),
+            unavailable("attempts")
+          )
+        }),
       awaitTerminal: yield* makeAwaiting(store, local, listener, {
-        pollInterval: Duration.fromInputUnsafe(options.pollInterval ?? "1 second")
+        pollInterval,
+        unservedPatience: Duration.fromInputUnsafe(options.unservedPatience ?? Limits.unservedPatience)
       }),
-      cancel: yield* makeCancel(store, notifier, partitions),
-      claim: makeClaim(store, floors),
-      owned: makeOwned(store),
+      cancel: makeCancel(store, notifier, partitions),
+      claim: makeClaim(store, floors, notifier, partitions, setAside),
+      owned: makeOwned(store, setAside),
       settle: makeSettle(store, notifier, partitions),
       ...makeSupervise(store, notifier, noteLanes, partitions),
       listen: (queues, hear) => Effect.tap(local.listen(queues, hear), () => Effect.sync(() => listener.start()))

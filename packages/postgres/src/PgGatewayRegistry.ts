@@ -10,7 +10,8 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import { defaultPatience, makeAnswered } from "./internal/answered.ts"
+import { defaultPatience } from "./internal/answered.ts"
+import { makeAsk } from "./internal/ask.ts"
 import { defaultSchema, quote } from "./internal/schemaName.ts"
 import { retryTransient, unavailable } from "./internal/sqlFailure.ts"
 
@@ -24,8 +25,8 @@ export interface Options {
   readonly schema?: string | undefined
 }
 
-/** How many epochs of a gateway are kept, for people who look for what went wrong. */
-const keptEpochs = 10
+/** How many epochs of a gateway are kept: the newest, and the one before, whose workers may still be at work. */
+const keptEpochs = 2
 
 interface Row {
   readonly deployment: string
@@ -57,18 +58,20 @@ export const make: (options?: Options) => Effect.Effect<GatewayRegistry["Service
   .fnUntraced(function*(options: Options = {}) {
     const client = yield* PgClient.PgClient
     const sql = client.withoutTransforms()
-    const answered = makeAnswered(defaultPatience)
+    const ask = makeAsk(sql, defaultPatience)
     const s = sql.literal(quote(options.schema ?? defaultSchema))
 
     return GatewayRegistry.of({
       current: (deployment, cluster) =>
-        answered(sql<Row>`
+        ask(() =>
+          sql<Row>`
           SELECT g.deployment, g.cluster, g.epoch, g.submission_id, g.protocol, g.secret, g.host, g.port
           FROM ${s}.gateways g
           WHERE g.deployment = ${deployment} AND g.cluster = ${cluster}
           ORDER BY g.epoch DESC
           LIMIT 1
-        `).pipe(
+        `
+        ).pipe(
           retryTransient,
           Effect.mapError(unavailable("gateway registry")),
           Effect.map(([row]) => Option.map(Option.fromUndefinedOr(row), toEntry))
@@ -76,7 +79,8 @@ export const make: (options?: Options) => Effect.Effect<GatewayRegistry["Service
 
       // Not repeated by itself: after a lost acknowledgement the answer could be "another did" for our own row.
       open: (entry) =>
-        answered(sql`
+        ask(() =>
+          sql`
           WITH forgotten AS (
             DELETE FROM ${s}.gateways g
             WHERE g.deployment = ${entry.deployment} AND g.cluster = ${entry.cluster}
@@ -98,17 +102,20 @@ export const make: (options?: Options) => Effect.Effect<GatewayRegistry["Service
           )
           ON CONFLICT (deployment, cluster, epoch) DO NOTHING
           RETURNING 1
-        `).pipe(Effect.mapBoth({
+        `
+        ).pipe(Effect.mapBoth({
           onFailure: unavailable("gateway registry"),
           onSuccess: (rows) => rows.length === 1
         })),
 
       publish: (entry, address) =>
-        answered(sql`
+        ask(() =>
+          sql`
           UPDATE ${s}.gateways g
           SET host = ${address.host}, port = ${address.port}
           WHERE g.deployment = ${entry.deployment} AND g.cluster = ${entry.cluster} AND g.epoch = ${entry.epoch}
-        `).pipe(retryTransient, Effect.mapError(unavailable("gateway registry")), Effect.asVoid)
+        `
+        ).pipe(retryTransient, Effect.mapError(unavailable("gateway registry")), Effect.asVoid)
     })
   })
 

@@ -49,10 +49,17 @@ const openSnapshot = Effect.gen(function*() {
 })
 
 for (const version of TestPostgres.versions) {
-  // One connection: statistics are a session's own until it gives them away.
-  const suite = Layer.provideMerge(
-    TestPostgres.broker({ notify: false }),
-    TestPostgres.database(version, { maxConnections: 1 })
+  // Statistics are a session's own until it gives them away: the broker's do after each statement that asks for the time.
+  const givenAway = Layer.effectDiscard(Effect.gen(function*() {
+    const { s, sql } = yield* database
+    yield* sql`
+      CREATE OR REPLACE FUNCTION ${s}.clock() RETURNS timestamptz LANGUAGE sql VOLATILE
+      AS 'SELECT pg_stat_force_next_flush(); SELECT clock_timestamp()'
+    `
+  }))
+  const suite = TestPostgres.broker({ notify: false }).pipe(
+    Layer.provideMerge(givenAway),
+    Layer.provideMerge(TestPostgres.database(version, { maxConnections: 1 }))
   )
   layer(suite, { excludeTestServices: true })(`Claims on Postgres ${version}`, (it) => {
     it.effect("read what they take, not the backlog of other lanes, of the future, or of lower priority", () =>

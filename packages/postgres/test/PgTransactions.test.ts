@@ -14,6 +14,7 @@ import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
 import { listenTo } from "../../core/test/brokerSuite/kit.ts"
 import { database, eventually, execution, hire, key, makeLane } from "./kit.ts"
+import { laneId } from "../src/internal/lanes.ts"
 import * as TestPostgres from "./TestPostgres.ts"
 
 /** Another client of the same server, as an app might have. */
@@ -327,23 +328,32 @@ for (const version of TestPostgres.versions) {
       it.effect("is waited for by `owned`, when it is a claim under way", () =>
         Effect.gen(function*() {
           const broker = yield* Broker
-          const { sql } = yield* database
+          const { s, sql } = yield* database
           const lane = makeLane()
           const { id } = (yield* broker.enqueue([execution(lane)]))[0]!
           const worker = yield* hire(broker, [lane])
           const open = yield* Deferred.make<void>()
           const claimed = yield* Deferred.make<void>()
+          // What the broker sends, in a transaction that stays open.
           const claim = yield* Effect.forkChild(sql.withTransaction(Effect.gen(function*() {
-            yield* worker.claim()
+            const taken = yield* sql`
+              SELECT * FROM ${s}.claim(
+                ${worker.supervisor}, ARRAY[${
+              laneId(lane)
+            }]::bigint[], ARRAY[5]::smallint[], ARRAY['-Infinity']::float8[],
+                ARRAY['00000000-0000-0000-0000-000000000000']::uuid[], ARRAY[10], 10, 2, 1000000
+              )
+            `
+            assert.strictEqual(taken.length, 2, "a header, and the execution")
             yield* Deferred.succeed(claimed, undefined)
             yield* Deferred.await(open)
           })))
-          yield* Deferred.await(claimed)
+          yield* Effect.race(Deferred.await(claimed), Effect.asVoid(Fiber.join(claim)))
           const owned = yield* Effect.forkChild(broker.owned(worker.supervisor), { startImmediately: true })
           yield* eventually(
             "it waits",
             Effect.map(
-              sql`SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE ${"%owned(%"}`,
+              sql`SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE ${"%owned_ids(%"}`,
               (rows) => rows.length > 0
             )
           )

@@ -67,6 +67,8 @@ const installClock = Effect.gen(function*() {
   const s = sql.literal((yield* TestSchema).name)
   yield* sql`CREATE TABLE ${s}.test_clock (shift interval NOT NULL)`
   yield* sql`INSERT INTO ${s}.test_clock VALUES (interval '0')`
+  // Whoever may ask for the time may ask for this one.
+  yield* sql`GRANT SELECT ON ${s}.test_clock TO PUBLIC`
   yield* sql`
     CREATE OR REPLACE FUNCTION ${s}.now() RETURNS timestamptz LANGUAGE sql STABLE
     AS 'SELECT statement_timestamp() + (SELECT c.shift FROM ${s}.test_clock c)'

@@ -35,9 +35,12 @@ export const accept = (shift: Shift, claims: ReadonlyArray<Broker.Claimed>): voi
     // The same claim again: a crash of the store undid the first, whose attempt is here and goes on.
     if (shift.entries.get(claimed.id)?.claimed.fence === claimed.fence) continue
     const task = shift.tasks.get(claimed.task)
-    if (task === undefined) {
-      // Cannot happen by lanes; a hash collision or a hand-written row would bring it here.
-      const reason = new Undecodable({ what: "payload", detail: `this worker has no task named ${claimed.task}` })
+    if (task === undefined || claimed.format !== Envelope.format) {
+      // Cannot happen by lanes; a hash collision or a hand-written row would bring an unknown task here.
+      const detail = task === undefined
+        ? `this worker has no task named ${claimed.task}`
+        : Envelope.unknownFormat(claimed.format)
+      const reason = new Undecodable({ what: "payload", detail })
       settle(shift, claimed, Outcome.Failed({ result: Envelope.taskError(reason) }), Option.none())
       continue
     }

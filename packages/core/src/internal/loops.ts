@@ -27,20 +27,33 @@ export const maxSettleLength = 16 * 1024 * 1024
 /** How long to wait before the broker is asked again: slower each time, never long. */
 const backoff = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("1 second")]).pipe(Schedule.jittered)
 
-/** Tries until the broker answers, and says so once per outage. */
+/** How long to wait after something that no repetition can help, before the loop goes on. */
+const badDataPause = Duration.seconds(1)
+
+/**
+ * Tries until the broker answers, and says so once per outage. Bad data is no outage: where there is something to go on
+ * with, it is told and passed.
+ */
 export const persistently = <A, R>(
   operation: string,
-  effect: Effect.Effect<A, BrokerError, R>
-): Effect.Effect<A, never, R> =>
-  Effect.catch(
+  effect: Effect.Effect<A, BrokerError, R>,
+  otherwise?: A
+): Effect.Effect<A, never, R> => {
+  const passed = otherwise === undefined ? effect : Effect.catchIf(
     effect,
+    ({ reason }) => reason._tag === "BadData",
+    ({ message }) => Effect.as(Effect.andThen(Effect.logError(message), Effect.sleep(badDataPause)), otherwise)
+  )
+  return Effect.catch(
+    passed,
     (error) =>
       Effect.logWarning(`${operation}: the broker does not answer, trying again: ${error.message}`).pipe(
-        Effect.andThen(Effect.retry(effect, backoff)),
+        Effect.andThen(Effect.retry(passed, backoff)),
         Effect.tap(() => Effect.logInfo(`${operation}: the broker answers again`)),
         Effect.orDie
       )
   )
+}
 
 /** Claims whenever there is room and something may be due. */
 export const claimLoop = (shift: Shift): Effect.Effect<never> =>
@@ -83,7 +96,8 @@ const claim = (shift: Shift, { lanes, limit }: Wanted): Effect.Effect<ReadonlyAr
     Effect.tapError(
       shift.broker.claim({ supervisor: shift.id, lanes, limit }),
       () => Effect.sync(() => shift.doubtful = true)
-    )
+    ),
+    []
   )
   return Effect.flatMap(claimed, (claimed) => shift.doubtful ? recover(shift) : Effect.succeed(claimed))
 }
@@ -95,7 +109,7 @@ const recover = (shift: Shift): Effect.Effect<ReadonlyArray<Broker.Claimed>> =>
     shift.doubtful = false
     // What was in hand when the question was asked may have been settled by the time it is answered.
     const before = new Map(Array.from(shift.entries, ([id, { claimed }]) => [id, claimed.fence]))
-    return Effect.map(persistently("claim", shift.broker.owned(shift.id)), (owned) =>
+    return Effect.map(persistently("claim", shift.broker.owned(shift.id), []), (owned) =>
       owned.filter(({ fence, id }) =>
         before.get(id) !== fence && shift.entries.get(id)?.claimed.fence !== fence
       ))
@@ -121,7 +135,8 @@ export const settleLoop = (shift: Shift): Effect.Effect<never> =>
     }
     const batch = shift.settlements.splice(0, batchSize(shift.settlements))
     return Effect.flatMap(
-      persistently("settle", shift.broker.settle(shift.id, batch)),
+      // What cannot be recorded is over all the same, and must not be run again: it stays with this supervisor until that leaves.
+      persistently("settle", shift.broker.settle(shift.id, batch), batch.map(() => "Settled" as const)),
       (answers) => recorded(shift, batch, answers)
     )
   }))

@@ -5,6 +5,7 @@ import * as SchemaIssue from "effect/SchemaIssue"
 import { BrokerError, InvalidPayload, PayloadTooLarge } from "../BrokerError.ts"
 import * as Limits from "../Limits.ts"
 import type * as Task from "../Task.ts"
+import { Undecodable } from "../TaskError.ts"
 import { toJson } from "./json.ts"
 import { hasUnstorableEscape, utf8Bytes } from "./text.ts"
 
@@ -30,6 +31,18 @@ const codecOf = (task: Task.Any): Codec => {
   return codec
 }
 
+/**
+ * Why an attempt is not made with this payload, if it is not: its limit was another where it was enqueued, or nobody checked it.
+ */
+export const refusalOf = (payload: string): Effect.Effect<Undecodable | undefined> =>
+  Effect.map(Limits.MaxPayloadBytes, (maxBytes) => {
+    const bytes = utf8Bytes(payload, maxBytes)
+    return bytes <= maxBytes ? undefined : new Undecodable({
+      what: "payload",
+      detail: `it has ${bytes} bytes and this worker takes ${maxBytes} (EFFECT_RAY_MAX_PAYLOAD_BYTES)`
+    })
+  })
+
 /** Checks, encodes and bounds a payload. Whatever is wrong with it is told before anything is written. */
 export const encodePayload = Effect.fnUntraced(function*<T extends Task.Any>(
   task: T,
@@ -49,6 +62,8 @@ export const encodePayload = Effect.fnUntraced(function*<T extends Task.Any>(
     )
   }
   const maxBytes = yield* Limits.MaxPayloadBytes
+  const fault = Limits.faultOfSize("Limits.MaxPayloadBytes", maxBytes)
+  if (fault !== undefined) return yield* invalid(fault)
   const bytes = utf8Bytes(text, maxBytes)
   if (bytes > maxBytes) {
     return yield* new BrokerError({ reason: new PayloadTooLarge({ task: task._tag, bytes, maxBytes }) })

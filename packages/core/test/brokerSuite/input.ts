@@ -8,7 +8,14 @@ import type { NewExecution } from "../../src/Broker.ts"
 import * as BrokerInput from "../../src/BrokerInput.ts"
 import * as Endings from "../../src/Endings.ts"
 import * as Envelope from "../../src/Envelope.ts"
-import { maxEnqueueLength, maxKeyBytes, maxNameBytes } from "../../src/Limits.ts"
+import {
+  maxCarriedBytes,
+  maxEnqueueLength,
+  maxKeyBytes,
+  maxNameBytes,
+  maxTagsBytes,
+  maxTraceparentBytes
+} from "../../src/Limits.ts"
 import { Outcome } from "../../src/Outcome.ts"
 import { type It, makeDesk, reasonOf, refusal, retry, succeeded } from "./kit.ts"
 
@@ -61,8 +68,10 @@ const refused: ReadonlyArray<readonly [what: string, overrides: Partial<NewExecu
   ["a timeout that is no duration", untyped({ timeout: "soon" })],
   ["a delay that is no duration", untyped({ due: { _tag: "After", delay: "soon" } })],
   ["a time that is none", untyped({ due: { _tag: "At", at: "noon" } })],
-  ["a key that is no text", untyped({ idempotencyKey: Option.some({ key: 7, timeToLive: Option.none() }) })],
   ["a tag that is no text", untyped({ tags: { n: 7 } })],
+  ["a key that is no text", untyped({ idempotencyKey: Option.some({ key: 7, timeToLive: Option.none() }) })],
+  ["more tags than a row takes", { tags: { a: "x".repeat(maxTagsBytes) } }],
+  ["a trace context without end", { traceparent: Option.some("0".repeat(maxTraceparentBytes + 1)) }],
   ["a payload that is no text", untyped({ payload: { n: 1 } })],
   ["an id that is no UUID", { id: "'; DROP TABLE executions; --" }]
 ]
@@ -110,6 +119,38 @@ export const inputPromises = <R>(it: It<R>): void => {
           desk.broker.enqueue(Array.from({ length: 64 }, () => desk.execution({ payload })))
         )
         assert.strictEqual(reason._tag, "InvalidPayload")
+      }))
+
+    it.effect("refuses a payload that no row carries, whatever the limit of who enqueues it, and says how much one does", () =>
+      Effect.gen(function*() {
+        const desk = yield* makeDesk
+        const payload = JSON.stringify("x".repeat(maxCarriedBytes - 1))
+        const reason = yield* refusal(desk.broker.enqueue([desk.execution(), desk.execution({ payload })]))
+        assert.strictEqual(reason._tag, "PayloadTooLarge")
+        if (reason._tag === "PayloadTooLarge") assert.strictEqual(reason.maxBytes, maxCarriedBytes)
+      }))
+
+    it.effect("ends as failed what is settled with more than a row carries, and settles the rest of its batch", () =>
+      Effect.gen(function*() {
+        const desk = yield* makeDesk
+        yield* desk.enqueueMany(2)
+        const worker = yield* desk.hire()
+        const claimed = yield* worker.claim(2)
+        const large = JSON.stringify("x".repeat(maxCarriedBytes + 2_000))
+        const settled = yield* desk.broker.settle(
+          worker.id,
+          claimed.map(({ fence, id }, n) => ({
+            id,
+            fence,
+            outcome: n === 0 ? succeeded(large) : succeeded(),
+            runnerRef: Option.none()
+          }))
+        )
+        assert.deepStrictEqual(settled, ["Settled", "Settled"])
+        const record = yield* desk.read(claimed[0]!.id)
+        assert.strictEqual(record.state, "failed")
+        assert.strictEqual((yield* reasonOf(record))?._tag, "ResultTooLarge")
+        assert.strictEqual((yield* desk.read(claimed[1]!.id)).state, "succeeded")
       }))
 
     it.effect("refuses an id that belongs to an execution, and one that occurs twice", () =>

@@ -24,6 +24,57 @@ export const keyPromises = <R>(it: It<R>, advance: Advance<R>): void => {
         assert.strictEqual((yield* worker.claim()).length, 1)
       }))
 
+    const alike: ReadonlyArray<readonly [what: string, first: string, second: string]> = [
+      ["its properties in another order", "{\"a\":1,\"b\":[{\"c\":2,\"d\":3}]}", "{\"b\":[{\"d\":3,\"c\":2}],\"a\":1}"],
+      ["blanks", "{\"a\":[1,2],\"b\":{}}", " {\n\"b\" : { } , \"a\" : [ 1 , 2 ] } "],
+      ["an escape where none is needed", "{\"a\":\"ü\"}", "{\"\\u0061\":\"\\u00fc\"}"],
+      [
+        "properties named as objects' own",
+        "{\"__proto__\":1,\"constructor\":2}",
+        "{\"constructor\":2,\"__proto__\":1}"
+      ],
+      [
+        "great depth",
+        `${"[{\"a\":".repeat(9_999)}{"x":1,"y":2}${"}]".repeat(9_999)}`,
+        `${"[{\"a\":".repeat(9_999)}{"y":2,"x":1}${"}]".repeat(9_999)}`
+      ]
+    ]
+    it.effect.each(alike)(
+      "answer the existing execution for the same payload with %s",
+      ([, first, second]) =>
+        Effect.gen(function*() {
+          const desk = yield* makeDesk
+          const id = yield* desk.enqueue({ ...key("k"), payload: first })
+          const again = yield* desk.broker.enqueue([desk.execution({ ...key("k"), payload: second })])
+          assert.deepStrictEqual(again, [{ id, deduplicated: true }])
+          const batch = [{ ...key("l"), payload: first }, { ...key("l"), payload: second }].map(desk.execution)
+          assert.deepStrictEqual((yield* desk.broker.enqueue(batch)).map(({ deduplicated }) => deduplicated), [
+            false,
+            true
+          ])
+          // What was stored first is what runs, as it was given.
+          assert.strictEqual((yield* desk.read(id)).payload, first)
+        })
+    )
+
+    const different: ReadonlyArray<readonly [what: string, first: string, second: string]> = [
+      ["members of a list in another order", "[1,2]", "[2,1]"],
+      ["a number written otherwise", "{\"a\":1}", "{\"a\":1.0}"],
+      ["a number that only a double takes for the same", "9007199254740993", "9007199254740992"],
+      ["a text for a number", "{\"a\":1}", "{\"a\":\"1\"}"],
+      ["one property more", "{\"a\":1}", "{\"a\":1,\"b\":null}"],
+      ["a property twice", "{\"a\":1,\"a\":2}", "{\"a\":2,\"a\":1}"],
+      ["punctuation within a text", "{\"a\":\"b\",\"c\":1}", "{\"a\":\"b\\\",\\\"c\":1}"],
+      ["something that is no JSON", "{\"a\":1", "{\"a\":1}"]
+    ]
+    it.effect.each(different)("tell payloads apart by %s", ([, first, second]) =>
+      Effect.gen(function*() {
+        const desk = yield* makeDesk
+        yield* desk.enqueue({ ...key("k"), payload: first })
+        const reason = yield* refusal(desk.broker.enqueue([desk.execution({ ...key("k"), payload: second })]))
+        assert.strictEqual(reason._tag, "KeyConflict")
+      }))
+
     it.effect("refuse another payload, and write nothing of the batch", () =>
       Effect.gen(function*() {
         const desk = yield* makeDesk

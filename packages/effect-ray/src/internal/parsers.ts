@@ -59,12 +59,15 @@ export const duration = (
 }
 
 /** A bare number counts bytes; units as in `512 KiB` and `2 MB`. */
-export const bytes = (options: { readonly min: number; readonly max: number }): Parse<number> => (text) => {
+export const bytes = (
+  options: { readonly min: number; readonly max: number; readonly because: string }
+): Parse<number> =>
+(text) => {
   const size = /^\d+$/.test(text.trim()) ? `${text.trim()} B` : text.trim()
   const n = Option.match(ByteSize.fromString(size), { onNone: () => Number.NaN, onSome: Number })
   return n >= options.min && n <= options.max
     ? Result.succeed(n)
-    : Result.fail(`is not a size from ${options.min} to ${options.max} bytes`)
+    : Result.fail(`is not a size from ${options.min} to ${options.max} bytes (${options.because})`)
 }
 
 export const oneOf =

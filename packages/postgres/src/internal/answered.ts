@@ -26,20 +26,19 @@ const unanswered = (millis: number): SqlError =>
     })
   })
 
-export type Answered = <A, R>(
-  statement: Effect.Effect<A, SqlError, R>,
-  weight?: Weight
-) => Effect.Effect<A, SqlError, R>
-
 /**
  * The other end of a connection may be gone without a word, and then no answer and no error ever comes. A statement
  * that is given up counts as lost with its connection, and is called off in the background: the driver asks the server
  * to cancel it and drops a connection that does not even say that.
  */
-export const makeAnswered = (patience: Duration.Duration): Answered => (statement, weight = {}) => {
+export const answered = <A, R>(
+  statement: Effect.Effect<A, SqlError, R>,
+  patience: Duration.Duration,
+  weight: Weight = {}
+): Effect.Effect<A, SqlError, R> => {
   const most = Duration.toMillis(patience) + (weight.characters ?? 0) / slowest
   const millis = Math.min(most, weight.atMost === undefined ? Infinity : Duration.toMillis(weight.atMost))
-  return Effect.contextWith((context: Context.Context<Effect.Services<typeof statement>>) =>
+  return Effect.contextWith((context: Context.Context<R>) =>
     Effect.callback((resume) => {
       const timer = setTimeout(() => {
         resume(Effect.fail(unanswered(millis)))

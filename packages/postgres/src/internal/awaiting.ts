@@ -4,7 +4,7 @@
  * A process leaves its name on the row; whoever ends the execution reads it under the row's lock and tells. What was
  * not told is found by one query a process, now and then, over all that it awaits.
  */
-import type { ExecutionId, Record } from "@effect-ray/core/Broker"
+import { type ExecutionId, type Lane, type Record, tellUnserved as tellLane } from "@effect-ray/core/Broker"
 import type { BrokerError } from "@effect-ray/core/BrokerError"
 import { isUuid } from "@effect-ray/core/BrokerInput"
 import * as Duration from "effect/Duration"
@@ -18,7 +18,7 @@ import * as Batcher from "./batcher.ts"
 import type { Listener } from "./listener.ts"
 import type { Local } from "./local.ts"
 import { find, isTerminal } from "./records.ts"
-import { retryTransient, unavailable } from "./sqlFailure.ts"
+import { isBadValue, retryTransient, unavailable } from "./sqlFailure.ts"
 import { arrays, type Store } from "./store.ts"
 
 /** How often a process asks about what it awaits: seldom while it is told, often while it is not. */
@@ -38,24 +38,31 @@ const patience = Schedule.upTo(
 
 /** Each question anew: who waits for days lives through more than one outage. */
 const patiently = <A>(question: Effect.Effect<A, BrokerError>): Effect.Effect<A, BrokerError> =>
-  Effect.retry(question, patience)
+  Effect.retry(question, { schedule: patience, while: ({ reason }) => reason._tag === "Unavailable" })
+
+/** Who waits here for an execution, and since when, by the process's clock. */
+interface Waiting {
+  readonly since: number
+  readonly latches: Set<Latch.Latch>
+}
 
 export const makeAwaiting = Effect.fnUntraced(function*(
   store: Store,
   local: Local,
   listener: Listener,
-  options: { readonly pollInterval: Duration.Duration }
+  options: { readonly pollInterval: Duration.Duration; readonly unservedPatience: Duration.Duration }
 ): Effect.fn.Return<
   (id: ExecutionId) => Effect.Effect<Option.Option<Record>, BrokerError>,
   never,
   Scope.Scope
 > {
-  const { s, sql } = store
-  const waiting = new Map<ExecutionId, Set<Latch.Latch>>()
+  const { s } = store
+  const waiting = new Map<ExecutionId, Waiting>()
+  let unserved = new Set<string>()
 
   local.onEnded = (ids) => {
     for (const id of ids) {
-      for (const latch of waiting.get(id) ?? []) latch.openUnsafe()
+      for (const latch of waiting.get(id)?.latches ?? []) latch.openUnsafe()
     }
   }
 
@@ -65,9 +72,11 @@ export const makeAwaiting = Effect.fnUntraced(function*(
     maxWeight: maxIds,
     weigh: () => 1,
     run: (ids) =>
-      retryTransient(store.answered(
-        sql<{ readonly id: ExecutionId }>`SELECT w.id FROM ${s}.watch(${store.process}, ${arrays.uuid(ids)}) AS w(id)`
-      )).pipe(
+      retryTransient(
+        store.beside((sql) =>
+          sql<{ readonly id: ExecutionId }>`SELECT w.id FROM ${s}.watch(${store.process}, ${arrays.uuid(ids)}) AS w(id)`
+        )
+      ).pipe(
         Effect.mapError(unavailable("awaitTerminal")),
         Effect.map((rows) => {
           const open = new Set(rows.map((row) => row.id))
@@ -76,48 +85,88 @@ export const makeAwaiting = Effect.fnUntraced(function*(
       )
   })
 
+  type Answer = Exit.Exit<Option.Option<Record>, BrokerError>
+
+  /** Halves what cannot be read until it stands alone: others hear of theirs. */
+  const read = (ids: ReadonlyArray<ExecutionId>): Effect.Effect<ReadonlyArray<Answer>, BrokerError> =>
+    Effect.matchEffect(retryTransient(find(store, store.beside, ids)), {
+      onSuccess: (records) => {
+        const byId = new Map(records.map((record) => [record.id, record]))
+        return Effect.succeed(ids.map((id): Answer => Exit.succeed(Option.fromUndefinedOr(byId.get(id)))))
+      },
+      onFailure: (error) => {
+        const failure = unavailable("awaitTerminal")(error)
+        if (!isBadValue(error)) return Effect.fail(failure)
+        if (ids.length === 1) return Effect.succeed([Exit.fail(failure)])
+        const middle = Math.ceil(ids.length / 2)
+        return Effect.zipWith(
+          read(ids.slice(0, middle)),
+          read(ids.slice(middle)),
+          (first, second) => [...first, ...second]
+        )
+      }
+    })
+
   const lookup = yield* Batcher.make<ExecutionId, Option.Option<Record>>({
     concurrency: 2,
     maxWeight: maxRecords,
     weigh: () => 1,
-    run: (ids) =>
-      retryTransient(find(store, ids)).pipe(
-        Effect.mapError(unavailable("awaitTerminal")),
-        Effect.map((records) => {
-          const byId = new Map(records.map((record) => [record.id, record]))
-          return ids.map((id) => Exit.succeed(Option.fromUndefinedOr(byId.get(id))))
-        })
-      )
+    run: read
   })
 
   const ask = Effect.gen(function*() {
     const ids = [...waiting.keys()]
     for (let from = 0; from < ids.length; from += maxIds) {
-      const ended = yield* store.answered(sql<{ readonly id: ExecutionId }>`
-        SELECT f.id FROM ${s}.find_ended(${arrays.uuid(ids.slice(from, from + maxIds))}) AS f(id)
-      `)
+      const ended = yield* store.beside((sql) =>
+        sql<{ readonly id: ExecutionId }>`
+          SELECT f.id FROM ${s}.find_ended(${arrays.uuid(ids.slice(from, from + maxIds))}) AS f(id)
+        `
+      )
       local.onEnded(ended.map((row) => row.id))
     }
   })
+  const patienceMillis = Duration.toMillis(options.unservedPatience)
+
+  /** Says of lanes that nobody serves them, once until somebody does. */
+  const tellUnserved = Effect.gen(function*() {
+    const before = performance.now() - patienceMillis
+    const ids = Array.from(waiting).flatMap(([id, { since }]) => since <= before ? [id] : [])
+    const found = new Set<string>()
+    for (let from = 0; from < ids.length; from += maxIds) {
+      const lanes = yield* store.beside((sql) =>
+        sql<Lane>`SELECT * FROM ${s}.unserved(${
+          arrays.uuid(ids.slice(from, from + maxIds))
+        }, ${patienceMillis}::float8)`
+      )
+      for (const lane of lanes) {
+        const name = JSON.stringify([lane.queue, lane.task])
+        if (found.has(name)) continue
+        found.add(name)
+        if (!unserved.has(name)) yield* tellLane(lane)
+      }
+    }
+    unserved = found
+  })
+  const look = Effect.andThen(Effect.ignore(ask), Effect.ignore(tellUnserved))
   const poll = Effect.suspend(() =>
     Effect.andThen(
       Effect.sleep(listener.isConnected() ? pollWhileTold : options.pollInterval),
-      Effect.ignore(Effect.suspend(() => waiting.size === 0 ? Effect.void : ask))
+      Effect.suspend(() => waiting.size === 0 ? Effect.void : look)
     )
   )
   yield* Effect.forkScoped(Effect.forever(poll))
 
   const enter = (id: ExecutionId): Latch.Latch => {
     const latch = Latch.makeUnsafe(false)
-    const latches = waiting.get(id)
-    if (latches === undefined) waiting.set(id, new Set([latch]))
-    else latches.add(latch)
+    const found = waiting.get(id)
+    if (found === undefined) waiting.set(id, { since: performance.now(), latches: new Set([latch]) })
+    else found.latches.add(latch)
     return latch
   }
   const leave = (id: ExecutionId, latch: Latch.Latch): void => {
-    const latches = waiting.get(id)
-    latches?.delete(latch)
-    if (latches?.size === 0) waiting.delete(id)
+    const found = waiting.get(id)
+    found?.latches.delete(latch)
+    if (found?.latches.size === 0) waiting.delete(id)
   }
 
   const untilEnded = (id: ExecutionId) =>

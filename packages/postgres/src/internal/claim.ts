@@ -1,64 +1,33 @@
 /** Claim: due executions of these lanes, each with a new fence. */
 import type { Claimed, ClaimLane, SupervisorId } from "@effect-ray/core/Broker"
 import type { BrokerError } from "@effect-ray/core/BrokerError"
-import { suspectLosses } from "@effect-ray/core/Outcome"
 import { isUuid } from "@effect-ray/core/BrokerInput"
+import * as Endings from "@effect-ray/core/Endings"
+import { suspectLosses } from "@effect-ray/core/Outcome"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Floors } from "./floors.ts"
 import { laneId } from "./lanes.ts"
-import { unavailable } from "./sqlFailure.ts"
+import type { Notifier, Woken } from "./notifier.ts"
+import type { Partitions } from "./partitions.ts"
+import { isReadable, type OwnedRow, type SetAside, tellSetAside, toClaimed } from "./rows.ts"
+import { isBadValue, unavailable } from "./sqlFailure.ts"
 import { arrays, type Store } from "./store.ts"
 
 /** The most bytes of payload that one claim takes, unless the first has more alone. */
 const maxClaimBytes = 16 * 1024 * 1024
 
-export interface ClaimedRow {
+/** The largest payload that an answer can carry, with what else is in its row. Above what can be enqueued. */
+const maxRowBytes = 15 * 1024 * 1024
+
+interface ClaimedRow extends OwnedRow {
   readonly ord: number
-  readonly id: string
-  readonly fence: bigint
   readonly lane: bigint
   readonly band: number
-  readonly task: string
-  readonly queue: string
-  readonly priority: number
-  readonly payload: string
-  readonly format: number
-  readonly attempt: number
-  readonly losses: number
-  readonly max_attempts: number
-  readonly timeout_millis: number
-  readonly at_most_once: boolean
-  readonly traceparent: string | null
-  readonly claimed_millis: number
-  readonly waited_millis: number
   readonly run_seconds: number
   /** Some of what was found was left: a suspect goes alone, and payloads may be large. */
   readonly more: boolean
 }
-
-/** What every row of an owner holds. */
-export type OwnedRow = Omit<ClaimedRow, "ord" | "lane" | "band" | "run_seconds" | "more">
-
-/** The row as supervisors know it. */
-export const toClaimed = (row: OwnedRow): Claimed => ({
-  id: row.id,
-  fence: Number(row.fence),
-  task: row.task,
-  queue: row.queue,
-  priority: row.priority,
-  payload: row.payload,
-  format: row.format,
-  attempt: row.attempt,
-  losses: row.losses,
-  maxAttempts: row.max_attempts,
-  timeoutMillis: row.timeout_millis,
-  atMostOnce: row.at_most_once,
-  traceparent: Option.fromNullOr(row.traceparent),
-  claimedAtMillis: row.claimed_millis,
-  waitedMillis: Math.max(0, row.waited_millis)
-})
 
 /** Whether a lane may have more in one of its bands than its limit let through. */
 const isCut = (taken: ReadonlyArray<ClaimedRow>, limits: ReadonlyMap<bigint, number>): boolean => {
@@ -72,8 +41,14 @@ const isCut = (taken: ReadonlyArray<ClaimedRow>, limits: ReadonlyMap<bigint, num
   return false
 }
 
-export const makeClaim = (store: Store, floors: Floors) => {
-  const { s, sql } = store
+export const makeClaim = (
+  store: Store,
+  floors: Floors,
+  notifier: Notifier,
+  partitions: Partitions,
+  setAside: SetAside
+) => {
+  const { s } = store
 
   /** One look, from the floors up. */
   const look = (
@@ -86,8 +61,9 @@ export const makeClaim = (store: Store, floors: Floors) => {
     const pairs = floors.pairs(lanes)
     const era = floors.era()
     const began = performance.now()
-    const rows = store.answered(
-      sql<ClaimedRow>`
+    const rows = store.own(
+      (sql) =>
+        sql<ClaimedRow>`
       SELECT * FROM ${s}.claim(
         ${supervisor},
         ${arrays.int8(pairs.map(({ lane }) => lane))},
@@ -110,6 +86,44 @@ export const makeClaim = (store: Store, floors: Floors) => {
     })
   }
 
+  /**
+   * Ends as failed what no claim can take, and says how many. What has been taken by then, because only its answer was lost,
+   * is for `owned` to find.
+   */
+  const clear = (
+    supervisor: SupervisorId,
+    lanes: ReadonlyArray<bigint>,
+    limit: number
+  ): Effect.Effect<number, SqlError> =>
+    partitions.filing(store.own((sql) =>
+      sql<Woken & { readonly set_aside: ReadonlyArray<string> | null }>`
+        SELECT * FROM ${s}.set_aside(${supervisor}, ${
+        arrays.int8(lanes)
+      }, ${limit}, ${maxRowBytes}, ${Endings.unreadable})
+      `
+    )).pipe(
+      Effect.tap(([row]) => tellSetAside(row!.set_aside ?? [])),
+      Effect.map(([row]) => {
+        notifier.woken(row!)
+        return row!.set_aside?.length ?? 0
+      })
+    )
+
+  const take = (
+    supervisor: SupervisorId,
+    limits: ReadonlyMap<bigint, number>,
+    limit: number
+  ): Effect.Effect<ReadonlyArray<ClaimedRow>, SqlError> => {
+    const fromBottom = floors.begin(false)
+    return Effect.flatMap(
+      look(supervisor, limits, limit, fromBottom),
+      (taken) =>
+        taken.length === 0 && !fromBottom && floors.begin(true)
+          ? look(supervisor, limits, limit, true)
+          : Effect.succeed(taken)
+    )
+  }
+
   return (options: {
     readonly supervisor: SupervisorId
     readonly lanes: ReadonlyArray<ClaimLane>
@@ -122,15 +136,15 @@ export const makeClaim = (store: Store, floors: Floors) => {
       const limits = new Map(
         options.lanes.map((lane) => [laneId(lane), Math.max(0, Math.min(limit, Math.floor(lane.limit ?? limit)))])
       )
-      const fromBottom = floors.begin(false)
-      return Effect.flatMap(look(supervisor, limits, limit, fromBottom), (taken) =>
-        taken.length === 0 && !fromBottom && floors.begin(true)
-          ? look(supervisor, limits, limit, true)
-          : Effect.succeed(taken)).pipe(
-          Effect.map((taken) =>
-            taken.map(toClaimed)
-          ),
-          Effect.mapError(unavailable("claim"))
-        )
+      return take(supervisor, limits, limit).pipe(
+        Effect.catchIf(isBadValue, (error) =>
+          Effect.flatMap(
+            clear(supervisor, [...limits.keys()], limit),
+            (cleared) => cleared > 0 ? take(supervisor, limits, limit) : Effect.fail(error)
+          )),
+        Effect.tap((taken) => setAside(supervisor, taken.filter((row) => !isReadable(row)))),
+        Effect.map((taken) => taken.filter(isReadable).map(toClaimed)),
+        Effect.mapError(unavailable("claim"))
+      )
     })
 }

@@ -4,6 +4,7 @@
 import type { Due, Enqueued, NewExecution } from "@effect-ray/core/Broker"
 import { BrokerError, InvalidPayload, OtherTransaction, Unavailable } from "@effect-ray/core/BrokerError"
 import * as BrokerInput from "@effect-ray/core/BrokerInput"
+import type { PgClient } from "@effect/sql-pg/PgClient"
 import * as Context from "effect/Context"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as DateTime from "effect/DateTime"
@@ -17,7 +18,7 @@ import * as Batcher from "./batcher.ts"
 import { type Answer, answer, type Call, digestOf, makeCall, markOf, stored } from "./keyedCalls.ts"
 import { laneId, type LaneBook } from "./lanes.ts"
 import { newsOf, type Notifier } from "./notifier.ts"
-import { isBadValue, isLockTimeout, retryTransient, unavailable, wordsOf } from "./sqlFailure.ts"
+import { isBadValue, isLockTimeout, isReadOnly, retryTransient, unavailable, wordsOf } from "./sqlFailure.ts"
 import { arrays, type Store } from "./store.ts"
 
 /** The key under which Effect's SqlClients say that the fiber is in a transaction of theirs. */
@@ -46,6 +47,7 @@ const isHeld = ({ reason }: BrokerError): boolean => reason._tag === "Unavailabl
 
 /** Stores calls, and answers each. */
 type Statement = (
+  sql: PgClient,
   calls: ReadonlyArray<Call>,
   token: string | null,
   message: string | null
@@ -61,15 +63,15 @@ export const makeEnqueue = Effect.fnUntraced(function*(
   never,
   Scope.Scope
 > {
-  const { s, sql } = store
+  const { s } = store
 
-  const insert: Statement = (calls, token, message) =>
+  const insert: Statement = (sql, calls, token, message) =>
     Effect.map(
       sql`SELECT ${s}.enqueue(${token}, ${store.channel}, ${message}, ${rowsOf(store, calls)})`,
       () => calls.map(stored)
     )
 
-  const insertKeyed = (patience: string | null): Statement => (calls, token, message) => {
+  const insertKeyed = (patience: string | null): Statement => (sql, calls, token, message) => {
     const rows = calls.flatMap((call) => call.executions)
     const keys = rows.map((row) => Option.getOrUndefined(row.idempotencyKey))
     const lives = keys.map((key) =>
@@ -81,7 +83,7 @@ export const makeEnqueue = Effect.fnUntraced(function*(
           ${token}, ${patience}, ${store.channel}, ${message}, ${rowsOf(store, calls)},
           ${arrays.int4(calls.flatMap((call, index) => call.executions.map(() => index)))},
           ${arrays.text(keys.map((key) => key?.key ?? null))},
-          ${arrays.uuid(rows.map((row, index) => keys[index] === undefined ? null : digestOf(row.payload)))},
+          ${arrays.uuid(rows.map((row, index) => keys[index] === undefined ? null : digestOf(row)))},
           ${arrays.float8(lives)}
         )
       `,
@@ -98,7 +100,8 @@ export const makeEnqueue = Effect.fnUntraced(function*(
       const rows = calls.flatMap((call) => call.executions)
       const news = newsOf(rows)
       const message = notifier.leadingEdge(news)
-      const asked = store.answered(statement(calls, SecureRandom.uuidV7Unsafe(), message), {
+      const token = SecureRandom.uuidV7Unsafe()
+      const asked = store.ask((sql) => statement(sql, calls, token, message), {
         characters: calls.reduce((sum, call) => sum + weigh(call), 0)
       })
       return retryTransient(asked).pipe(
@@ -177,16 +180,22 @@ export const makeEnqueue = Effect.fnUntraced(function*(
 
   /** In the app's transaction: no token, for it is all or nothing anyway, and nothing is told before the commit. */
   const joined = (call: Call, hasKeys: boolean): Effect.Effect<ReadonlyArray<Enqueued>, BrokerError> => {
+    const { sql } = store
     const news = newsOf(call.executions)
     return Effect.gen(function*() {
-      const answers = yield* (hasKeys ? insertKeyed(null) : insert)([call], null, null)
+      const answers = yield* (hasKeys ? insertKeyed(null) : insert)(sql, [call], null, null)
       const answer = yield* answers[0]!
       yield* sql.afterCommit(Effect.sync(() => {
         notifier.enqueued(news, false)
         notifier.background(noteLanes(call.executions))
       }))
       return answer
-    }).pipe(Effect.catchTag("SqlError", (error) => Effect.fail(failed(call, error))))
+    }).pipe(
+      Effect.catchTag(
+        "SqlError",
+        (error) => Effect.andThen(isReadOnly(error) ? store.ask.shed : Effect.void, Effect.fail(failed(call, error)))
+      )
+    )
   }
 
   return (given) =>
@@ -197,7 +206,7 @@ export const makeEnqueue = Effect.fnUntraced(function*(
       const call = makeCall(given)
       if (call instanceof BrokerError) return Effect.fail(call)
       const hasKeys = call.executions.some((row) => Option.isSome(row.idempotencyKey))
-      if (Context.getOrUndefined(context, sql.transactionService) !== undefined) return joined(call, hasKeys)
+      if (Context.getOrUndefined(context, store.sql.transactionService) !== undefined) return joined(call, hasKeys)
       if (Context.get(context, CurrentTransaction) !== undefined) return Effect.fail(otherTransaction())
       return grouped(call, hasKeys)
     })

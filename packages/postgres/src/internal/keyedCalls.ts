@@ -1,6 +1,7 @@
 /** Calls of `enqueue`: what belongs together, and what an idempotency key makes of it. */
 import type { Enqueued, NewExecution } from "@effect-ray/core/Broker"
 import { BrokerError, KeyConflict, Unavailable } from "@effect-ray/core/BrokerError"
+import { identity } from "@effect-ray/core/BrokerInput"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import { createHash } from "node:crypto"
@@ -28,8 +29,11 @@ export const markOf = (execution: NewExecution): string | undefined =>
   Option.isSome(execution.idempotencyKey) ? `${execution.task}\u0000${execution.idempotencyKey.value.key}` : undefined
 
 /** Tells whether two payloads under one key are the same, as a UUID column. */
-export const digestOf = (payload: string): string =>
-  createHash("sha256").update(payload).digest("hex").replace(/^(.{8})(.{4})(.{4})(.{4})(.{12}).*$/, "$1-$2-$3-$4-$5")
+export const digestOf = (execution: NewExecution): string =>
+  createHash("sha256").update(identity(execution)).digest("hex").replace(
+    /^(.{8})(.{4})(.{4})(.{4})(.{12}).*$/,
+    "$1-$2-$3-$4-$5"
+  )
 
 const conflict = (execution: NewExecution, holder: string): BrokerError =>
   new BrokerError({
@@ -51,7 +55,7 @@ export const makeCall = (given: ReadonlyArray<NewExecution>): Call | BrokerError
   for (const execution of given) {
     const mark = markOf(execution)
     const earlier = mark === undefined ? undefined : first.get(mark)
-    if (earlier !== undefined && earlier.payload !== execution.payload) return conflict(execution, earlier.id)
+    if (earlier !== undefined && identity(earlier) !== identity(execution)) return conflict(execution, earlier.id)
     if (earlier === undefined) {
       executions.push(execution)
       if (mark !== undefined) first.set(mark, execution)

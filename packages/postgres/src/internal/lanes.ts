@@ -29,7 +29,7 @@ export const laneId = ({ queue, task }: Lane): bigint => {
 
 /** Notes lanes for people to see. Each is written once a process. */
 export const makeLaneBook = (store: Store) => {
-  const { answered, s, sql } = store
+  const { s } = store
   const known = new Set<bigint>()
   return (lanes: Iterable<Lane>): Effect.Effect<void, SqlError> =>
     Effect.suspend(() => {
@@ -40,17 +40,16 @@ export const makeLaneBook = (store: Store) => {
       }
       if (fresh.size === 0) return Effect.void
       const sorted = [...fresh].sort(([a], [b]) => a < b ? -1 : 1)
-      const insert = sql`
-        INSERT INTO ${s}.lanes (id, queue, task, created_at)
-        SELECT i.id, i.queue, i.task, ${s}.clock()
-        FROM unnest(
-          ${arrays.int8(sorted.map(([id]) => id))},
-          ${arrays.text(sorted.map(([, lane]) => lane.queue))},
-          ${arrays.text(sorted.map(([, lane]) => lane.task))}
-        ) AS i(id, queue, task)
-        ON CONFLICT DO NOTHING
-      `
-      return Effect.map(answered(insert), () => {
+      const note = store.beside((sql) =>
+        sql`
+          SELECT ${s}.note_lanes(
+            ${arrays.int8(sorted.map(([id]) => id))},
+            ${arrays.text(sorted.map(([, lane]) => lane.queue))},
+            ${arrays.text(sorted.map(([, lane]) => lane.task))}
+          )
+        `
+      )
+      return Effect.map(note, () => {
         if (known.size >= maxRemembered) known.clear()
         for (const id of fresh.keys()) known.add(id)
       })

@@ -20,6 +20,8 @@ export interface Local {
     hear: (wakeup: Wakeup) => void
   ) => Effect.Effect<void, never, Scope.Scope>
   readonly enqueued: (news: News) => void
+  /** Whether anybody here listens. */
+  readonly isHeard: () => boolean
   readonly cancelling: (ids: ReadonlyArray<ExecutionId>) => void
   readonly resync: () => void
   /** Something may be due that is older than what was claimed last. */
@@ -32,22 +34,31 @@ export interface Local {
 
 export const makeLocal: Effect.Effect<Local, never, Scope.Scope> = Effect.gen(function*() {
   const listeners = new Set<Listener>()
-  const timers = new Set<NodeJS.Timeout>()
+  const timers = new Map<string, { readonly at: number; readonly timer: NodeJS.Timeout }>()
 
+  const isKnown = (queue: string): boolean => {
+    for (const { queues } of listeners) if (queues.has(queue)) return true
+    return false
+  }
   const tell = (wakeup: Wakeup): void => {
     for (const { hear, queues } of listeners) {
       if (wakeup._tag !== "Enqueued" || queues.has(wakeup.queue)) hear(wakeup)
     }
   }
+  /** One timer a queue, for what is due first of what was heard of: a message costs no memory. */
   const later = (queue: string, delay: number): void => {
+    const at = performance.now() + delay
+    const known = timers.get(queue)
+    if (known !== undefined && known.at <= at) return
+    clearTimeout(known?.timer)
     const timer = setTimeout(() => {
-      timers.delete(timer)
+      timers.delete(queue)
       tell({ _tag: "Enqueued", queue })
     }, delay)
     timer.unref()
-    timers.add(timer)
+    timers.set(queue, { at, timer })
   }
-  yield* Effect.addFinalizer(() => Effect.sync(() => timers.forEach((timer) => clearTimeout(timer))))
+  yield* Effect.addFinalizer(() => Effect.sync(() => timers.forEach(({ timer }) => clearTimeout(timer))))
 
   const local: Local = {
     listen: (queues, hear) =>
@@ -57,12 +68,15 @@ export const makeLocal: Effect.Effect<Local, never, Scope.Scope> = Effect.gen(fu
         return Effect.addFinalizer(() => Effect.sync(() => listeners.delete(listener)))
       }),
     enqueued: (news) => {
-      if (listeners.size === 0) return
       for (const [queue, delay] of news) {
-        if (delay > 0) later(queue, delay)
-        else tell({ _tag: "Enqueued", queue })
+        if (!isKnown(queue)) continue
+        // What is further ahead is for ticks, and whoever says so may say anything.
+        if (delay > 0) {
+          if (delay <= maxAhead) later(queue, delay)
+        } else tell({ _tag: "Enqueued", queue })
       }
     },
+    isHeard: () => listeners.size > 0,
     cancelling: (ids) => {
       for (const id of ids) tell({ _tag: "Cancelling", id })
     },

@@ -61,7 +61,6 @@ export const makeNotifier = Effect.fnUntraced(function*(
   local: Local,
   options: { readonly notify: boolean }
 ) {
-  const { answered, sql } = store
   const runFork = Effect.runForkWith(yield* Effect.context<never>())
   const queues = new Map<string, number>()
   const cancelling = new Set<ExecutionId>()
@@ -84,6 +83,8 @@ export const makeNotifier = Effect.fnUntraced(function*(
     for (const entry of queues) {
       // As it is written: control characters grow by being escaped.
       const written = JSON.stringify(entry).length + 1
+      // Only a row that was written by hand has such a name. A tick finds it.
+      if (written > maxMessageLength) continue
       if (batch.length > 0 && length + written > maxMessageLength) {
         all({ queues: batch })
         batch = []
@@ -109,14 +110,14 @@ export const makeNotifier = Effect.fnUntraced(function*(
     const messages = drain()
     if (messages.length === 0) return
     lastSent = performance.now()
-    // A message must not wait for the disk: what it tells of is there already.
-    background(answered(sql`
-      SELECT set_config('synchronous_commit', 'off', true), pg_notify(n.channel, n.message)
-      FROM unnest(
-        ${arrays.text(messages.map(([channel]) => channel))},
-        ${arrays.text(messages.map(([, message]) => message))}
-      ) AS n(channel, message)
-    `))
+    background(store.beside((sql) =>
+      sql`
+        SELECT ${store.s}.tell(
+          ${arrays.text(messages.map(([channel]) => channel))},
+          ${arrays.text(messages.map(([, message]) => message))}
+        )
+      `
+    ))
   }
 
   const schedule = (): void => {

@@ -1,7 +1,7 @@
 /** The partitions of history, made days ahead. */
-import type { PgClient } from "@effect/sql-pg/PgClient"
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
+import type { Ask } from "./ask.ts"
 import { isCheckViolation, isLockTimeout } from "./sqlFailure.ts"
 import type { Store } from "./store.ts"
 
@@ -20,12 +20,12 @@ const againMillis = 60_000
 export type Partitions = ReturnType<typeof makePartitions>
 
 export const makePartitions = (store: Store) => {
-  const { answered, s, sql } = store
+  const { s } = store
   let looked = -Infinity
 
-  const ensure = (sql: PgClient): Effect.Effect<void, SqlError> =>
+  const ensure = (ask: Ask): Effect.Effect<void, SqlError> =>
     Effect.asVoid(
-      Effect.retry(answered(sql`SELECT ${s}.ensure_partitions(${daysAhead})`), {
+      Effect.retry(ask((sql) => sql`SELECT ${s}.ensure_partitions(${daysAhead})`), {
         while: isLockTimeout,
         times: maxRetries
       })
@@ -33,15 +33,15 @@ export const makePartitions = (store: Store) => {
 
   return {
     /** Runs a statement that files into history; once more, when there was no partition for today. */
-    filing: <A>(statement: Effect.Effect<A, SqlError>, client = sql): Effect.Effect<A, SqlError> =>
-      Effect.catchIf(statement, isCheckViolation, () => Effect.andThen(ensure(client), statement)),
+    filing: <A>(statement: Effect.Effect<A, SqlError>, ask = store.own): Effect.Effect<A, SqlError> =>
+      Effect.catchIf(statement, isCheckViolation, () => Effect.andThen(ensure(ask), statement)),
 
     /** Looks, unless it has lately. Supervisors do, in the background of their ticks. */
     keep: Effect.suspend((): Effect.Effect<void, SqlError> => {
       const now = performance.now()
       if (now - looked < lookMillis) return Effect.void
       looked = now
-      return Effect.tapError(ensure(sql), (error) => {
+      return Effect.tapError(ensure(store.beside), (error) => {
         looked = now - lookMillis + againMillis
         return Effect.logWarning(`the partitions of the history could not be made, trying again: ${error.message}`)
       })

@@ -6,6 +6,7 @@ import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { SqlError } from "effect/sql/SqlError"
+import type { Ask } from "./ask.ts"
 import { arrays, type Store } from "./store.ts"
 
 interface RecordRow {
@@ -25,6 +26,8 @@ interface RecordRow {
   readonly ended_at: Date | null
   readonly held: string | null
   readonly result: string | null
+  /** The answer could not carry it beside the others. */
+  readonly left_out: boolean
 }
 
 const toRecord = (row: RecordRow): Record => ({
@@ -48,13 +51,25 @@ const toRecord = (row: RecordRow): Record => ({
 
 export const isTerminal = (record: Record): boolean => Option.isSome(record.result)
 
+/** The most bytes of payloads and results in one answer, unless one record has more alone. */
+const maxBytes = 16 * 1024 * 1024
+
 /** The records of these ids; those that are not known are left out. */
-export const find = (store: Store, ids: ReadonlyArray<ExecutionId>): Effect.Effect<ReadonlyArray<Record>, SqlError> => {
-  const { answered, s, sql } = store
-  return Effect.map(
-    answered(sql<RecordRow>`SELECT * FROM ${s}.find(${arrays.uuid(ids)})`),
-    (rows) => rows.map(toRecord)
-  )
+export const find = (
+  store: Store,
+  ask: Ask,
+  ids: ReadonlyArray<ExecutionId>
+): Effect.Effect<ReadonlyArray<Record>, SqlError> => {
+  const { s } = store
+  const asked = ask((sql) => sql<RecordRow>`SELECT * FROM ${s}.find(${arrays.uuid(ids)}, ${maxBytes})`, {
+    characters: maxBytes
+  })
+  return Effect.flatMap(asked, (rows) => {
+    const records = rows.filter((row) => !row.left_out).map(toRecord)
+    if (records.length === rows.length) return Effect.succeed(records)
+    const left = find(store, ask, rows.filter((row) => row.left_out).map(({ id }) => id))
+    return Effect.map(left, (others) => [...records, ...others])
+  })
 }
 
 interface AttemptRow {
@@ -71,22 +86,15 @@ interface AttemptRow {
 /** The attempts of an execution that have ended: the earlier ones, and the last, which history keeps in its own row. */
 export const attempts = (
   store: Store,
+  ask: Ask,
   id: ExecutionId
 ): Effect.Effect<ReadonlyArray<AttemptRecord>, SqlError> => {
   if (!isUuid(id)) return Effect.succeed([])
-  const { answered, s, sql } = store
-  const rows = answered(sql<AttemptRow>`
-    SELECT a.fence, a.attempt, a.outcome, a.claimed_at, a.ended_at, a.result, a.runner_ref, a.confirmed
-    FROM ${s}.attempts a
-    WHERE a.execution_id = ${id}
-    UNION ALL
-    SELECT h.fence, h.attempt, h.outcome, h.claimed_at, h.ended_at,
-      CASE WHEN h.outcome <> 'cancelled' THEN h.result END, h.runner_ref, h.confirmed
-    FROM ${s}.history h
-    WHERE h.id = ${id} AND h.outcome IS NOT NULL
-    ORDER BY fence
-    LIMIT ${maxAttemptsRead}
-  `)
+  const { s } = store
+  const rows = ask(
+    (sql) => sql<AttemptRow>`SELECT * FROM ${s}.attempts_of(${id}, ${maxAttemptsRead}, ${maxBytes})`,
+    { characters: maxBytes }
+  )
   return Effect.map(rows, (rows) =>
     rows.map((row) => ({
       execution: id,

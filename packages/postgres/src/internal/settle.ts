@@ -1,7 +1,7 @@
 /** Settle: how attempts ended, many in one statement. What races there are, the statement decides. */
 import type { Settled, Settlement, SupervisorId } from "@effect-ray/core/Broker"
 import type { BrokerError } from "@effect-ray/core/BrokerError"
-import { isUuid, storable, storedMillis } from "@effect-ray/core/BrokerInput"
+import { isUuid, printable, storable, storedMillis } from "@effect-ray/core/BrokerInput"
 import * as Endings from "@effect-ray/core/Endings"
 import { Outcome } from "@effect-ray/core/Outcome"
 import * as Effect from "effect/Effect"
@@ -9,7 +9,7 @@ import * as Option from "effect/Option"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Notifier, Woken } from "./notifier.ts"
 import type { Partitions } from "./partitions.ts"
-import { isBadValue, retryTransient, unavailable } from "./sqlFailure.ts"
+import { isBadValue, retryTransient, unavailable, wordsOf } from "./sqlFailure.ts"
 import { arrays, type Store } from "./store.ts"
 
 /** An outcome as columns: `flag` is `counted` of a loss, and `confirmed` of all else that was stopped. */
@@ -36,6 +36,16 @@ const columnsOf: (outcome: Outcome) => Columns = Outcome.$match({
   Lost: ({ counted, final, result }) => ({ kind: final ? "lost_final" : "lost", result, delay: 0, flag: counted })
 })
 
+/** The longest place that is stored, in characters. */
+const maxPlaceLength = 1_000
+
+/** Where it ran, for people: whatever is wrong with that must not change how it ended. */
+const placeOf = (runnerRef: Option.Option<string>): string | null =>
+  Option.match(runnerRef, {
+    onNone: () => null,
+    onSome: (place) => printable(place, maxPlaceLength)
+  })
+
 /** What is settled when Postgres refuses even what can be stored: nothing of it is the caller's. */
 const harmless = (settlement: Settlement): Settlement => {
   const { outcome } = settlement
@@ -46,8 +56,12 @@ const harmless = (settlement: Settlement): Settlement => {
   }
 }
 
+/** It is over all the same, and must not be run again: it stays with its owner until that one leaves. */
+const tellLost = ({ id }: Settlement, error: SqlError): Effect.Effect<void> =>
+  Effect.annotateLogs(Effect.logError("an end could not be recorded"), { execution: id, error: wordsOf(error) })
+
 export const makeSettle = (store: Store, notifier: Notifier, partitions: Partitions) => {
-  const { s, sql } = store
+  const { s } = store
 
   /** In the order of ids, as everybody locks rows. */
   const statement = (supervisor: SupervisorId, given: ReadonlyArray<Settlement>) => {
@@ -55,7 +69,7 @@ export const makeSettle = (store: Store, notifier: Notifier, partitions: Partiti
     const settlements = positions.map((position) => given[position]!)
     const columns = settlements.map(({ outcome }) => columnsOf(storable(outcome)))
     return Effect.map(
-      store.answered(
+      store.own((sql) =>
         sql<Woken & { readonly lease_lost: ReadonlyArray<number> | null }>`
         SELECT * FROM ${s}.settle(
           ${supervisor},
@@ -65,12 +79,10 @@ export const makeSettle = (store: Store, notifier: Notifier, partitions: Partiti
           ${arrays.text(columns.map(({ result }) => result))},
           ${arrays.float8(columns.map(({ delay }) => delay))},
           ${arrays.bool(columns.map(({ flag }) => flag))},
-          ${arrays.text(settlements.map(({ runnerRef }) => Option.getOrNull(runnerRef)))},
+          ${arrays.text(settlements.map(({ runnerRef }) => placeOf(runnerRef)))},
           ${Endings.cancelled}, ${Endings.unconfirmed}
         )
-      `,
-        { characters: columns.reduce((sum, { result }) => sum + (result?.length ?? 0), 0) }
-      ),
+      `, { characters: columns.reduce((sum, { result }) => sum + (result?.length ?? 0), 0) }),
       ([row]): ReadonlyArray<Settled> => {
         notifier.woken(row!)
         const answers = given.map((): Settled => "Settled")
@@ -87,7 +99,8 @@ export const makeSettle = (store: Store, notifier: Notifier, partitions: Partiti
     last = false
   ): Effect.Effect<ReadonlyArray<Settled>, SqlError> =>
     Effect.catch(partitions.filing(retryTransient(statement(supervisor, settlements))), (error) => {
-      if (!isBadValue(error) || last) return Effect.fail(error)
+      if (!isBadValue(error)) return Effect.fail(error)
+      if (last) return Effect.as(tellLost(settlements[0]!, error), ["Settled"])
       if (settlements.length === 1) return settle(supervisor, settlements.map(harmless), true)
       const middle = Math.ceil(settlements.length / 2)
       return Effect.zipWith(

@@ -1,5 +1,6 @@
 /** What a failed statement means, by its SQLSTATE. */
-import { BrokerError, Unavailable } from "@effect-ray/core/BrokerError"
+import { BadData, BrokerError, Unavailable } from "@effect-ray/core/BrokerError"
+import { ParseError } from "@effect/sql-pg/PgProtocol"
 import { CodecError } from "@effect/sql-pg/PgTypes"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
@@ -9,25 +10,32 @@ import type { SqlError } from "effect/sql/SqlError"
 export const sqlState = (error: SqlError): string | undefined => {
   const cause = error.reason.cause
   if (typeof cause === "object" && cause !== null && "code" in cause && typeof cause.code === "string") {
-    return /^[0-9A-Z]{5}$/.test(cause.code) ? cause.code : undefined
+    // "EPIPE" is none.
+    return /^(?=.*\d)[0-9A-Z]{5}$/.test(cause.code) ? cause.code : undefined
   }
   return undefined
 }
 
 /**
  * Whether the same statement may do better a moment later: a lost or refused connection, a server that stops or
- * starts, a deadlock, a serialization failure, or no connection to spare.
+ * starts, a deadlock, a serialization failure, no connection to spare, or one to a server that is not written to any more.
  */
 export const isTransient = (error: SqlError): boolean => {
   const state = sqlState(error)
-  if (state === undefined) return error.reason._tag === "ConnectionError"
+  if (state === undefined) return error.reason._tag === "ConnectionError" && !isUnreadable(error)
   return state.startsWith("08") || state.startsWith("57P") || state === "40001" || state === "40P01" ||
-    state === "53300"
+    state === "53300" || isReadOnly(error)
 }
 
-/** A value that Postgres, or the driver before it, cannot take: in a batch, one row's fault. */
-export const isBadValue = (error: SqlError): boolean =>
-  /^(22|23|54)/.test(sqlState(error) ?? "") || error.reason.cause instanceof CodecError
+/** The connection leads to a server that is not, or no longer, the one that is written to. */
+export const isReadOnly = (error: SqlError): boolean => sqlState(error) === "25006"
+
+/** An answer that the driver cannot take: larger than its messages may be, or a value that it does not know. */
+const isUnreadable = ({ reason: { cause } }: SqlError): boolean =>
+  cause instanceof CodecError || (cause instanceof ParseError && cause.message.includes("exceeds maxMessageSize"))
+
+/** A value that Postgres, or the driver before or behind it, cannot take: in a batch, one row's fault. */
+export const isBadValue = (error: SqlError): boolean => /^(22|23|54)/.test(sqlState(error) ?? "") || isUnreadable(error)
 
 /** No partition for a row, or another check that fails. */
 export const isCheckViolation = (error: SqlError): boolean => sqlState(error) === "23514"
@@ -47,9 +55,13 @@ export const wordsOf = (error: SqlError): string => {
 /** No such schema, table or function: nobody has migrated, or not far enough. */
 const isBehind = (error: SqlError): boolean => /^(3F000|42P01|42883)$/.test(sqlState(error) ?? "")
 
-/** The boundary: a failed statement becomes `Unavailable`. */
+/** The role may not call the function, or read the table. */
+const isDenied = (error: SqlError): boolean => sqlState(error) === "42501"
+
+/** The boundary: a failed statement becomes `Unavailable`, or `BadData` when no repetition can help. */
 export const unavailable = (operation: string) => (error: SqlError): BrokerError => {
-  const hint = isBehind(error) ? "; run `effect-ray migrate`" : ""
+  if (isBadValue(error)) return new BrokerError({ reason: new BadData({ operation, detail: wordsOf(error) }) })
+  const hint = isBehind(error) ? "; run `effect-ray migrate`" : isDenied(error) ? "; see docs/roles.md" : ""
   return new BrokerError({ reason: new Unavailable({ operation, detail: wordsOf(error) + hint }) })
 }
 

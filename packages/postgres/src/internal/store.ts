@@ -1,36 +1,105 @@
 /** What every verb of the Postgres broker works with. */
-import type { PgClient } from "@effect/sql-pg/PgClient"
+import * as PgClient from "@effect/sql-pg/PgClient"
 import * as PgTypes from "@effect/sql-pg/PgTypes"
 import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Reactivity from "effect/reactivity/Reactivity"
 import * as Result from "effect/Result"
+import type * as Scope from "effect/Scope"
 import type * as Statement from "effect/sql/Statement"
 import * as Crypto from "node:crypto"
-import { type Answered, makeAnswered } from "./answered.ts"
+import { type Ask, makeAsk } from "./ask.ts"
 import { channelOf, quote } from "./schemaName.ts"
+
+/** The connections of a broker for what a lease hangs on: a tick, a claim and a settlement may be under way at once. */
+const ownConnections = 3
+
+/** Its connections for what must not wait for the app's pool either, and which others may hold up. */
+const besideConnections = 2
+
+/** What one message of Postgres to its client may weigh: a row with the largest payload and the largest result. */
+const minMessageSize = 16 * 1024 * 1024
 
 export interface Store {
   /** The app's own client, so that its transactions are ours; its name transforms are not. */
-  readonly sql: PgClient
+  readonly sql: PgClient.PgClient
+  /** Asks over the app's client. */
+  readonly ask: Ask
+  /**
+   * Asks over connections of the broker's own, for what a lease hangs on: the app may hold all of its pool for longer than a
+   * lease. Each is asked one thing at a time, and waits for no lock that the app can hold.
+   */
+  readonly own: Ask
+  /**
+   * Asks over others of its own, for what would wait for itself in the app's pool: transactions may hold all of that one,
+   * each waiting for a cancellation or an end.
+   */
+  readonly beside: Ask
   /** The schema, quoted, for a template. */
   readonly s: Statement.Fragment
   /** The channel of every process. */
   readonly channel: string
-  /** A statement with a bound to the waiting. */
-  readonly answered: Answered
+  /** A connection was dropped that led to a server which takes no writes. Set by who has another one like it. */
+  onReadOnly: () => void
   /** This process's name: what its own channel adds, and what `waiters` holds. */
   readonly process: string
 }
 
-export const makeStore = (client: PgClient, schema: string, patience: Duration.Duration): Store => {
+export const makeStore = Effect.fnUntraced(function*(
+  client: PgClient.PgClient,
+  schema: string,
+  patience: Duration.Duration
+): Effect.fn.Return<Store, never, Scope.Scope> {
+  checkMessageSize(client)
   const sql = client.withoutTransforms()
-  return {
+  const ask = makeAsk(sql, patience, () => store.onReadOnly())
+  const asking = Effect.fnUntraced(function*(maxConnections: number) {
+    const own = makeAsk(yield* like(client, maxConnections), patience, () => store.onReadOnly())
+    let isOpen = true
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        isOpen = false
+      })
+    )
+    // A handle on an execution may outlive the broker that it was made by, and the client be there still.
+    const either: Ask = Object.assign(
+      ((statement, weight) => isOpen ? own(statement, weight) : ask(statement, weight)) as Ask,
+      { shed: own.shed }
+    )
+    return either
+  })
+  const store: Store = {
     sql,
+    ask,
+    own: yield* asking(ownConnections),
+    beside: yield* asking(besideConnections),
+    onReadOnly: () => {},
     s: sql.literal(quote(schema)),
     channel: channelOf(schema),
-    answered: makeAnswered(patience),
     process: Crypto.randomBytes(8).toString("hex")
   }
+  return store
+})
+
+/** Throws: no payload may be refused because it cannot be read any more. */
+const checkMessageSize = ({ config: { maxMessageSize = minMessageSize } }: PgClient.PgClient): void => {
+  if (maxMessageSize >= minMessageSize) return
+  throw new Error(
+    `PgBroker: the client's maxMessageSize is ${maxMessageSize} bytes, and a row with a payload and a result may have `
+      + `${minMessageSize}: leave it out, or give at least that`
+  )
 }
+
+/** A client with connections of its own, opened when they are wanted. */
+const like = (
+  client: PgClient.PgClient,
+  maxConnections: number
+): Effect.Effect<PgClient.PgClient, never, Scope.Scope> =>
+  PgClient.make({ ...client.config, minConnections: 0, maxConnections, multiplex: false }).pipe(
+    Effect.provideServiceEffect(Reactivity.Reactivity, Reactivity.make),
+    Effect.map((own) => own.withoutTransforms()),
+    Effect.orDie
+  )
 
 const array = (oid: number) => (values: ReadonlyArray<unknown>): PgTypes.Parameter =>
   Result.getOrThrow(PgTypes.array(values, oid))

@@ -1,8 +1,9 @@
 /** The life of a supervisor: register, tick, unregister. */
 import type { Broker, Lane, SupervisorId, Tick } from "@effect-ray/core/Broker"
 import type { BrokerError } from "@effect-ray/core/BrokerError"
-import { isUuid, storedMillis, storedSentence } from "@effect-ray/core/BrokerInput"
+import { isUuid, printable, storedMillis } from "@effect-ray/core/BrokerInput"
 import * as Endings from "@effect-ray/core/Endings"
+import { maxDetailLength } from "@effect-ray/core/Limits"
 import { maxLosses } from "@effect-ray/core/Outcome"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -10,7 +11,7 @@ import * as Option from "effect/Option"
 import { laneId, type LaneBook } from "./lanes.ts"
 import type { Notifier, Woken } from "./notifier.ts"
 import type { Partitions } from "./partitions.ts"
-import { retryTransient, unavailable } from "./sqlFailure.ts"
+import { isBadValue, retryTransient, unavailable, wordsOf } from "./sqlFailure.ts"
 import { arrays, type Store } from "./store.ts"
 
 /** A tick is asked again before the lease is over, more than once. */
@@ -22,35 +23,58 @@ const minTickPatience = Duration.seconds(1)
 const tickPatience = (lease: Duration.Duration): Duration.Duration =>
   Duration.max(minTickPatience, Duration.millis(storedMillis(lease) / ticksInLease))
 
+/** How often a process looks for executions whose owner is no supervisor, in milliseconds. Only rows changed by hand are. */
+const orphanMillis = 60_000
+
+/** The longest label that is stored, in characters. */
+const maxLabelLength = 200
+
+interface TickRow extends Woken {
+  readonly alive: boolean
+  readonly cancelling: ReadonlyArray<string> | null
+  readonly reaped: number
+  readonly next_due_millis: number | null
+}
+
 export const makeSupervise = (
   store: Store,
   notifier: Notifier,
   noteLanes: LaneBook,
   partitions: Partitions
 ): Pick<Broker["Service"], "register" | "unregister" | "hold" | "tick"> => {
-  const { answered, s, sql } = store
+  const { s } = store
+  let lookedForOrphans = -Infinity
+
+  const statement = (
+    supervisor: SupervisorId,
+    lanes: ReadonlyArray<Lane>,
+    lease: Duration.Duration,
+    upkeep: boolean
+  ) => {
+    const now = performance.now()
+    const orphans = upkeep && now - lookedForOrphans >= orphanMillis
+    if (orphans) lookedForOrphans = now
+    return store.own((sql) =>
+      sql<TickRow>`
+        SELECT * FROM ${s}.tick(
+          ${supervisor}, ${storedMillis(lease)}, ${arrays.int8(lanes.map(laneId))}, ${upkeep}, ${orphans}, ${maxLosses},
+          ${Endings.lapsed}, ${Endings.quarantined}, ${Endings.unconfirmed}, ${Endings.expired}
+        )
+      `, { atMost: tickPatience(lease) })
+  }
 
   const tick = (
     supervisor: SupervisorId,
     lanes: ReadonlyArray<Lane>,
     lease: Duration.Duration
   ): Effect.Effect<Tick, BrokerError> =>
-    partitions.filing(answered(
-      sql<
-        Woken & {
-          readonly alive: boolean
-          readonly cancelling: ReadonlyArray<string> | null
-          readonly reaped: number
-          readonly next_due_millis: number | null
-        }
-      >`
-      SELECT * FROM ${s}.tick(
-        ${supervisor}, ${storedMillis(lease)}, ${arrays.int8(lanes.map(laneId))}, ${maxLosses},
-        ${Endings.lapsed}, ${Endings.quarantined}, ${Endings.unconfirmed}, ${Endings.expired}
-      )
-    `,
-      { atMost: tickPatience(lease) }
-    )).pipe(
+    partitions.filing(statement(supervisor, lanes, lease, true)).pipe(
+      // The upkeep is for all, and what it meets may be anybody's. The lease must not hang on it.
+      Effect.catchIf(isBadValue, (error) =>
+        Effect.andThen(
+          Effect.logError(`the upkeep of the queue failed, and is tried again: ${wordsOf(error)}`),
+          statement(supervisor, lanes, lease, false)
+        )),
       Effect.ensuring(Effect.sync(() => notifier.background(partitions.keep))),
       Effect.mapError(unavailable("tick")),
       Effect.map(([row]) => {
@@ -71,12 +95,15 @@ export const makeSupervise = (
     register: ({ label, lanes, lease, supervisor }) =>
       retryTransient(Effect.andThen(
         noteLanes(lanes),
-        answered(sql`
-          INSERT INTO ${s}.supervisors (id, label, registered_at, lease_millis, expires_at)
-          SELECT ${supervisor}::uuid, ${label}, c.at, l.millis, c.at + l.millis * interval '1 millisecond'
-          FROM (SELECT ${s}.clock() AS at) c, (SELECT ${storedMillis(lease)}::double precision AS millis) l
-          ON CONFLICT (id) DO NOTHING
-        `)
+        store.own((sql) =>
+          sql`
+            SELECT ${s}.register(
+              ${supervisor}, ${printable(label, maxLabelLength)}, ${arrays.int8([...new Set(lanes.map(laneId))])}, ${
+            storedMillis(lease)
+          }
+            )
+          `
+        )
       )).pipe(
         Effect.mapError(unavailable("register")),
         Effect.map(() => notifier.background(partitions.keep))
@@ -84,7 +111,9 @@ export const makeSupervise = (
 
     unregister: (supervisor) =>
       partitions.filing(retryTransient(
-        answered(sql<Woken>`SELECT * FROM ${s}.unregister(${supervisor}, ${Endings.left}, ${Endings.cancelled})`)
+        store.own((sql) =>
+          sql<Woken>`SELECT * FROM ${s}.unregister(${supervisor}, ${Endings.left}, ${Endings.cancelled})`
+        )
       )).pipe(
         Effect.mapError(unavailable("unregister")),
         Effect.map(([row]) => notifier.woken(row!))
@@ -93,20 +122,11 @@ export const makeSupervise = (
     hold: ({ lanes, reason, supervisor }) => {
       if (!isUuid(supervisor) || lanes.length === 0) return Effect.void
       const ids = arrays.int8([...new Set(lanes.map(laneId))].sort((a, b) => a < b ? -1 : 1))
-      const statement = Option.match(reason, {
-        onNone: () => sql`DELETE FROM ${s}.holds o WHERE o.supervisor = ${supervisor} AND o.lane = ANY (${ids})`,
-        // Of a supervisor that is gone there is nothing to say.
-        onSome: (reason) =>
-          sql`
-          INSERT INTO ${s}.holds (supervisor, lane, reason)
-          SELECT v.id, l.id, ${storedSentence(reason)}
-          FROM ${s}.supervisors v CROSS JOIN unnest(${ids}) AS l(id)
-          WHERE v.id = ${supervisor}
-          FOR KEY SHARE OF v
-          ON CONFLICT (supervisor, lane) DO UPDATE SET reason = excluded.reason
-        `
-      })
-      return retryTransient(answered(statement)).pipe(Effect.mapError(unavailable("hold")), Effect.asVoid)
+      const words = Option.getOrNull(Option.map(reason, (reason) => printable(reason, maxDetailLength)))
+      return retryTransient(store.own((sql) => sql`SELECT ${s}.hold(${supervisor}, ${ids}, ${words})`)).pipe(
+        Effect.mapError(unavailable("hold")),
+        Effect.asVoid
+      )
     },
 
     tick: ({ lanes, lease, supervisor }) =>

@@ -17,5 +17,7 @@ export const statements = (schema: string): ReadonlyArray<string> => [
   ...claim(schema),
   ...settle(schema),
   ...retake(schema),
-  ...look(schema)
+  ...look(schema),
+  // Only who is granted them may call them: docs/roles.md.
+  `REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA ${schema} FROM PUBLIC`
 ]

@@ -1,4 +1,19 @@
-import { pinned } from "./shared.ts"
+import { clamped, file, needReadCommitted, pinned, takeWaiters, woken } from "./shared.ts"
+
+/** What a claim makes of a row. */
+const taking = `state = 'running', owner = me, fence = e.fence + 1, claimed_at = claimed,
+      deadline_at = claimed + e.timeout_millis * interval '1 millisecond'`
+
+/** What a claim tells of it, in the order of \`taken\`. */
+const told = (claimed: string): string =>
+  `e.id, e.fence::bigint, e.lane, e.band::smallint, e.task::text, e.queue::text, e.priority::smallint, e.payload::text, e.format::integer,
+      e.attempts + 1, e.losses::integer, e.max_attempts::integer, e.timeout_millis::float8, e.traceparent::text, date_part('epoch', ${claimed}) * 1000,
+      (date_part('epoch', ${claimed}) - date_part('epoch', e.run_at)) * 1000, date_part('epoch', e.run_at)`
+
+const taken = `
+    id uuid, fence bigint, lane bigint, band smallint, task text, queue text, priority smallint, payload text, format integer, attempt integer,
+    losses integer, max_attempts integer, timeout_millis double precision, traceparent text,
+    claimed_millis double precision, waited_millis double precision, run_seconds double precision`
 
 /**
  * Claims by lane and band.
@@ -15,10 +30,7 @@ export const claim = (s: string): ReadonlyArray<string> => [
     me uuid, lane_ids bigint[], bands smallint[], floor_seconds double precision[], floor_ids uuid[],
     lane_limits integer[], max_rows integer, suspect_losses integer, max_bytes bigint
   ) RETURNS TABLE (
-    ord integer, id uuid, fence bigint, lane bigint, band smallint, task text, queue text, priority smallint, payload text,
-    format integer, attempt integer, losses integer, max_attempts integer, timeout_millis double precision, at_most_once boolean,
-    traceparent text, claimed_millis double precision, waited_millis double precision, run_seconds double precision,
-    more boolean
+    ord integer, ${taken}, at_most_once boolean, more boolean
   )
   LANGUAGE plpgsql
   ${pinned}
@@ -28,7 +40,7 @@ export const claim = (s: string): ReadonlyArray<string> => [
     claimed timestamptz := ${s}.clock();
     waits text := current_setting('synchronous_commit');
   BEGIN
-    PERFORM ${s}.need_read_committed();
+${needReadCommitted}
     PERFORM set_config('synchronous_commit', 'off', true);
     -- Held until this transaction ends: the reaper passes over a supervisor whose claim is under way.
     PERFORM 1
@@ -91,43 +103,126 @@ export const claim = (s: string): ReadonlyArray<string> => [
       )
     )
     UPDATE ${s}.executions e
-    SET state = 'running', owner = me, fence = e.fence + 1, claimed_at = claimed,
-      deadline_at = claimed + e.timeout_millis * interval '1 millisecond'
+    SET ${taking}
     FROM chosen c
     -- By their place, which cannot change under the lock. One that moved before it was locked is left for later.
     WHERE e.ctid = c.place
-    RETURNING c.ord::integer, e.id, e.fence, e.lane, e.band, e.task, e.queue, e.priority, e.payload, e.format, e.attempts + 1,
-      e.losses, e.max_attempts, e.timeout_millis,
+    RETURNING c.ord::integer, ${told("claimed")},
       -- Who runs it need not be on the disk before it runs: a claim that a crash of Postgres undoes leaves the execution
       -- queued, to be run again. Not so where it must never run again.
-      CASE WHEN e.at_most_once THEN set_config('synchronous_commit', waits, true) IS NOT NULL ELSE false END, e.traceparent,
-      date_part('epoch', claimed) * 1000, date_part('epoch', claimed - e.run_at) * 1000, date_part('epoch', e.run_at),
+      CASE WHEN e.at_most_once THEN set_config('synchronous_commit', waits, true) IS NOT NULL ELSE false END,
       (SELECT count(*) FROM locked) > (SELECT count(*) FROM chosen);
   END
   $$
   `,
 
-  // What a supervisor holds. A claim of its own that was cut off may still be under way: the lock waits until it has
-  // ended, and the second statement sees what it took.
+  // For a claim that failed by what a row holds: tries each of those that it may have been, and ends as failed the ones
+  // that cannot be claimed, or carried to the client. What they hold may be anything, so what history keeps of it is made to fit.
   `
-  CREATE FUNCTION ${s}.owned(me uuid) RETURNS TABLE (
-    id uuid, fence bigint, task text, queue text, priority smallint, payload text, format integer, attempt integer,
-    losses integer, max_attempts integer, timeout_millis double precision, at_most_once boolean, traceparent text,
-    claimed_millis double precision, waited_millis double precision
+  CREATE FUNCTION ${s}.set_aside(
+    me uuid, lane_ids bigint[], max_rows integer, max_bytes bigint, unreadable_result text,
+    OUT set_aside uuid[], ${woken.replaceAll(/^(\s+)(woken|queues)/gm, "$1OUT $2")}
   )
+  LANGUAGE plpgsql
+  ${pinned}
+  AS $$
+  DECLARE
+    claimed timestamptz := ${s}.clock();
+    ended timestamptz := claimed;
+    candidates uuid[];
+    candidate uuid;
+    probe record;
+  BEGIN
+    SELECT array_agg(d.id) INTO candidates
+    FROM (
+      SELECT c.id
+      FROM unnest(lane_ids) AS l(lane)
+      CROSS JOIN generate_series(0, 9) AS b(band)
+      CROSS JOIN LATERAL (
+        SELECT e.id, e.run_at
+        FROM ${s}.executions e
+        WHERE e.state = 'queued' AND e.lane = l.lane AND e.band = b.band AND e.run_at <= ${s}.now()
+        ORDER BY e.run_at, e.id
+        LIMIT max_rows
+      ) c
+      ORDER BY b.band DESC, c.run_at, c.id
+      LIMIT max_rows
+    ) d;
+    FOR candidate IN
+      SELECT e.id FROM ${s}.executions e
+      WHERE e.id = ANY (candidates) AND e.state = 'queued'
+      ORDER BY e.id
+      FOR UPDATE SKIP LOCKED
+    LOOP
+      BEGIN
+        UPDATE ${s}.executions e SET ${taking} WHERE e.id = candidate RETURNING ${told("claimed")} INTO probe;
+        IF octet_length(probe.payload) > max_bytes THEN
+          RAISE data_exception;
+        END IF;
+        RAISE SQLSTATE 'ERFIT';
+      EXCEPTION
+        -- It can be claimed, and is as it was.
+        WHEN SQLSTATE 'ERFIT' THEN NULL;
+        WHEN data_exception OR integrity_constraint_violation OR program_limit_exceeded THEN
+          WITH gone AS (
+            DELETE FROM ${s}.executions e WHERE e.id = candidate RETURNING e.*
+          )${
+    file(
+      s,
+      {
+        from: "gone e",
+        state: "'failed'",
+        result: "unreadable_result",
+        outcome: "NULL",
+        attempt: "NULL",
+        attempts: "e.attempts",
+        losses: "e.losses",
+        settled: "false",
+        confirmed: "true",
+        supervisor: "NULL",
+        runnerRef: "NULL"
+      },
+      clamped
+    )
+  };
+          set_aside := set_aside || candidate;
+      END;
+    END LOOP;
+${takeWaiters(s, "set_aside")}
+  END
+  $$
+  `,
+
+  // What a supervisor holds: which, and how much there is to carry. A claim of its own that was cut off may still be under
+  // way: the lock waits until it has ended, and the second statement sees what it took.
+  `
+  CREATE FUNCTION ${s}.owned_ids(me uuid) RETURNS TABLE (id uuid, fence bigint, bytes integer)
   LANGUAGE plpgsql
   ${pinned}
   AS $$
   #variable_conflict use_column
   BEGIN
-    PERFORM ${s}.need_read_committed();
+${needReadCommitted}
     PERFORM 1 FROM ${s}.supervisors v WHERE v.id = me FOR UPDATE;
     RETURN QUERY
-    SELECT e.id, e.fence, e.task, e.queue, e.priority, e.payload, e.format, e.attempts + 1, e.losses, e.max_attempts,
-      e.timeout_millis, e.at_most_once, e.traceparent, date_part('epoch', e.claimed_at) * 1000,
-      date_part('epoch', e.claimed_at - e.run_at) * 1000
+    SELECT e.id, e.fence::bigint, octet_length(e.payload)
     FROM ${s}.executions e
     WHERE e.owner = me AND e.state IN ('running', 'cancelling');
+  END
+  $$
+  `,
+
+  `
+  CREATE FUNCTION ${s}.owned(me uuid, wanted uuid[]) RETURNS TABLE (${taken}, at_most_once boolean)
+  LANGUAGE plpgsql STABLE
+  ${pinned}
+  AS $$
+  #variable_conflict use_column
+  BEGIN
+    RETURN QUERY
+    SELECT ${told("e.claimed_at")}, e.at_most_once
+    FROM ${s}.executions e
+    WHERE e.id = ANY (wanted) AND e.owner IS NOT DISTINCT FROM me AND e.state IN ('running', 'cancelling');
   END
   $$
   `

@@ -1,3 +1,8 @@
+import { safe } from "./shared.ts"
+
+/** The most days ahead that there are partitions for: whoever may make them makes no more. */
+const maxDaysAhead = 30
+
 /** How long making a partition waits for a lock, so that nobody waits long behind it. Its caller tries again. */
 const lockPatience = "2s"
 
@@ -23,12 +28,12 @@ export const history = (s: string): ReadonlyArray<string> => [
   CREATE TABLE ${s}.history (
     id uuid NOT NULL,
     finished_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    ended_at timestamptz NOT NULL,
-    enqueued_at timestamptz NOT NULL,
-    run_at timestamptz NOT NULL,
-    claimed_at timestamptz,
+    ended_at ${s}.moment NOT NULL,
+    enqueued_at ${s}.moment NOT NULL,
+    run_at ${s}.moment NOT NULL,
+    claimed_at ${s}.moment,
     lane bigint NOT NULL,
-    fence bigint NOT NULL,
+    fence ${s}.fence NOT NULL,
     timeout_millis double precision NOT NULL,
     attempt integer,
     attempts integer NOT NULL,
@@ -47,7 +52,7 @@ export const history = (s: string): ReadonlyArray<string> => [
     task text NOT NULL,
     outcome text,
     payload text NOT NULL,
-    result text NOT NULL,
+    result ${s}.result NOT NULL,
     tags jsonb,
     traceparent text,
     key text,
@@ -68,6 +73,7 @@ export const history = (s: string): ReadonlyArray<string> => [
   `
   CREATE FUNCTION ${s}.ensure_partitions(days_ahead integer) RETURNS integer
   LANGUAGE plpgsql
+  ${safe}
   SET lock_timeout = '${lockPatience}'
   AS $$
   DECLARE
@@ -77,7 +83,9 @@ export const history = (s: string): ReadonlyArray<string> => [
     made integer := 0;
   BEGIN
     FOR class IN SELECT c.name FROM ${s}.retention_classes c ORDER BY c.name LOOP
-      FOR ahead IN 0..days_ahead LOOP
+      -- A class that nobody has made a table for is no reason to make none for the others.
+      CONTINUE WHEN to_regclass(format('${s}.%I', 'history_' || class.name)) IS NULL;
+      FOR ahead IN 0..least(days_ahead, ${maxDaysAhead}) LOOP
         day := date_trunc('day', clock_timestamp() AT TIME ZONE 'UTC') + make_interval(days => ahead);
         leaf := format('history_%s_%s', class.name, to_char(day, 'YYYYMMDD'));
         CONTINUE WHEN to_regclass(format('${s}.%I', leaf)) IS NOT NULL;

@@ -1,8 +1,11 @@
-import { file, pinned, woken } from "./shared.ts"
+import { file, needReadCommitted, pinned, takeWaiters, woken } from "./shared.ts"
 
 /** How many executions one statement of a tick expires, and how many such statements a tick has. */
 const expiryBatch = 1_000
 const maxExpiryBatches = 20
+
+/** How many owners that no supervisor has the name of one tick takes everything from. */
+const maxOrphaned = 20
 
 /** How many supervisors one tick takes everything from. It must not take longer than its lease. */
 const maxReaped = 20
@@ -15,6 +18,45 @@ const maxForgotten = 50_000
  * upkeep of a worker in one round trip.
  */
 export const retake = (s: string): ReadonlyArray<string> => [
+  // The same again, after a lost acknowledgement, changes nothing: only ticks renew a lease.
+  `
+  CREATE FUNCTION ${s}.register(me uuid, label text, lane_ids bigint[], lease_millis double precision) RETURNS void
+  LANGUAGE plpgsql
+  ${pinned}
+  AS $$
+  DECLARE
+    registered timestamptz := ${s}.clock();
+  BEGIN
+    INSERT INTO ${s}.supervisors (id, label, lanes, registered_at, lease_millis, expires_at)
+    SELECT me, register.label, lane_ids, registered, register.lease_millis,
+      registered + register.lease_millis * interval '1 millisecond'
+    ON CONFLICT (id) DO NOTHING;
+  END
+  $$
+  `,
+
+  // Why a supervisor does not claim lanes that it serves; NULL when it claims them again. Of a supervisor that is gone there is
+  // nothing to say.
+  `
+  CREATE FUNCTION ${s}.hold(me uuid, lane_ids bigint[], reason text) RETURNS void
+  LANGUAGE plpgsql
+  ${pinned}
+  AS $$
+  BEGIN
+    IF reason IS NULL THEN
+      DELETE FROM ${s}.holds o WHERE o.supervisor = me AND o.lane = ANY (lane_ids);
+    ELSE
+      INSERT INTO ${s}.holds (supervisor, lane, reason)
+      SELECT v.id, l.id, hold.reason
+      FROM ${s}.supervisors v CROSS JOIN unnest(lane_ids) AS l(id)
+      WHERE v.id = me
+      FOR KEY SHARE OF v
+      ON CONFLICT (supervisor, lane) DO UPDATE SET reason = excluded.reason;
+    END IF;
+  END
+  $$
+  `,
+
   // The supervisors' rows are deleted before, in a statement of their own, so that no claim of theirs is under way.
   `
   CREATE FUNCTION ${s}.retake(
@@ -27,7 +69,7 @@ export const retake = (s: string): ReadonlyArray<string> => [
     ended timestamptz := ${s}.clock();
     over uuid[];
   BEGIN
-    PERFORM ${s}.need_read_committed();
+${needReadCommitted}
     PERFORM 1 FROM ${s}.executions e WHERE e.owner = ANY (owners) ORDER BY e.id FOR UPDATE;
     WITH decided AS MATERIALIZED (
       SELECT e.*,
@@ -78,7 +120,7 @@ export const retake = (s: string): ReadonlyArray<string> => [
       array_agg(DISTINCT d.queue) FILTER (WHERE d.next = 'queued')
     INTO taken, over, queues
     FROM decided d;
-    SELECT w.woken_processes, w.woken_ids INTO woken_processes, woken_ids FROM ${s}.take_waiters(over) w;
+${takeWaiters(s, "over")}
     RETURN NEXT;
   END
   $$
@@ -100,7 +142,9 @@ export const retake = (s: string): ReadonlyArray<string> => [
 
   `
   CREATE FUNCTION ${s}.tick(
-    me uuid, lease_millis double precision, lane_ids bigint[], max_losses integer,
+    me uuid, lease_millis double precision, lane_ids bigint[],
+    -- The upkeep for all: what lapsed and what came too late. Now and then also what nobody owns who is known.
+    upkeep boolean, orphans boolean, max_losses integer,
     lost_result text, quarantined_result text, unconfirmed_result text, expired_result text,
     OUT alive boolean,
     OUT cancelling uuid[],
@@ -123,16 +167,16 @@ export const retake = (s: string): ReadonlyArray<string> => [
     SET lease_millis = tick.lease_millis, expires_at = ended + tick.lease_millis * interval '1 millisecond'
     WHERE v.id = me AND ${s}.lease_end(v.expires_at, v.lease_millis) > ended;
     alive := FOUND;
+    reaped := 0;
 
     -- First the supervisor is gone, then its executions are looked for: a claim of its own that was under way has
     -- been seen to its end by then, and no later one can begin.
-    reaped := 0;
     WITH gone AS (
       DELETE FROM ${s}.supervisors v
       WHERE v.id IN (
         SELECT l.id
         FROM ${s}.supervisors l
-        WHERE ${s}.lease_end(l.expires_at, l.lease_millis) <= ended
+        WHERE upkeep AND ${s}.lease_end(l.expires_at, l.lease_millis) <= ended
         ORDER BY l.id
         LIMIT ${maxReaped}
         FOR UPDATE SKIP LOCKED
@@ -140,6 +184,14 @@ export const retake = (s: string): ReadonlyArray<string> => [
       RETURNING v.id
     )
     SELECT array_agg(g.id) INTO lapsed FROM gone g;
+    IF upkeep AND orphans THEN
+      SELECT lapsed || array_agg(o.owner) INTO lapsed
+      FROM (
+        SELECT DISTINCT e.owner FROM ${s}.executions e
+        WHERE e.owner IS NOT NULL AND NOT EXISTS (SELECT 1 FROM ${s}.supervisors v WHERE v.id = e.owner)
+        LIMIT ${maxOrphaned}
+      ) o;
+    END IF;
     IF lapsed IS NOT NULL THEN
       SELECT r.taken, r.woken_processes, r.woken_ids, r.queues
       INTO reaped, woken_processes, woken_ids, queues
@@ -148,6 +200,7 @@ export const retake = (s: string): ReadonlyArray<string> => [
 
     -- What was not started in time: a full batch may not be all.
     FOR round IN 1..${maxExpiryBatches} LOOP
+      EXIT WHEN NOT upkeep;
       WITH gone AS (
         DELETE FROM ${s}.executions e
         WHERE e.id IN (
@@ -177,7 +230,7 @@ export const retake = (s: string): ReadonlyArray<string> => [
   }
       )
       SELECT array_agg(g.id) INTO over FROM gone g;
-      SELECT w.woken_processes, w.woken_ids INTO more_processes, more_ids FROM ${s}.take_waiters(over) w;
+${takeWaiters(s, "over", "more_processes", "more_ids")}
       woken_processes := woken_processes || more_processes;
       woken_ids := woken_ids || more_ids;
       EXIT WHEN coalesce(cardinality(over), 0) < ${expiryBatch};
@@ -185,7 +238,7 @@ export const retake = (s: string): ReadonlyArray<string> => [
 
     SELECT array_agg(e.id) INTO cancelling FROM ${s}.executions e WHERE e.owner = me AND e.state = 'cancelling';
 
-    SELECT extract(epoch FROM min(d.run_at) - ${s}.now()) * 1000
+    SELECT (date_part('epoch', min(d.run_at)) - date_part('epoch', ${s}.now())) * 1000
     INTO next_due_millis
     FROM unnest(lane_ids) AS l(lane)
     CROSS JOIN generate_series(0, 9) AS b(band)

@@ -1,4 +1,4 @@
-import { file, pinned, woken } from "./shared.ts"
+import { file, pinned, takeWaiters, woken } from "./shared.ts"
 
 /**
  * Records how attempts ended. What was proposed and what becomes of it meet here, under the rows' locks.
@@ -66,7 +66,7 @@ export const settle = (s: string): ReadonlyArray<string> => [
     )
     SELECT array_agg(g.ord), array_agg(g.id) INTO done, over FROM gone g;
     IF cardinality(done) = cardinality(ids) THEN
-      SELECT w.woken_processes, w.woken_ids INTO woken_processes, woken_ids FROM ${s}.take_waiters(over) w;
+${takeWaiters(s, "over")}
       RETURN;
     END IF;
 
@@ -132,9 +132,7 @@ export const settle = (s: string): ReadonlyArray<string> => [
     INTO more, more_over, queues
     FROM decided d;
     done := done || more;
-    SELECT w.woken_processes, w.woken_ids
-    INTO woken_processes, woken_ids
-    FROM ${s}.take_waiters(over || more_over) w;
+${takeWaiters(s, "over || more_over")}
     IF cardinality(done) = cardinality(ids) THEN
       RETURN;
     END IF;

@@ -1,4 +1,46 @@
 /**
+ * What columns may hold. Rows are also written by hand, and whatever is computed with a column relies on its bounds.
+ *
+ * Domains, because a table's CHECK is read and planned anew by every statement that writes, which costs a small one more
+ * than all else it does; a domain's is kept by the session, and only what is written is checked.
+ */
+const domains = (s: string): ReadonlyArray<string> => [
+  // Within what JavaScript has as a date.
+  `
+  CREATE DOMAIN ${s}.moment AS timestamptz
+  CONSTRAINT moment_in_range CHECK (VALUE BETWEEN '0001-01-01 00:00:00+00' AND '200000-01-01 00:00:00+00')
+  `,
+  // A hundred thousand years. NaN is above every number, for Postgres.
+  `CREATE DOMAIN ${s}.millis AS double precision CONSTRAINT millis_in_range CHECK (VALUE BETWEEN 0 AND 3.2e15)`,
+  `CREATE DOMAIN ${s}.timeout AS double precision CONSTRAINT timeout_in_range CHECK (VALUE > 0 AND VALUE <= 3.2e15)`,
+  // Whole numbers that JavaScript has without loss.
+  `CREATE DOMAIN ${s}.fence AS bigint CONSTRAINT fence_in_range CHECK (VALUE BETWEEN 0 AND 9007199254740991)`,
+  // Far below the end of an integer: it is counted up, and never checked for having room.
+  `CREATE DOMAIN ${s}.tally AS integer CONSTRAINT tally_in_range CHECK (VALUE BETWEEN 0 AND 1000000000)`,
+  `CREATE DOMAIN ${s}.positive AS integer CONSTRAINT positive_in_range CHECK (VALUE >= 1)`,
+  `CREATE DOMAIN ${s}.band AS smallint CONSTRAINT band_in_range CHECK (VALUE BETWEEN 0 AND 9)`,
+  `CREATE DOMAIN ${s}.name AS text CONSTRAINT name_in_range CHECK (octet_length(VALUE) BETWEEN 1 AND 400)`,
+  `CREATE DOMAIN ${s}.label AS text CONSTRAINT label_in_range CHECK (octet_length(VALUE) <= 4096)`,
+  // A payload and a result lie in one row of history, and the client takes 16 MiB in one message. A result is wrapped.
+  `
+  CREATE DOMAIN ${s}.payload AS text
+  CONSTRAINT payload_can_be_carried CHECK (octet_length(VALUE) <= ${7 * 1024 * 1024})
+  `,
+  `
+  CREATE DOMAIN ${s}.result AS text
+  CONSTRAINT result_can_be_carried CHECK (octet_length(VALUE) <= ${7 * 1024 * 1024 + 1024})
+  `,
+  `
+  CREATE DOMAIN ${s}.tags AS jsonb
+  CONSTRAINT tags_in_range CHECK (jsonb_typeof(VALUE) = 'object' AND octet_length(VALUE::text) <= ${64 * 1024})
+  `,
+  // History has partitions for these.
+  `CREATE DOMAIN ${s}.retention AS text CONSTRAINT retention_is_known CHECK (VALUE = 'default')`,
+  // Part of the name of a channel.
+  `CREATE DOMAIN ${s}.process AS text CONSTRAINT process_is_plain CHECK (VALUE ~ '^[0-9a-f]{16}$')`
+]
+
+/**
  * The tables of the first schema.
  *
  * `executions` holds what is not over; it stays small, and every index on it but the primary key is partial by state,
@@ -6,43 +48,30 @@
  * be dropped, a day at a time.
  */
 export const tables = (s: string): ReadonlyArray<string> => [
+  ...domains(s),
+
   // The two clocks. Plain wrappers, which the planner inlines; only the test kit replaces them. `now` does not move
-  // within a statement, so it can serve an index condition; `clock` does, and is what leases and records use.
+  // within a statement, so it can serve an index condition; `clock` does, and is what leases and records use. A body
+  // that is no text is read once, here, so no caller's search_path can change what it means.
   `
   CREATE FUNCTION ${s}.now() RETURNS timestamptz
   LANGUAGE sql STABLE PARALLEL SAFE
-  AS 'SELECT statement_timestamp()'
+  RETURN statement_timestamp()
   `,
   `
   CREATE FUNCTION ${s}.clock() RETURNS timestamptz
   LANGUAGE sql VOLATILE PARALLEL SAFE
-  AS 'SELECT clock_timestamp()'
-  `,
-
-  // What waits for another transaction and then looks must see what that one did. Under a database's default of repeatable
-  // read it would look as if from before, and leave executions running under a supervisor that is gone.
-  `
-  CREATE FUNCTION ${s}.need_read_committed() RETURNS void
-  LANGUAGE plpgsql
-  AS $$
-  BEGIN
-    IF current_setting('transaction_isolation') <> 'read committed' THEN
-      RAISE EXCEPTION
-        'effect-ray needs the isolation level read committed, and this session begins with "%"; for its role, run ALTER ROLE ... SET default_transaction_isolation = ''read committed''',
-        current_setting('transaction_isolation')
-        USING ERRCODE = 'object_not_in_prerequisite_state';
-    END IF;
-  END
-  $$
+  RETURN clock_timestamp()
   `,
 
   `
   CREATE TABLE ${s}.supervisors (
     id uuid PRIMARY KEY,
-    label text NOT NULL,
-    registered_at timestamptz NOT NULL,
-    lease_millis double precision NOT NULL,
-    expires_at timestamptz NOT NULL
+    label ${s}.label NOT NULL,
+    lanes bigint[] NOT NULL,
+    registered_at ${s}.moment NOT NULL,
+    lease_millis ${s}.millis NOT NULL,
+    expires_at ${s}.moment NOT NULL
   )
   `,
   // While the server was down nobody could renew. Its start begins every lease anew, so that an outage longer than a
@@ -50,7 +79,7 @@ export const tables = (s: string): ReadonlyArray<string> => [
   `
   CREATE FUNCTION ${s}.lease_end(expires_at timestamptz, lease_millis double precision) RETURNS timestamptz
   LANGUAGE sql STABLE PARALLEL SAFE
-  AS 'SELECT greatest(expires_at, pg_postmaster_start_time() + lease_millis * interval ''1 millisecond'')'
+  RETURN greatest(expires_at, pg_postmaster_start_time() + lease_millis * interval '1 millisecond')
   `,
 
   // What supervisors claim by, for people and for what is paused. Rows of executions carry queue and task themselves,
@@ -58,8 +87,8 @@ export const tables = (s: string): ReadonlyArray<string> => [
   `
   CREATE TABLE ${s}.lanes (
     id bigint PRIMARY KEY,
-    queue text NOT NULL,
-    task text NOT NULL,
+    queue ${s}.name NOT NULL,
+    task ${s}.name NOT NULL,
     paused boolean NOT NULL DEFAULT false,
     created_at timestamptz NOT NULL,
     CONSTRAINT lanes_queue_and_task_once UNIQUE (queue, task)
@@ -70,37 +99,37 @@ export const tables = (s: string): ReadonlyArray<string> => [
   CREATE TABLE ${s}.executions (
     id uuid PRIMARY KEY,
     lane bigint NOT NULL,
-    run_at timestamptz NOT NULL,
-    enqueued_at timestamptz NOT NULL,
-    fence bigint NOT NULL DEFAULT 0,
+    run_at ${s}.moment NOT NULL,
+    enqueued_at ${s}.moment NOT NULL,
+    fence ${s}.fence NOT NULL DEFAULT 0,
     wake bigint NOT NULL DEFAULT 0,
-    timeout_millis double precision NOT NULL,
-    band smallint NOT NULL,
-    priority smallint NOT NULL,
-    attempts integer NOT NULL DEFAULT 0,
-    losses integer NOT NULL DEFAULT 0,
-    max_attempts integer NOT NULL,
-    format integer NOT NULL,
+    timeout_millis ${s}.timeout NOT NULL,
+    band ${s}.band NOT NULL,
+    priority ${s}.band NOT NULL,
+    attempts ${s}.tally NOT NULL DEFAULT 0,
+    losses ${s}.tally NOT NULL DEFAULT 0,
+    max_attempts ${s}.positive NOT NULL,
+    format ${s}.positive NOT NULL,
     at_most_once boolean NOT NULL,
     kind text NOT NULL DEFAULT 'task',
     state text NOT NULL DEFAULT 'queued',
-    retention text NOT NULL DEFAULT 'default',
-    queue text NOT NULL,
-    task text NOT NULL,
-    payload text NOT NULL,
-    tags jsonb,
-    traceparent text,
-    key text,
-    start_by timestamptz,
+    retention ${s}.retention NOT NULL DEFAULT 'default',
+    queue ${s}.name NOT NULL,
+    task ${s}.name NOT NULL,
+    payload ${s}.payload NOT NULL,
+    tags ${s}.tags,
+    traceparent ${s}.label,
+    key ${s}.label,
+    start_by ${s}.moment,
     owner uuid,
-    claimed_at timestamptz,
+    claimed_at ${s}.moment,
     deadline_at timestamptz,
-    runner_ref text,
+    runner_ref ${s}.label,
     CONSTRAINT executions_kind_is_known CHECK (kind IN ('task', 'workflow')),
     CONSTRAINT executions_state_is_open CHECK (state IN ('queued', 'running', 'cancelling', 'waiting')),
-    CONSTRAINT executions_owner_while_running CHECK ((state IN ('running', 'cancelling')) = (owner IS NOT NULL)),
-    CONSTRAINT executions_band_in_range CHECK (band BETWEEN 0 AND 9 AND priority BETWEEN 0 AND 9),
-    CONSTRAINT executions_max_attempts_positive CHECK (max_attempts >= 1)
+    CONSTRAINT executions_owner_while_running CHECK (
+      (state IN ('running', 'cancelling')) = (owner IS NOT NULL) AND (owner IS NULL) = (claimed_at IS NULL)
+    )
   ) WITH (
     fillfactor = 90,
     autovacuum_vacuum_scale_factor = 0.02,
@@ -122,7 +151,8 @@ export const tables = (s: string): ReadonlyArray<string> => [
     supervisor uuid NOT NULL REFERENCES ${s}.supervisors (id) ON DELETE CASCADE,
     lane bigint NOT NULL,
     reason text NOT NULL,
-    PRIMARY KEY (supervisor, lane)
+    PRIMARY KEY (supervisor, lane),
+    CONSTRAINT holds_reason_in_range CHECK (octet_length(reason) <= 8192)
   )
   `,
   `CREATE INDEX holds_of_lane ON ${s}.holds (lane)`,
@@ -132,16 +162,16 @@ export const tables = (s: string): ReadonlyArray<string> => [
   `
   CREATE TABLE ${s}.attempts (
     execution_id uuid NOT NULL,
-    fence bigint NOT NULL,
+    fence ${s}.fence NOT NULL,
     attempt integer NOT NULL,
     outcome text NOT NULL,
     supervisor uuid NOT NULL,
     settled boolean NOT NULL,
     confirmed boolean NOT NULL,
-    claimed_at timestamptz NOT NULL,
-    ended_at timestamptz NOT NULL,
-    result text,
-    runner_ref text,
+    claimed_at ${s}.moment NOT NULL,
+    ended_at ${s}.moment NOT NULL,
+    result ${s}.result,
+    runner_ref ${s}.label,
     PRIMARY KEY (execution_id, fence),
     CONSTRAINT attempts_outcome_is_known CHECK (outcome IN ('retry', 'released', 'lost'))
   )
@@ -152,7 +182,7 @@ export const tables = (s: string): ReadonlyArray<string> => [
   `
   CREATE TABLE ${s}.waiters (
     execution_id uuid NOT NULL,
-    process text NOT NULL,
+    process ${s}.process NOT NULL,
     PRIMARY KEY (execution_id, process)
   )
   `,
@@ -183,7 +213,7 @@ export const tables = (s: string): ReadonlyArray<string> => [
   CREATE TABLE ${s}.gateways (
     deployment text NOT NULL,
     cluster text NOT NULL,
-    epoch integer NOT NULL,
+    epoch ${s}.tally NOT NULL,
     submission_id text NOT NULL,
     protocol integer NOT NULL,
     secret text NOT NULL,
@@ -191,7 +221,9 @@ export const tables = (s: string): ReadonlyArray<string> => [
     port integer,
     opened_at timestamptz NOT NULL,
     PRIMARY KEY (deployment, cluster, epoch),
-    CONSTRAINT gateways_address_is_whole CHECK ((host IS NULL) = (port IS NULL))
+    CONSTRAINT gateways_address_is_whole CHECK ((host IS NULL) = (port IS NULL)),
+    CONSTRAINT gateways_numbers_in_range
+      CHECK (protocol >= 0 AND (port IS NULL OR port BETWEEN 1 AND 65535))
   )
   `
 ]

@@ -1,0 +1,159 @@
+/**
+ * What tells two payloads under one idempotency key apart: their JSON without what means nothing.
+ *
+ * Keys of objects are sorted at every depth, and so are the members of what a value holds as a Map or a Set, which JSON
+ * writes as an array in the order of insertion. Numbers stay as they are written, because they may say more than a double
+ * holds. Written as one pass over the text, without recursion: a payload may be deep.
+ */
+import * as HashMap from "effect/HashMap"
+import * as HashSet from "effect/HashSet"
+
+/** An object or an array that has been opened. */
+interface Open {
+  readonly isObject: boolean
+  /** The value it was encoded from, as far as the two are alike. */
+  readonly value: unknown
+  /** Whether its members have no order. */
+  readonly unordered: boolean
+  /** What is complete of it; of an object with the key before it. */
+  readonly members: Array<string>
+  /** The decoded keys of an object, that of the member to come included. */
+  readonly keys: Array<string>
+  /** The text of the last of them. */
+  key: string
+}
+
+const open = (isObject: boolean, value: unknown): Open => {
+  const unordered = !isObject && isUnordered(value)
+  return { isObject, value: unordered ? Array.from(value) : value, unordered, members: [], keys: [], key: "" }
+}
+
+const isUnordered = (value: unknown): value is Iterable<unknown> =>
+  value instanceof Map || value instanceof Set || HashMap.isHashMap(value) || HashSet.isHashSet(value)
+
+/** What the next member of it was encoded from. */
+const memberOf = ({ isObject, keys, members, value }: Open): unknown => {
+  if (typeof value !== "object" || value === null) return undefined
+  const key = isObject ? keys[members.length]! : members.length
+  return Object.hasOwn(value, key) ? (value as Record<string | number, unknown>)[key] : undefined
+}
+
+const isSorted = (keys: ReadonlyArray<string>): boolean => {
+  for (let index = 1; index < keys.length; index++) if (keys[index - 1]! > keys[index]!) return false
+  return true
+}
+
+const close = ({ isObject, keys, members, unordered, value }: Open): string => {
+  if (!isObject) {
+    if (unordered && (value as ReadonlyArray<unknown>).length === members.length) members.sort()
+    return `[${members.join(",")}]`
+  }
+  if (isSorted(keys)) return `{${members.join(",")}}`
+  const order = keys.map((_, index) => index).sort((a, b) => keys[a]! < keys[b]! ? -1 : keys[a]! > keys[b]! ? 1 : a - b)
+  return `{${order.map((index) => members[index]).join(",")}}`
+}
+
+/** Where the text of a string ends that begins here. */
+const endOfString = (json: string, start: number): number => {
+  for (let end = json.indexOf("\"", start + 1); end >= 0; end = json.indexOf("\"", end + 1)) {
+    let slashes = 0
+    while (json[end - 1 - slashes] === "\\") slashes++
+    if (slashes % 2 === 0) return end + 1
+  }
+  throw new SyntaxError()
+}
+
+const isBlank = (code: number): boolean => code === 32 || code === 10 || code === 13 || code === 9
+
+/** Where the text of a number, or of a word, ends that begins here. */
+const endOfLiteral = (json: string, start: number): number => {
+  let end = start
+  while (end < json.length) {
+    const code = json.charCodeAt(end)
+    // A comma, a bracket or a brace that closes, a colon.
+    if (code === 44 || code === 93 || code === 125 || code === 58 || isBlank(code)) break
+    end++
+  }
+  if (end === start) throw new SyntaxError()
+  return end
+}
+
+const rewrite = (json: string, value: unknown): string => {
+  const stack: Array<Open> = []
+  let at = 0
+  const skip = () => {
+    while (isBlank(json.charCodeAt(at))) at++
+  }
+  const string = (): string => {
+    const start = at
+    at = endOfString(json, at)
+    return json.slice(start, at)
+  }
+  const readKey = (top: Open) => {
+    if (json[at] !== "\"") throw new SyntaxError()
+    const text = string()
+    const escaped = text.includes("\\")
+    const key = escaped ? JSON.parse(text) as string : text.slice(1, -1)
+    top.keys.push(key)
+    top.key = escaped ? JSON.stringify(key) : text
+    skip()
+    if (json[at++] !== ":") throw new SyntaxError()
+    skip()
+  }
+
+  while (true) {
+    skip()
+    const top = stack.at(-1)
+    let done: string | undefined
+    const character = json[at]
+    if (character === "{" || character === "[") {
+      at++
+      const opened = open(character === "{", top === undefined ? value : memberOf(top))
+      stack.push(opened)
+      skip()
+      if (json[at] !== (opened.isObject ? "}" : "]")) {
+        if (opened.isObject) readKey(opened)
+        continue
+      }
+    } else if (character === "\"") {
+      const text = string()
+      done = text.includes("\\") ? JSON.stringify(JSON.parse(text)) : text
+    } else {
+      const start = at
+      at = endOfLiteral(json, at)
+      done = json.slice(start, at)
+    }
+    // What is complete is a member of what holds it, which may be complete with it.
+    while (true) {
+      if (done !== undefined) {
+        const holder = stack.at(-1)
+        if (holder === undefined) {
+          skip()
+          if (at < json.length) throw new SyntaxError()
+          return done
+        }
+        holder.members.push(holder.isObject ? `${holder.key}:${done}` : done)
+      }
+      const holder = stack.at(-1)!
+      skip()
+      const next = json[at++]
+      if (next === "," && done !== undefined) {
+        skip()
+        if (holder.isObject) readKey(holder)
+        break
+      }
+      if (next !== (holder.isObject ? "}" : "]")) throw new SyntaxError()
+      stack.pop()
+      done = close(holder)
+    }
+  }
+}
+
+/** The canonical form of a JSON text, and of the value it was encoded from where there is one. A text that is no JSON is its own. */
+export const canonical = (json: string, value?: unknown): string => {
+  try {
+    return rewrite(json, value)
+  } catch {
+    return json
+  }
+}

@@ -8,6 +8,7 @@
 import type { Obstacle } from "@effect-ray/core/Outcome"
 import * as Frame from "./Frame.ts"
 import { Acknowledgements } from "./internal/acknowledgements.ts"
+import { cleanText } from "./internal/cleanText.ts"
 import { FrameSocket, maxUnsentBytes } from "./internal/frameSocket.ts"
 import { type Credit, Handshake, plain, Refused, type Welcome } from "./internal/handshake.ts"
 
@@ -134,14 +135,14 @@ const lose = (calls: ReadonlyArray<Call>, detail: string): void => {
 
 const whys: ReadonlyArray<Obstacle["kind"]> = ["failed", "unschedulable", "starting", "waiting", "unreachable"]
 
-/** A host writes it, and the gateway passes it on unread. */
+/** A host writes it, and the gateway passes it on unread. Its detail may end with the last words of any program. */
 const lostBody = (text: string): LostBody => {
   try {
     const { collateral, detail, kind, why } = JSON.parse(text)
-    const lost = { kind: String(kind), detail: String(detail), collateral: collateral === true }
+    const lost = { kind: String(kind), detail: cleanText(String(detail)), collateral: collateral === true }
     return whys.includes(why) ? { ...lost, why } : lost
   } catch {
-    return { kind: "exit", detail: `its host said: ${text.slice(0, 200)}`, collateral: false }
+    return { kind: "exit", detail: `its host said: ${cleanText(text.slice(0, 200))}`, collateral: false }
   }
 }
 
@@ -475,7 +476,7 @@ export class GatewayConnection {
         return this.take(frame)?.owner.onLost(lost, this.place(frame))
       }
       case Frame.Type.REFUSED:
-        return this.socket?.destroy(new Refused(JSON.parse(frame.text).reason))
+        return this.socket?.destroy(new Refused(cleanText(String(JSON.parse(frame.text).reason))))
       case Frame.Type.CREDIT: {
         const credit: Credit = {
           frames: frame.body.readUInt32BE(0),
@@ -487,7 +488,8 @@ export class GatewayConnection {
         return
       }
       case Frame.Type.POOL_STATE: {
-        const state: PoolState = JSON.parse(frame.text)
+        const told: PoolState = JSON.parse(frame.text)
+        const state = { ...told, detail: cleanText(String(told.detail)) }
         const pool = this.pools.get(state.ref)
         if (pool === undefined) return
         pool.number = state.pool

@@ -10,7 +10,8 @@ import {
   type CallOwner,
   GatewayConnection,
   type HostPlace,
-  type LostBody
+  type LostBody,
+  type PoolState
 } from "../src/GatewayConnection.ts"
 import { plain } from "../src/internal/handshake.ts"
 import { eventually } from "./support.ts"
@@ -104,6 +105,7 @@ const connected = Effect.fnUntraced(function*(
     readonly gateway: FakeGateway
     readonly connection: GatewayConnection
     readonly gone: ReadonlyArray<string>
+    readonly states: ReadonlyArray<PoolState>
     readonly call: (body?: string) => Owner
     readonly calls: ReadonlyArray<Call>
   },
@@ -117,6 +119,7 @@ const connected = Effect.fnUntraced(function*(
   prepare(gateway)
   const port = yield* Effect.promise(() => gateway.listen())
   const gone: Array<string> = []
+  const states: Array<PoolState> = []
   const connection = new GatewayConnection({
     host: "127.0.0.1",
     port,
@@ -125,7 +128,7 @@ const connected = Effect.fnUntraced(function*(
     leaseSeconds: 30,
     maxPayloadBytes: 2 * 1024 * 1024,
     maxResultBytes: 2 * 1024 * 1024,
-    onPoolState: () => {},
+    onPoolState: (state) => states.push(state),
     onGone: (detail) => gone.push(detail)
   })
   yield* Effect.addFinalizer(() => Effect.sync(() => connection.close()))
@@ -140,7 +143,7 @@ const connected = Effect.fnUntraced(function*(
     calls.push(connection.call({ pool, execution: randomUUID(), fence: 1, priority: 5, body, alone: false, owner }))
     return owner
   }
-  return { gateway, connection, gone, call, calls }
+  return { gateway, connection, gone, states, call, calls }
 })
 
 const until = (holds: () => boolean) => eventually(Effect.sync(holds), (value) => value)
@@ -224,6 +227,25 @@ describe("GatewayConnection", () => {
       yield* until(() => unclear.losses.length === 1)
       assert.deepStrictEqual(clear.losses, [{ kind: "oom", detail: "too much", collateral: false }])
       assert.deepStrictEqual(unclear.losses, [{ kind: "exit", detail: "its host said: {rubbish", collateral: false }])
+    }))
+
+  it.live("says nothing to a terminal, whatever a host or Ray said", () =>
+    Effect.gen(function*() {
+      const { call, gateway, gone, states } = yield* connected()
+      const [lost, rubbish] = [call(), call()]
+      yield* until(() => gateway.runs().length === 2)
+      const [first, second] = gateway.runs()
+      const hostile = "\u001b[31mred\u001b[0m\r\u0000\u202e\nline"
+      gateway.say(Frame.Type.LOST, { kind: "exit", detail: hostile, collateral: false }, first)
+      gateway.say(Frame.Type.LOST, `{${hostile}`, second)
+      yield* until(() => rubbish.losses.length === 1)
+      gateway.say(Frame.Type.POOL_STATE, { ref: 1, pool: 1, state: "failed", detail: hostile, slots: 0 })
+      gateway.say(Frame.Type.REFUSED, { reason: hostile })
+      yield* until(() => gone.length === 1)
+      assert.strictEqual(lost.losses[0]?.detail, "red\n\nline")
+      assert.strictEqual(rubbish.losses[0]?.detail, "its host said: {red\n\nline")
+      assert.strictEqual(states.at(-1)?.detail, "red\n\nline")
+      assert.include(gone[0], "red\n\nline")
     }))
 
   it.live("says which host had a call that has ended, also of one that went while the connection was cut", () =>

@@ -209,6 +209,26 @@ exports.read = () => require("fs").readFileSync(path.join(__dirname, "page.html"
       assert.include(namesIn(zip), "node_modules/pebble/node_modules/loader/index.js")
     }))
 
+  it.live("leaves the secrets of a package behind that is only linked", () =>
+    Effect.gen(function*() {
+      const folder = yield* project({
+        "packages/own/package.json": `{"name":"own"}`,
+        "packages/own/index.js": `module.exports = require("fs").readFileSync(__dirname + "/words.txt", "utf8")`,
+        "packages/own/words.txt": "linked",
+        "packages/own/.env": "SECRET=1",
+        "packages/own/node_modules/tool/package.json": `{"name":"tool"}`,
+        "worker.ts": saying(`import own from "own"`, "own")
+      })
+      fs.symlinkSync("../packages/own", path.join(folder, "node_modules/own"))
+      const zip = yield* Bundle.node(path.join(folder, "worker.ts"), { external: ["own"] })
+      const { said, wrong } = yield* load(zip)
+      assert.strictEqual(said, "linked", wrong)
+      assert.deepStrictEqual(
+        namesIn(zip).filter((name) => name.startsWith("node_modules")),
+        ["index.js", "package.json", "words.txt"].map((name) => `node_modules/own/${name}`)
+      )
+    }))
+
   it.live("goes on without native code that was not built, where the package can do without", () =>
     Effect.gen(function*() {
       const folder = yield* project({

@@ -7,6 +7,7 @@ import * as net from "node:net"
 import * as os from "node:os"
 import * as path from "node:path"
 import { fileURLToPath } from "node:url"
+import { isHeadFolder, makeHeadFolder, rayIn, removeHeadFolder } from "../src/internal/headFolder.ts"
 import { addUser, hasUsers } from "../src/internal/headUsers.ts"
 import { processId } from "../src/internal/processes.ts"
 import * as LocalRay from "../src/LocalRay.ts"
@@ -257,6 +258,33 @@ describe("LocalRay", () => {
       assert.isFalse(fs.existsSync(head.folder))
     }))
 
+  it.live("leaves room for the paths of Ray's sockets, however long the temporary folder's is", () =>
+    Effect.gen(function*() {
+      const before = process.env["TMPDIR"]
+      const root = yield* tempFolder
+      yield* Effect.addFinalizer(() =>
+        Effect.sync(() => {
+          if (before === undefined) delete process.env["TMPDIR"]
+          else process.env["TMPDIR"] = before
+        })
+      )
+      // With the longest number of a process.
+      const socket = "session_2026-11-27_00-56-21_697997_4194304/sockets/dash_UsageStatsHead"
+      for (const temporary of ["/tmp", "/var/tmp", root, path.join(root, "x".repeat(60))]) {
+        fs.mkdirSync(temporary, { recursive: true })
+        process.env["TMPDIR"] = temporary
+        const folder = makeHeadFolder("token")
+        try {
+          assert.isTrue(isHeadFolder(folder, "token"))
+          assert.isFalse(isHeadFolder(folder, "another"))
+          assert.isAtMost(path.join(rayIn(folder), socket).length, 103)
+        } finally {
+          removeHeadFolder(folder)
+        }
+        assert.isFalse(fs.existsSync(folder))
+      }
+    }))
+
   it.live("goes on when its state files hold rubbish", () =>
     Effect.gen(function*() {
       const rubbish = [
@@ -282,15 +310,27 @@ describe("LocalRay", () => {
       }
     }))
 
-  it.live("counts no user that cannot be seen from here, and removes those of before a reboot only", () =>
+  it.live("counts no user that cannot be seen from here, and keeps those that are seen elsewhere", () =>
     Effect.gen(function*() {
       const stateFolder = yield* tempFolder
       const own = addUser(stateFolder)
       const id = processId(process.pid)
       const file = (name: string) => path.join(stateFolder, "users", name)
       fs.writeFileSync(file("rebooted"), JSON.stringify({ ...id, boot: "another" }))
-      fs.writeFileSync(file("container"), JSON.stringify({ ...id, namespace: "another" }))
-      assert.isTrue(hasUsers(stateFolder))
+      for (const name of ["container", "stopped"]) {
+        fs.writeFileSync(file(name), JSON.stringify({ ...id, namespace: "another" }))
+      }
+      const longAgo = new Date(Date.now() - 3_600_000)
+      for (const old of [file("stopped"), own]) fs.utimesSync(old, longAgo, longAgo)
+      for (let looks = 0; looks < 3; looks++) {
+        assert.isTrue(hasUsers(stateFolder))
+        assert.deepStrictEqual(fs.readdirSync(path.join(stateFolder, "users")).sort(), [
+          path.basename(own),
+          "container"
+        ])
+        // Seen here, and so not gone for those who cannot see it.
+        assert.isAbove(fs.statSync(own).mtimeMs, longAgo.getTime())
+      }
       fs.rmSync(own)
       assert.isFalse(hasUsers(stateFolder))
       assert.deepStrictEqual(fs.readdirSync(path.join(stateFolder, "users")), ["container"])

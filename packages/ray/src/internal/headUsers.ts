@@ -18,9 +18,15 @@ export const addUser = (stateFolder: string): string => {
   return file
 }
 
+/** A keeper that sees a user says so this often, by the time of its file. */
+const seenMillis = 60_000
+
+/** A user of another container that no keeper has seen for so long is gone. */
+const unseenMillis = 10 * seenMillis
+
 /**
- * Whether any user is left that can be seen from here. Files of processes that are gone are removed, and those of another
- * container are not: nobody here knows of these.
+ * Whether any user is left that can be seen from here. Files of processes that are gone are removed. Those of another
+ * container stay as long as somebody there sees their users.
  */
 export const hasUsers = (stateFolder: string): boolean => {
   const folder = folderOf(stateFolder)
@@ -29,8 +35,11 @@ export const hasUsers = (stateFolder: string): boolean => {
     const file = path.join(folder, name)
     try {
       const user = parseProcessId(fs.readFileSync(file, "utf8"))
-      if (user !== undefined && isAlive(user)) found = true
-      else if (user === undefined || !isElsewhere(user)) fs.rmSync(file, { force: true })
+      const unseen = Date.now() - fs.statSync(file).mtimeMs
+      if (user !== undefined && isAlive(user)) {
+        found = true
+        if (unseen > seenMillis) fs.utimesSync(file, new Date(), new Date())
+      } else if (user === undefined || !isElsewhere(user) || unseen > unseenMillis) fs.rmSync(file, { force: true })
     } catch {
       // Its owner removed it just now.
     }

@@ -30,3 +30,15 @@ describe("Worker.make", () => {
       assert.match(String(error), /no handler for Pong: give Worker\.make\(\{ handlers \}\).*PongLive/)
     }))
 })
+
+describe("Worker.fromDefault", () => {
+  it("finds a worker as a module exports it, and as a compiler makes CommonJS of that", () => {
+    const worker = Worker.make({ tasks: [Train], python: null, external: ["sharp"] })
+    assert.strictEqual(Worker.fromDefault(worker), worker)
+    assert.strictEqual(Worker.fromDefault({ __esModule: true, default: worker }), worker)
+    assert.deepStrictEqual(worker.external, ["sharp"])
+    for (const other of [undefined, null, 1, "worker", {}, { default: {} }, { default: { default: worker } }]) {
+      assert.isUndefined(Worker.fromDefault(other))
+    }
+  })
+})

@@ -4,7 +4,10 @@ import { Duration, Effect, Exit, Fiber, Layer, Logger, Option, Schema } from "ef
 import { TestClock } from "effect/testing"
 import { Broker, MemoryBroker, Outcome, Runner, Supervisor, Task, TaskError, Worker } from "../src/index.ts"
 
-class Needy extends Task.make("Needy", { payload: { n: Schema.Int }, success: Schema.Int }) {}
+class Needy extends Task.make("Needy", {
+  payload: { n: Schema.Int, seconds: Schema.optional(Schema.Int) },
+  success: Schema.Int
+}) {}
 class Healthy extends Task.make("Healthy", { payload: { n: Schema.Int }, success: Schema.Int }) {}
 class Long extends Task.make("Long", { payload: { seconds: Schema.Int }, success: Schema.Int }) {}
 
@@ -234,6 +237,24 @@ describe("Pools", () => {
         yield* pass(1)
         assert.deepStrictEqual(yield* states(executions), { succeeded: 20 })
         assert.deepStrictEqual((yield* record(executions[0]!.id)).held, Option.none())
+      }))
+  })
+
+  it.effect("lets go on what is running at a pool that closes, and nothing else", () => {
+    const runner = makeRunner()
+    const { needy } = runner.state
+    needy.limit = 4
+    return serve(runner, () =>
+      Effect.gen(function*() {
+        const payloads = Array.from({ length: 10 }, (_, n) => ({ n, seconds: 5 }))
+        const executions = yield* Task.enqueueAll(Needy, payloads)
+        yield* pass(1)
+        assert.strictEqual((yield* states(executions)).running, 4)
+        needy.closed = "no gateway"
+        needy.limit = 0
+        runner.state.hear()
+        yield* pass(10)
+        assert.deepStrictEqual(yield* states(executions), { succeeded: 4, queued: 6 })
       }))
   })
 

@@ -105,8 +105,11 @@ export const mayStart = (share: Share, now: number): boolean =>
   share.running < (isUsable(share) ? share.pool.limit : isTryDue(share, now) ? 1 : 0)
 
 /** How many at the end of the backlog have come too early: a pool without a process is tried with one at a time. */
-export const surplus = (share: Share, now: number): number =>
-  isUsable(share) ? 0 : Math.max(0, share.running + share.backlog.length - (isTryDue(share, now) ? 1 : 0))
+export const surplus = (share: Share, now: number): number => {
+  if (isUsable(share)) return 0
+  const early = share.running + share.backlog.length - (isTryDue(share, now) ? 1 : 0)
+  return Math.max(0, Math.min(share.backlog.length, early))
+}
 
 /** A try came back without having begun. */
 export const holdBack = (share: Share, obstacle: Obstacle, now: number): void => {

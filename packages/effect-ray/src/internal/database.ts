@@ -53,8 +53,9 @@ export const layer = (
     PgClient.layer({ url, connectTimeout: "10 seconds", keepAlive, applicationName: "effect-ray", ...options }),
     (error) => Layer.effectDiscard(Effect.fail(unreachable(error)))
   ) as Layer.Layer<SqlClient.SqlClient | PgClient.PgClient, DatabaseUnreachable>
+  // Kept out of prepared statements, as it is asked once, and perhaps of a pooler that cannot keep any.
   const ping = Layer.effectDiscard(
-    Effect.mapError(Effect.flatMap(SqlClient.SqlClient, (sql) => sql`SELECT 1`), unreachable)
+    Effect.mapError(Effect.flatMap(SqlClient.SqlClient, (sql) => sql`SELECT 1`.unprepared), unreachable)
   )
   return Layer.provideMerge(ping, client)
 }

@@ -4,12 +4,12 @@ const conditions = ["@effect-ray/source", "module", "node", "development|product
 
 /**
  * Every package and example is a project of its own. Postgres and Ray are started for real, so files run at most two at
- * a time, and those that start a Ray one at a time: a machine with two cores must be able to carry them.
+ * a time: a machine with two cores must be able to carry them. What needs no Ray comes first.
  */
 const project = (
   name: string,
   root: string,
-  options: { readonly group: number; readonly workers: number; readonly globalSetup?: string }
+  options: { readonly group: number; readonly globalSetup?: string }
 ): TestProjectInlineConfiguration => ({
   root,
   // Without the condition here the tests would run against `dist`, and nothing would say so. Vitest hands the same
@@ -21,7 +21,7 @@ const project = (
     include: ["test/**/*.test.ts"],
     ...(options.globalSetup === undefined ? {} : { globalSetup: options.globalSetup }),
     pool: "forks",
-    maxWorkers: options.workers,
+    maxWorkers: 2,
     sequence: { groupOrder: options.group },
     testTimeout: 120_000,
     hookTimeout: 180_000
@@ -29,12 +29,12 @@ const project = (
 })
 
 export const projects: Array<TestProjectInlineConfiguration> = [
-  project("core", "packages/core", { group: 0, workers: 2 }),
-  project("scripts", "scripts", { group: 0, workers: 2 }),
-  project("postgres", "packages/postgres", { group: 1, workers: 2, globalSetup: "test/globalSetup.ts" }),
-  project("ray", "packages/ray", { group: 2, workers: 1, globalSetup: "test/globalSetup.ts" }),
-  project("effect-ray", "packages/effect-ray", { group: 3, workers: 1 }),
-  project("basics", "examples/basics", { group: 4, workers: 1 }),
-  project("demo", "examples/demo", { group: 5, workers: 1 }),
-  project("chaos", "chaos", { group: 6, workers: 1 })
+  project("core", "packages/core", { group: 0 }),
+  project("scripts", "scripts", { group: 0 }),
+  project("postgres", "packages/postgres", { group: 1, globalSetup: "test/globalSetup.ts" }),
+  project("ray", "packages/ray", { group: 2, globalSetup: "test/globalSetup.ts" }),
+  project("effect-ray", "packages/effect-ray", { group: 2 }),
+  project("basics", "examples/basics", { group: 2 }),
+  project("demo", "examples/demo", { group: 2 }),
+  project("chaos", "chaos", { group: 2 })
 ]

@@ -69,11 +69,12 @@ const pytest = async (folder: string): Promise<Count> => {
   // Ray cannot be started by a Python whose path has a space in it, and a checkout's may.
   const venv = join(folder, "venv")
   symlinkSync(join(root, ".venv"), venv)
-  const { code } = await run(
+  const { code, output } = await run(
     join(venv, "bin/python"),
     ["-m", "pytest", "-q", "-p", "no:cacheprovider", `--junitxml=${file}`, "packages/ray/gateway/tests"],
-    { env: { PYTHONDONTWRITEBYTECODE: "1" }, report: file }
+    { quiet: true, env: { PYTHONDONTWRITEBYTECODE: "1" }, report: file }
   )
+  console.log(output.trimEnd())
   const report = readReport(file, (text) => {
     const suite = /<testsuite [^>]*>/.exec(text)?.[0] ?? ""
     const number = (name: string) => Number(new RegExp(` ${name}="(\\d+)"`).exec(suite)?.[1] ?? Number.NaN)
@@ -89,11 +90,16 @@ const pytest = async (folder: string): Promise<Count> => {
   return count
 }
 
+const counted = (step: () => Promise<Count>): Promise<Count> =>
+  step().catch((error: unknown) => complain(String(error)))
+
 const folder = mkdtempSync(join(tmpdir(), "effect-ray-test-"))
 let sum: Count = none
 try {
-  for (const step of [checks, () => vitest(folder), () => pytest(folder)]) {
-    sum = add(sum, await step().catch((error: unknown) => complain(String(error))))
+  sum = add(sum, await counted(checks))
+  // Side by side: most of what they do is to wait for processes.
+  for (const count of await Promise.all([counted(() => vitest(folder)), counted(() => pytest(folder))])) {
+    sum = add(sum, count)
   }
 } finally {
   rmSync(folder, { recursive: true, force: true })

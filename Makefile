@@ -30,7 +30,8 @@ chaos: setup ## Runs for MINUTES (60) under a steady load, and watches memory, l
 demo: setup ## Runs the main job on the text files of DIR (this repository's by default).
 	@if [ -n "$$DIR" ]; then $(source) examples/demo/src/main.ts "$$DIR"; else $(source) examples/demo/src/main.ts; fi
 
-format: setup ## Repairs what the linter can repair, then formats every file.
+format: setup ## Embeds the SQL files, repairs what the linter can repair, then formats every file.
+	@node scripts/embedSql.ts
 	@oxlint --type-aware --fix || true
 	@dprint fmt
 

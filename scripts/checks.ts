@@ -7,7 +7,8 @@ export const checks = async (): Promise<Count> => {
   const first = await Promise.all([
     check("format", "dprint", ["check"]),
     check("lint", "oxlint", ["--type-aware", "--deny-warnings"]),
-    check("types and type tests", "tsc", ["-b"])
+    check("types and type tests", "tsc", ["-b"]),
+    check("embedded SQL", "node", ["scripts/embedSql.ts", "--check"])
   ])
   // These pack a package and look at its `dist`, so they come after the types. Two packages at a time fill two cores.
   const packed: Array<Count> = []

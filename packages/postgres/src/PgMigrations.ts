@@ -1,9 +1,9 @@
 /**
  * The schema of the Postgres broker: what is pending, applying it, and refusing to work on one that is behind.
  *
- * Migrations are append-only. All that is pending is applied in one transaction, under a lock that makes other
- * processes wait and then find nothing to do; a worker of the previous version goes on beside it. The table of what was
- * applied lies in the schema itself and is shared with nobody.
+ * Migrations make tables and are append-only. Functions are applied as they are now, after them. All that is pending is
+ * applied in one transaction, under a lock that makes other processes wait and then find nothing to do. A worker of the
+ * previous version goes on beside it. What was applied is kept in tables of the schema itself.
  */
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Effect from "effect/Effect"
@@ -12,9 +12,10 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { BeginTransaction } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
+import * as Functions from "./internal/functions.ts"
 import { defaultSchema, quote } from "./internal/schemaName.ts"
 import { wordsOf } from "./internal/sqlFailure.ts"
-import * as Initial from "./migrations/0001_initial.ts"
+import { migrations } from "./migrations/all.ts"
 
 /**
  * Which schema the migrations are for.
@@ -27,13 +28,15 @@ export interface Options {
 }
 
 /**
- * One step from one state of the schema to the next.
+ * What a schema lacks.
  *
  * @category models
  */
-export interface Migration {
-  readonly id: number
-  readonly name: string
+export interface Pending {
+  /** Names of migrations, oldest first. */
+  readonly migrations: ReadonlyArray<string>
+  /** Names of functions that are missing or have an older text. */
+  readonly functions: ReadonlyArray<string>
 }
 
 /**
@@ -51,7 +54,7 @@ export class MigrationFailed extends Schema.TaggedError<MigrationFailed>("@effec
 }
 
 /**
- * The schema lacks migrations that this version needs.
+ * The schema lacks migrations or functions that this version needs.
  *
  * @category errors
  */
@@ -64,46 +67,57 @@ export class SchemaBehind extends Schema.TaggedError<SchemaBehind>("@effect-ray/
   }
 }
 
-/** Every migration of this version, oldest first. */
-const all: ReadonlyArray<Migration & { readonly statements: (schema: string) => ReadonlyArray<string> }> = [
-  { id: 1, name: "0001_initial", statements: Initial.statements }
-]
-
 const failed = (error: SqlError) => new MigrationFailed({ detail: wordsOf(error) })
 
-interface Plan {
-  readonly migrations: ReadonlyArray<Migration>
+/** The days for which history has partitions from the start. Workers make those of later days. */
+const daysAhead = 7
+
+interface Plan extends Pending {
   /** All that has to run, in order. */
   readonly statements: ReadonlyArray<string>
 }
 
+const isDone = ({ functions, migrations }: Pending): boolean => migrations.length + functions.length === 0
+
 /** What is to be done, as things stand. */
 const makePlan = Effect.fnUntraced(function*(sql: PgClient.PgClient, schema: string) {
   const s = quote(schema)
-  const [found] = yield* sql<{ readonly schema: boolean; readonly table: boolean }>`
-    SELECT to_regnamespace(${s}) IS NOT NULL AS schema, to_regclass(${`${s}.migrations`}) IS NOT NULL AS table
+  const [found] = yield* sql<Record<"schema" | "migrations" | "functions", boolean>>`
+    SELECT to_regnamespace(${s}) IS NOT NULL AS schema,
+      to_regclass(${`${s}.migrations`}) IS NOT NULL AS migrations,
+      to_regclass(${`${s}.functions`}) IS NOT NULL AS functions
   `
-  const rows = found!.table ? yield* sql<{ readonly id: number }>`SELECT id FROM ${sql.literal(s)}.migrations` : []
-  const applied = new Set(rows.map(({ id }) => id))
-  const migrations = all.filter(({ id }) => !applied.has(id))
+  const applied = found!.migrations
+    ? yield* sql<{ readonly id: number }>`SELECT id FROM ${sql.literal(s)}.migrations`
+    : []
+  const ids = new Set(applied.map(({ id }) => id))
+  const missing = migrations.filter(({ id }) => !ids.has(id))
+  const functions = Functions.pending(
+    found!.functions ? yield* sql<Functions.Applied>`SELECT * FROM ${sql.literal(s)}.functions` : []
+  )
   const plan: Plan = {
-    migrations,
+    migrations: missing.map(({ name }) => name),
+    functions,
     statements: [
       // IF NOT EXISTS wants the right to create even where there is nothing to create.
       ...(found!.schema ? [] : [`CREATE SCHEMA ${s}`]),
-      ...(found!.table ? [] : [
+      ...(found!.migrations ? [] : [
         `CREATE TABLE ${s}.migrations (id integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL)`
       ]),
-      ...migrations.flatMap(({ id, name, statements }) => [
+      ...missing.flatMap(({ id, name, statements }) => [
         ...statements(s),
         `INSERT INTO ${s}.migrations (id, name, applied_at) VALUES (${id}, '${name}', clock_timestamp())`
-      ])
+      ]),
+      ...Functions.statements(s, functions),
+      // Only roles that are granted them may call them: docs/roles.md.
+      ...(functions.length === 0 ? [] : [`REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA ${s} FROM PUBLIC`]),
+      ...(missing.length === 0 ? [] : [`SELECT ${s}.ensure_partitions(${daysAhead})`])
     ]
   }
   return plan
 })
 
-/** Held by whoever migrates, until the transaction ends. The name of a schema is plain, see `quote`. */
+/** Held by the process that migrates, until the transaction ends. The name of a schema is plain, see `quote`. */
 const lock = (schema: string): string =>
   `SELECT pg_advisory_xact_lock(hashtextextended('effect-ray migrate ${schema}', 0))`
 
@@ -114,10 +128,11 @@ const lock = (schema: string): string =>
  */
 export const pending: (
   options?: Options
-) => Effect.Effect<ReadonlyArray<Migration>, MigrationFailed, PgClient.PgClient> = Effect.fn("PgMigrations.pending")(
+) => Effect.Effect<Pending, MigrationFailed, PgClient.PgClient> = Effect.fn("PgMigrations.pending")(
   function*(options: Options = {}) {
     const client = yield* PgClient.PgClient
-    return (yield* makePlan(client.withoutTransforms(), options.schema ?? defaultSchema)).migrations
+    const { functions, migrations } = yield* makePlan(client.withoutTransforms(), options.schema ?? defaultSchema)
+    return { migrations, functions }
   },
   Effect.catchTag("SqlError", (error) => Effect.fail(failed(error)))
 )
@@ -133,10 +148,10 @@ export const script: (
   function*(options: Options = {}) {
     const client = yield* PgClient.PgClient
     const schema = options.schema ?? defaultSchema
-    const { migrations, statements } = yield* makePlan(client.withoutTransforms(), schema)
-    if (migrations.length === 0) return Option.none()
+    const plan = yield* makePlan(client.withoutTransforms(), schema)
+    if (isDone(plan)) return Option.none()
     return Option.some(
-      ["BEGIN ISOLATION LEVEL READ COMMITTED", lock(schema), ...statements, "COMMIT"].map((statement) =>
+      ["BEGIN ISOLATION LEVEL READ COMMITTED", lock(schema), ...plan.statements, "COMMIT"].map((statement) =>
         `${statement.trim()};`
       ).join("\n\n")
     )
@@ -145,24 +160,24 @@ export const script: (
 )
 
 /**
- * Applies all that is pending, and answers what that was. Safe to run from many processes at once.
+ * Applies all that is pending, and returns what that was. Safe to run from many processes at once.
  *
  * @category migrating
  */
 export const migrate: (
   options?: Options
-) => Effect.Effect<ReadonlyArray<Migration>, MigrationFailed, PgClient.PgClient> = Effect.fn("PgMigrations.migrate")(
+) => Effect.Effect<Pending, MigrationFailed, PgClient.PgClient> = Effect.fn("PgMigrations.migrate")(
   function*(options: Options = {}) {
     const schema = options.schema ?? defaultSchema
     const client = yield* PgClient.PgClient
     const sql = client.withoutTransforms()
     return yield* sql.withTransaction(Effect.gen(function*() {
       yield* sql.unsafe(lock(schema)).unprepared
-      const { migrations, statements } = yield* makePlan(sql, schema)
+      const { functions, migrations, statements } = yield* makePlan(sql, schema)
       for (const statement of statements) yield* sql.unsafe(statement).unprepared
-      return migrations
+      return { migrations, functions }
     })).pipe(
-      // Whoever waited for the lock sees what its holder has done.
+      // After the wait for the lock it sees what the lock's holder has done.
       Effect.provideService(BeginTransaction, "BEGIN ISOLATION LEVEL READ COMMITTED")
     )
   },
@@ -178,11 +193,11 @@ export const check: (
   options?: Options
 ) => Effect.Effect<void, SchemaBehind | MigrationFailed, PgClient.PgClient> = Effect.fn("PgMigrations.check")(
   function*(options: Options = {}) {
-    const migrations = yield* pending(options)
-    if (migrations.length === 0) return
+    const lacking = yield* pending(options)
+    if (isDone(lacking)) return
     return yield* new SchemaBehind({
       schema: options.schema ?? defaultSchema,
-      pending: migrations.map((migration) => migration.name)
+      pending: [...lacking.migrations, ...lacking.functions]
     })
   }
 )

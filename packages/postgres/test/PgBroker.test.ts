@@ -9,3 +9,9 @@ for (const version of TestPostgres.versions) {
     live: true
   })
 }
+
+brokerSuite("PgBroker on a database of the first migration", {
+  layer: TestPostgres.layerFromFirstMigration(15),
+  advance: TestPostgres.advance,
+  live: true
+})

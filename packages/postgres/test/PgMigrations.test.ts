@@ -1,12 +1,16 @@
 /** The schema: made once, by whoever comes first, and refused when it is behind. */
 import { Broker, Task } from "@effect-ray/core"
 import { PgBroker, PgMigrations } from "@effect-ray/postgres"
-import { assert, layer } from "@effect/vitest"
+import { assert, describe, it, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import { createHash } from "node:crypto"
+import { migrations } from "../src/migrations/all.ts"
 import { database } from "./kit.ts"
 import * as TestPostgres from "./TestPostgres.ts"
+
+const nothing: PgMigrations.Pending = { migrations: [], functions: [] }
 
 class Ping extends Task.make("Ping") {}
 
@@ -22,7 +26,8 @@ for (const version of TestPostgres.versions) {
         const options = { schema: (yield* TestPostgres.TestSchema).name }
 
         const pending = yield* PgMigrations.pending(options)
-        assert.deepStrictEqual(pending.map(({ name }) => name), ["0001_initial"])
+        assert.deepStrictEqual(pending.migrations, ["0001_initial", "0002_functions_of_their_own"])
+        assert.includeMembers([...pending.functions], ["claim", "settle", "tick"])
         const script = Option.getOrThrow(yield* PgMigrations.script(options))
         assert.include(script, `CREATE TABLE "${options.schema}".executions`)
         assert.strictEqual((yield* sql`SELECT FROM pg_namespace WHERE nspname = ${options.schema}`).length, 0)
@@ -40,11 +45,11 @@ for (const version of TestPostgres.versions) {
           Array.from({ length: 6 }, () => PgMigrations.migrate(options)),
           { concurrency: "unbounded" }
         )
-        assert.strictEqual(applied.flat().length, 1)
+        assert.deepStrictEqual(applied.filter(({ migrations }) => migrations.length > 0), [pending])
 
         yield* PgMigrations.check(options)
-        assert.deepStrictEqual(yield* PgMigrations.pending(options), [])
-        assert.deepStrictEqual(yield* PgMigrations.migrate(options), [])
+        assert.deepStrictEqual(yield* PgMigrations.pending(options), nothing)
+        assert.deepStrictEqual(yield* PgMigrations.migrate(options), nothing)
       }))
 
     it.effect("are a script that leaves nothing to do", () =>
@@ -57,7 +62,7 @@ for (const version of TestPostgres.versions) {
         const inside = /^BEGIN ISOLATION LEVEL READ COMMITTED;([^]*)COMMIT;$/.exec(script)![1]!
         yield* sql.unsafe(`DO $do$ BEGIN EXECUTE $script$${inside}$script$; END $do$`).unprepared
         yield* PgMigrations.check(options)
-        assert.deepStrictEqual(yield* PgMigrations.migrate(options), [])
+        assert.deepStrictEqual(yield* PgMigrations.migrate(options), nothing)
         assert.isTrue(Option.isNone(yield* PgMigrations.script(options)))
         const broker = yield* PgBroker.make(options)
         const { id } = yield* Task.enqueue(Ping).pipe(Effect.provideService(Broker.Broker, broker))
@@ -71,6 +76,32 @@ for (const version of TestPostgres.versions) {
         yield* PgMigrations.migrate(options)
         yield* sql`INSERT INTO ${s}.migrations VALUES (9999, '9999_from_the_future', now())`
         yield* PgMigrations.check(options)
+      }))
+
+    it.effect("replace a function whose text is older, and keep one that a later version has applied", () =>
+      Effect.gen(function*() {
+        const { s, sql } = yield* database
+        const options = { schema: (yield* TestPostgres.TestSchema).name }
+        yield* PgMigrations.migrate(options)
+        yield* sql`DROP FUNCTION ${s}.cancelling`
+        yield* sql`DELETE FROM ${s}.functions WHERE name = 'cancelling'`
+        yield* sql`UPDATE ${s}.functions SET hash = 'of an earlier text', version = '0.0.0-beta.9' WHERE name = 'claim'`
+        yield* sql`UPDATE ${s}.functions SET hash = 'of a later text', version = '9.10.0' WHERE name = 'settle'`
+        yield* sql`INSERT INTO ${s}.functions VALUES ('claim_2', 'of a later version', '9.10.0')`
+        const error = yield* Effect.flip(PgMigrations.check(options))
+        assert(error._tag === "SchemaBehind")
+        assert.deepStrictEqual(error.pending, ["cancelling", "claim"])
+        const replaced = { migrations: [], functions: ["cancelling", "claim"] }
+        assert.deepStrictEqual(yield* PgMigrations.migrate(options), replaced)
+        yield* PgMigrations.check(options)
+        const rights = yield* sql<{ readonly name: string }>`
+          SELECT p.proname AS name FROM pg_proc p
+          WHERE p.pronamespace = ${options.schema}::regnamespace AND has_function_privilege('public', p.oid, 'EXECUTE')
+        `
+        assert.deepStrictEqual(rights, [])
+        const broker = yield* PgBroker.make(options)
+        const { id } = yield* Task.enqueue(Ping).pipe(Effect.provideService(Broker.Broker, broker))
+        assert.strictEqual(yield* broker.cancel(id), "Cancelled")
       }))
 
     it.effect("make partitions days ahead, once, though many ask", () =>
@@ -97,3 +128,18 @@ for (const version of TestPostgres.versions) {
       }))
   })
 }
+
+describe("PgMigrations", () => {
+  // What has been applied somewhere is never changed: a later migration changes the result.
+  for (
+    const [name, hash] of [
+      ["0001_initial", "b61b683bc445a37b"],
+      ["0002_functions_of_their_own", "52cd66cf1a067e09"]
+    ] as const
+  ) {
+    it(`${name} has the text that it always had`, () => {
+      const { statements } = migrations.find((migration) => migration.name === name)!
+      assert.strictEqual(createHash("sha256").update(statements("s").join(";")).digest("hex").slice(0, 16), hash)
+    })
+  }
+})

@@ -127,7 +127,7 @@ for (const version of TestPostgres.versions) {
         }
       }))
 
-    it.effect("let nobody but the owner at a table, but for a worker's two", () =>
+    it.effect("let nobody but the owner at a table, but for a worker's three", () =>
       Effect.gen(function*() {
         const { sql } = yield* database
         const { name: schema } = yield* TestPostgres.TestSchema
@@ -146,7 +146,7 @@ for (const version of TestPostgres.versions) {
           return found
         })
         assert.deepStrictEqual(yield* readable("app"), [])
-        assert.sameMembers([...yield* readable("worker")], ["gateways", "migrations"])
+        assert.sameMembers([...yield* readable("worker")], ["functions", "gateways", "migrations"])
         const error = yield* Effect.flip((yield* brokerAs("worker")).sql.unsafe(`CREATE TABLE "${schema}".mine ()`))
         assert.strictEqual(sqlState(error as SqlError.SqlError), denied)
       }))

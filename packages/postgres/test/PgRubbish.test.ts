@@ -39,7 +39,6 @@ const row = (columns: Readonly<Record<string, string>> = {}) => {
     run_at: "now()",
     enqueued_at: "now()",
     timeout_millis: "60000",
-    band: "5",
     priority: "5",
     max_attempts: "1",
     format: "1",
@@ -78,7 +77,7 @@ const refusedRows: ReadonlyArray<readonly [what: string, columns: Readonly<Recor
   ["losses at the end of an integer", { losses: "2147483647" }],
   ["no attempts at all", { max_attempts: "0" }],
   ["format 0", { format: "0" }],
-  ["band 10", { band: "10" }],
+  ["priority 10", { priority: "10" }],
   ["priority -1", { priority: "-1" }],
   ["a due time without end", { run_at: "'infinity'" }],
   ["a due time before all others", { run_at: "'-infinity'" }],
@@ -158,7 +157,6 @@ const admitted: ReadonlyArray<
   ["a suspect of a billion losses", { losses: "1000000000" }, "succeeded"],
   ["a due time in the year 1", { run_at: "'0001-01-01 00:00:00+00'" }, "succeeded"],
   ["a startBy of long ago", { start_by: "'0001-01-01 00:00:00+00'" }, "expired"],
-  ["another priority than its band's", { priority: "9", band: "0" }, "succeeded"],
   ["a timeout of an instant", { timeout_millis: "1e-300" }, "either"],
   ["the longest timeout", { timeout_millis: "3.2e15" }, "succeeded"],
   ["a trace context of nothing", { traceparent: "'00-zz'" }, "succeeded"],
@@ -272,8 +270,8 @@ for (const version of TestPostgres.versions) {
     it.effect("are set aside as failed, and others go on", () =>
       Effect.gen(function*() {
         const broker = yield* Broker
-        const bad = yield* Effect.forEach(unreadable, ([, columns]) => putRow({ ...columns, band: "9" }))
-        const distant = yield* putRow({ run_at: "'-infinity'", band: "9" })
+        const bad = yield* Effect.forEach(unreadable, ([, columns]) => putRow({ ...columns, priority: "9" }))
+        const distant = yield* putRow({ run_at: "'-infinity'", priority: "9" })
         yield* serving()
         const good = yield* Task.enqueueAll(Double, Array.from({ length: 50 }, (_, n) => ({ n })))
         const results = yield* Effect.forEach(good, (execution) => execution.await, { concurrency: "unbounded" })

@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Crypto from "node:crypto"
+import { readFile } from "node:fs/promises"
 import { inject } from "vitest"
 import type {} from "./globalSetup.ts"
 import { start, type Version } from "./servers.ts"
@@ -55,12 +56,22 @@ export const schema = Layer.effect(
   })
 )
 
-/** Makes the tables, and a clock that tests move. */
+/** Makes the schema, and a clock that tests move. */
 export const migrated = Layer.effectDiscard(Effect.gen(function*() {
   const { name } = yield* TestSchema
   yield* PgMigrations.migrate({ schema: name })
   yield* installClock
 }))
+
+/** Makes the schema as it was when functions still were part of the first migration. */
+export const ofFirstMigration = Effect.gen(function*() {
+  const sql = yield* PgClient.PgClient
+  const { name } = yield* TestSchema
+  const file = new URL("fixtures/schema-of-0001.sql", import.meta.url)
+  const script = (yield* Effect.promise(() => readFile(file, "utf8"))).replaceAll("{schema}", `"${name}"`)
+  // One statement is all that this protocol takes.
+  yield* sql.unsafe(`DO $do$ BEGIN EXECUTE $script$${script}$script$; END $do$`).unprepared
+})
 
 const installClock = Effect.gen(function*() {
   const sql = yield* PgClient.PgClient
@@ -97,6 +108,15 @@ export const database = (version: Version, config?: Partial<PgClient.PgPoolConfi
   migrated.pipe(
     Layer.provideMerge(schema),
     Layer.provideMerge(client(config)),
+    Layer.provideMerge(server(version))
+  )
+
+/** As `layer`, over a schema that was first made by an earlier build. */
+export const layerFromFirstMigration = (version: Version) =>
+  Layer.provideMerge(broker(), migrated).pipe(
+    Layer.provideMerge(Layer.effectDiscard(ofFirstMigration)),
+    Layer.provideMerge(schema),
+    Layer.provideMerge(client()),
     Layer.provideMerge(server(version))
   )
 

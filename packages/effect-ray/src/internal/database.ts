@@ -94,9 +94,10 @@ export const layerStore = (settings: Pick<Settings.Settings, "schema" | "listenU
 
 /** Applies what is pending and says what that was. */
 export const migrate = Effect.fnUntraced(function*({ schema }: Options) {
-  const migrations = yield* PgMigrations.migrate({ schema })
-  if (migrations.length === 0) yield* Effect.logInfo(`the schema ${schema} is up to date`)
-  for (const { name } of migrations) yield* Effect.logInfo(`the schema ${schema}: applied ${name}`)
+  const { functions, migrations } = yield* PgMigrations.migrate({ schema })
+  if (migrations.length + functions.length === 0) yield* Effect.logInfo(`the schema ${schema} is up to date`)
+  for (const name of migrations) yield* Effect.logInfo(`the schema ${schema}: applied ${name}`)
+  if (functions.length > 0) yield* Effect.logInfo(`the schema ${schema}: replaced ${functions.join(", ")}`)
 })
 
 /** What `migrate` would run, as a script. */

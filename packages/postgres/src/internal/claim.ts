@@ -23,17 +23,16 @@ const maxRowBytes = 15 * 1024 * 1024
 interface ClaimedRow extends OwnedRow {
   readonly ord: number
   readonly lane: bigint
-  readonly band: number
   readonly run_seconds: number
   /** Some of what was found was left: a suspect goes alone, and payloads may be large. */
   readonly more: boolean
 }
 
-/** Whether a lane may have more in one of its bands than its limit let through. */
+/** Whether a lane may have more in one of its priorities than its limit let through. */
 const isCut = (taken: ReadonlyArray<ClaimedRow>, limits: ReadonlyMap<bigint, number>): boolean => {
   const counts = new Map<string, number>()
-  for (const { band, lane } of taken) {
-    const line = `${lane}/${band}`
+  for (const { priority, lane } of taken) {
+    const line = `${lane}/${priority}`
     const count = (counts.get(line) ?? 0) + 1
     if (count >= limits.get(lane)!) return true
     counts.set(line, count)
@@ -67,7 +66,7 @@ export const makeClaim = (
       SELECT * FROM ${s}.claim(
         ${supervisor},
         ${arrays.int8(pairs.map(({ lane }) => lane))},
-        ${arrays.int2(pairs.map(({ band }) => band))},
+        ${arrays.int2(pairs.map(({ priority }) => priority))},
         ${arrays.float8(pairs.map(({ floor }) => floor.seconds))},
         ${arrays.uuid(pairs.map(({ floor }) => floor.id))},
         ${arrays.int4(pairs.map(({ lane }) => limits.get(lane)!))},

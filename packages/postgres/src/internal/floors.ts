@@ -2,8 +2,8 @@
  * Where claims begin to look.
  *
  * What was claimed stays in the index, dead, until a vacuum can remove it: for a minute after a burst, and for as long
- * as an old snapshot is open. So a process remembers, for each lane and band, up to where it has seen everything taken,
- * and begins there. Now and then it looks from the beginning: at what was committed late, and what came back.
+ * as an old snapshot is open. So a process remembers, for each lane and priority, up to where it has seen everything
+ * taken, and begins there. Now and then it looks from the beginning: at what was committed late, and what came back.
  */
 import { nil } from "./store.ts"
 
@@ -16,7 +16,7 @@ export interface Floor {
 
 export interface Pair {
   readonly lane: bigint
-  readonly band: number
+  readonly priority: number
   readonly floor: Floor
 }
 
@@ -24,12 +24,11 @@ export interface Pair {
 export interface Taken {
   readonly id: string
   readonly lane: bigint
-  readonly band: number
+  readonly priority: number
   readonly run_seconds: number
 }
 
-/** The bands of a lane are the priorities. */
-const bands = Array.from({ length: 10 }, (_, band) => band)
+const priorities = Array.from({ length: 10 }, (_, priority) => priority)
 
 const bottom: Floor = { seconds: -Infinity, id: nil }
 
@@ -50,11 +49,11 @@ export const makeFloors = () => {
   let looked = -Infinity
   let cost = 0
 
-  const set = (lane: bigint, band: number, floor: Floor): void => {
+  const set = (lane: bigint, priority: number, floor: Floor): void => {
     const ofLane = floors.get(lane) ?? []
-    const old = ofLane[band]
+    const old = ofLane[priority]
     if (old !== undefined && old.seconds > floor.seconds) return
-    ofLane[band] = floor
+    ofLane[priority] = floor
     floors.set(lane, ofLane)
   }
 
@@ -76,13 +75,15 @@ export const makeFloors = () => {
     },
 
     pairs: (lanes: ReadonlyArray<bigint>): ReadonlyArray<Pair> =>
-      lanes.flatMap((lane) => bands.map((band) => ({ lane, band, floor: floors.get(lane)?.[band] ?? bottom }))),
+      lanes.flatMap((lane) =>
+        priorities.map((priority) => ({ lane, priority, floor: floors.get(lane)?.[priority] ?? bottom }))
+      ),
 
     /** Tells apart what was asked before `clear` and after. */
     era: (): number => era,
 
     /**
-     * Raises the floors after a look. Rows come oldest first within lane and band. `all`: they are all there was, so
+     * Raises the floors after a look. Rows come oldest first within lane and priority. `all`: they are all there was, so
      * nothing older than a moment ago is left in any lane.
      */
     raise: (look: {
@@ -102,12 +103,12 @@ export const makeFloors = () => {
       }
       if (look.era !== era) return
       const newest = look.clock - slack
-      for (const { band, id, lane, run_seconds } of look.taken) {
-        set(lane, band, run_seconds < newest ? { seconds: run_seconds, id } : { seconds: newest, id: nil })
+      for (const { priority, id, lane, run_seconds } of look.taken) {
+        set(lane, priority, run_seconds < newest ? { seconds: run_seconds, id } : { seconds: newest, id: nil })
       }
       if (!look.all) return
       for (const lane of look.lanes) {
-        for (const band of bands) set(lane, band, { seconds: newest, id: nil })
+        for (const priority of priorities) set(lane, priority, { seconds: newest, id: nil })
       }
     }
   }

@@ -50,20 +50,6 @@ const domains = (s: string): ReadonlyArray<string> => [
 export const tables = (s: string): ReadonlyArray<string> => [
   ...domains(s),
 
-  // The two clocks. Plain wrappers, which the planner inlines; only the test kit replaces them. `now` does not move
-  // within a statement, so it can serve an index condition; `clock` does, and is what leases and records use. A body
-  // that is no text is read once, here, so no caller's search_path can change what it means.
-  `
-  CREATE FUNCTION ${s}.now() RETURNS timestamptz
-  LANGUAGE sql STABLE PARALLEL SAFE
-  RETURN statement_timestamp()
-  `,
-  `
-  CREATE FUNCTION ${s}.clock() RETURNS timestamptz
-  LANGUAGE sql VOLATILE PARALLEL SAFE
-  RETURN clock_timestamp()
-  `,
-
   `
   CREATE TABLE ${s}.supervisors (
     id uuid PRIMARY KEY,
@@ -73,13 +59,6 @@ export const tables = (s: string): ReadonlyArray<string> => [
     lease_millis ${s}.millis NOT NULL,
     expires_at ${s}.moment NOT NULL
   )
-  `,
-  // While the server was down nobody could renew. Its start begins every lease anew, so that an outage longer than a
-  // lease takes nothing from workers that are alive; those that are not lapse one lease after it.
-  `
-  CREATE FUNCTION ${s}.lease_end(expires_at timestamptz, lease_millis double precision) RETURNS timestamptz
-  LANGUAGE sql STABLE PARALLEL SAFE
-  RETURN greatest(expires_at, pg_postmaster_start_time() + lease_millis * interval '1 millisecond')
   `,
 
   // What supervisors claim by, for people and for what is paused. Rows of executions carry queue and task themselves,

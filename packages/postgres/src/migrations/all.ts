@@ -1,0 +1,15 @@
+/** Every migration, oldest first: tables and indexes. Append-only. */
+import * as Initial from "./0001_initial.ts"
+import * as FunctionsOfTheirOwn from "./0002_functions_of_their_own.ts"
+
+export interface Migration {
+  readonly id: number
+  readonly name: string
+  /** The statements, in order, for a schema of this (quoted) name. */
+  readonly statements: (schema: string) => ReadonlyArray<string>
+}
+
+export const migrations: ReadonlyArray<Migration> = [
+  { id: 1, name: "0001_initial", statements: Initial.statements },
+  { id: 2, name: "0002_functions_of_their_own", statements: FunctionsOfTheirOwn.statements }
+]

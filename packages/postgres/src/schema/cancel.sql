@@ -1,0 +1,46 @@
+-- Cancels an execution that has not started, or asks its worker to cancel it.
+CREATE OR REPLACE FUNCTION {schema}.cancel(
+  wanted uuid, cancelled_result text,
+  OUT answer text, OUT woken_processes text[], OUT woken_ids uuid[]
+)
+LANGUAGE plpgsql
+{pinned}
+AS $$
+DECLARE
+  ended timestamptz := {schema}.clock();
+  found_state text;
+  over uuid[];
+BEGIN
+  SELECT e.state INTO found_state FROM {schema}.executions e WHERE e.id = wanted FOR UPDATE;
+  IF found_state IS NULL THEN
+    answer := 'TooLate';
+    RETURN;
+  END IF;
+  IF found_state IN ('running', 'cancelling') THEN
+    UPDATE {schema}.executions e SET state = 'cancelling' WHERE e.id = wanted AND e.state = 'running';
+    answer := 'Requested';
+    RETURN;
+  END IF;
+  WITH gone AS (
+    DELETE FROM {schema}.executions e WHERE e.id = wanted RETURNING e.*
+  ), filed AS (
+    INSERT INTO {schema}.history (
+      id, ended_at, enqueued_at, run_at, claimed_at, lane, fence, timeout_millis, max_attempts, format, priority,
+      at_most_once, kind, retention, queue, task, payload, tags, traceparent, key,
+      state, result, outcome, attempt, attempts, losses, settled, confirmed, supervisor, runner_ref
+    )
+    SELECT
+      e.id, ended, e.enqueued_at, e.run_at, e.claimed_at, e.lane, e.fence, e.timeout_millis, e.max_attempts, e.format,
+      e.priority, e.at_most_once, e.kind, e.retention, e.queue, e.task, e.payload, e.tags, e.traceparent, e.key,
+      'cancelled', cancelled_result, NULL, NULL, e.attempts, e.losses, false, true, NULL, NULL
+    FROM gone e
+  )
+  SELECT array_agg(g.id) INTO over FROM gone g;
+
+  WITH gone AS (
+    DELETE FROM {schema}.waiters w WHERE w.execution_id = ANY (over) RETURNING w.process, w.execution_id
+  )
+  SELECT array_agg(g.process::text), array_agg(g.execution_id) INTO woken_processes, woken_ids FROM gone g;
+  answer := 'Cancelled';
+END
+$$;

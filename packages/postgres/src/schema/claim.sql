@@ -1,0 +1,105 @@
+-- Claims executions by lane and priority.
+--
+-- Each pair is one look into executions_to_claim, so rows of other lanes, of tasks that this build does not know and of
+-- the future are never read. A first look counts what each pair has to give, in the order of priority, then age. The
+-- second locks exactly that many and passes over what another claim holds. `floor_seconds` and `floor_ids` say where to
+-- begin: what lies before was taken by earlier claims and may still be in the index, dead, for as long as an old
+-- snapshot is open.
+CREATE OR REPLACE FUNCTION {schema}.claim(
+  me uuid, lane_ids bigint[], priorities smallint[], floor_seconds double precision[], floor_ids uuid[],
+  lane_limits integer[], max_rows integer, suspect_losses integer, max_bytes bigint
+) RETURNS TABLE (
+  ord integer,
+  id uuid, fence bigint, lane bigint, priority smallint, task text, queue text, payload text, format integer,
+  attempt integer, losses integer, max_attempts integer, timeout_millis double precision, traceparent text,
+  claimed_millis double precision, waited_millis double precision, run_seconds double precision, at_most_once boolean,
+  more boolean
+)
+LANGUAGE plpgsql
+{pinned}
+AS $$
+#variable_conflict use_column
+DECLARE
+  claimed timestamptz := {schema}.clock();
+  waits text := current_setting('synchronous_commit');
+BEGIN
+  PERFORM {schema}.require_read_committed();
+  PERFORM set_config('synchronous_commit', 'off', true);
+  -- Held until this transaction ends: the reaper passes over a supervisor whose claim is under way.
+  PERFORM 1
+  FROM {schema}.supervisors v
+  WHERE v.id = me AND {schema}.lease_end(v.expires_at, v.lease_millis) > claimed
+  FOR KEY SHARE;
+  IF NOT FOUND THEN
+    RETURN;
+  END IF;
+  -- The first row, numbered 0, says that the supervisor lives, and what time it is.
+  ord := 0;
+  run_seconds := date_part('epoch', claimed);
+  RETURN NEXT;
+  RETURN QUERY
+  WITH due AS MATERIALIZED (
+    SELECT d.lane, d.priority, d.floor_at, d.floor_id, count(*) AS n
+    FROM (
+      SELECT p.lane, p.priority, p.floor_at, p.floor_id
+      FROM (
+        SELECT f.lane, f.priority, f.floor_id, f.most, to_timestamp(f.seconds) AS floor_at
+        FROM unnest(lane_ids, priorities, floor_seconds, floor_ids, lane_limits)
+          AS f(lane, priority, seconds, floor_id, most)
+      ) p
+      CROSS JOIN LATERAL (
+        SELECT e.run_at, e.id
+        FROM {schema}.executions e
+        WHERE e.state = 'queued' AND e.lane = p.lane AND e.priority = p.priority
+          AND (e.run_at, e.id) >= (p.floor_at, p.floor_id) AND e.run_at <= {schema}.now()
+          AND (e.start_by IS NULL OR e.attempts > 0 OR e.losses > 0 OR e.start_by > {schema}.now())
+        ORDER BY e.run_at, e.id
+        LIMIT p.most
+      ) c
+      ORDER BY p.priority DESC, c.run_at, c.id
+      LIMIT max_rows
+    ) d
+    GROUP BY d.lane, d.priority, d.floor_at, d.floor_id
+  ),
+  locked AS MATERIALIZED (
+    SELECT c.place, c.losses, row_number() OVER found AS ord, sum(c.bytes) OVER found AS bytes
+    FROM due d
+    CROSS JOIN LATERAL (
+      SELECT e.ctid AS place, e.id, e.losses, e.run_at, octet_length(e.payload) AS bytes
+      FROM {schema}.executions e
+      WHERE e.state = 'queued' AND e.lane = d.lane AND e.priority = d.priority
+        AND (e.run_at, e.id) >= (d.floor_at, d.floor_id) AND e.run_at <= {schema}.now()
+        AND (e.start_by IS NULL OR e.attempts > 0 OR e.losses > 0 OR e.start_by > {schema}.now())
+      ORDER BY e.run_at, e.id
+      LIMIT d.n
+      FOR NO KEY UPDATE SKIP LOCKED
+    ) c
+    WINDOW found AS (ORDER BY d.priority DESC, c.run_at, c.id)
+  ),
+  -- As much as one message should carry. A suspect goes alone: either it is the first and the only one, or what comes
+  -- before it is taken.
+  chosen AS MATERIALIZED (
+    SELECT l.place, l.ord
+    FROM locked l
+    WHERE l.ord = 1 OR (
+      l.bytes <= max_bytes
+      AND l.ord < coalesce((SELECT min(m.ord) FROM locked m WHERE m.losses >= suspect_losses), max_rows + 1)
+    )
+  )
+  UPDATE {schema}.executions e
+  SET state = 'running', owner = me, fence = e.fence + 1, claimed_at = claimed,
+    deadline_at = claimed + e.timeout_millis * interval '1 millisecond'
+  FROM chosen c
+  -- By their place, which cannot change under the lock. One that moved before it was locked is left for later.
+  WHERE e.ctid = c.place
+  RETURNING c.ord::integer,
+    e.id, e.fence::bigint, e.lane, e.priority::smallint, e.task::text, e.queue::text, e.payload::text,
+    e.format::integer, e.attempts + 1, e.losses::integer, e.max_attempts::integer, e.timeout_millis::float8,
+    e.traceparent::text, date_part('epoch', claimed) * 1000,
+    (date_part('epoch', claimed) - date_part('epoch', e.run_at)) * 1000, date_part('epoch', e.run_at),
+    -- Who runs it need not be on the disk before it runs: a claim that a crash of Postgres undoes leaves the execution
+    -- queued, to be run again. Not so where it must never run again.
+    CASE WHEN e.at_most_once THEN set_config('synchronous_commit', waits, true) IS NOT NULL ELSE false END,
+    (SELECT count(*) FROM locked) > (SELECT count(*) FROM chosen);
+END
+$$;

@@ -1,0 +1,81 @@
+-- Takes executions back from supervisors that are gone. Their rows are deleted before, in a statement of its own, so that
+-- no claim of theirs is under way.
+CREATE OR REPLACE FUNCTION {schema}.retake(
+  owners uuid[], losing boolean, max_losses integer, lost_result text, quarantined_result text, cancelled_result text
+) RETURNS TABLE (
+  taken integer,
+  -- Processes that await what has ended, and the executions: two arrays of one length.
+  woken_processes text[],
+  woken_ids uuid[],
+  -- Queues that got an execution back.
+  queues text[]
+)
+LANGUAGE plpgsql
+{pinned}
+AS $$
+DECLARE
+  ended timestamptz := {schema}.clock();
+  over uuid[];
+BEGIN
+  PERFORM {schema}.require_read_committed();
+  PERFORM 1 FROM {schema}.executions e WHERE e.owner = ANY (owners) ORDER BY e.id FOR UPDATE;
+  WITH decided AS MATERIALIZED (
+    SELECT e.*,
+      CASE
+        WHEN e.state = 'cancelling' THEN 'cancelled'
+        -- At-most-once: it may have run, however its owner left.
+        WHEN e.at_most_once OR (losing AND e.losses + 1 >= max_losses) THEN 'lost'
+        ELSE 'queued'
+      END AS next
+    FROM {schema}.executions e
+    WHERE e.owner = ANY (owners)
+  ), gone AS (
+    DELETE FROM {schema}.executions e USING decided d WHERE e.id = d.id AND d.next <> 'queued'
+  ), filed AS (
+    INSERT INTO {schema}.history (
+      id, ended_at, enqueued_at, run_at, claimed_at, lane, fence, timeout_millis, max_attempts, format, priority,
+      at_most_once, kind, retention, queue, task, payload, tags, traceparent, key,
+      state, result, outcome, attempt, attempts, losses, settled, confirmed, supervisor, runner_ref
+    )
+    SELECT
+      e.id, ended, e.enqueued_at, e.run_at, e.claimed_at, e.lane, e.fence, e.timeout_millis, e.max_attempts, e.format,
+      e.priority, e.at_most_once, e.kind, e.retention, e.queue, e.task, e.payload, e.tags, e.traceparent, e.key,
+      e.next,
+      CASE
+        WHEN e.next = 'cancelled' THEN cancelled_result
+        WHEN e.at_most_once THEN lost_result
+        ELSE quarantined_result
+      END,
+      e.next, e.attempts + 1, e.attempts, e.losses + (losing AND e.next = 'lost')::integer,
+      false, NOT losing AND e.next <> 'lost', e.owner, e.runner_ref
+    FROM decided e
+    WHERE e.next <> 'queued'
+  ), noted AS (
+    INSERT INTO {schema}.attempts (
+      execution_id, fence, attempt, outcome, supervisor, settled, confirmed, claimed_at, ended_at, result, runner_ref
+    )
+    SELECT e.id, e.fence, e.attempts + 1, CASE WHEN losing THEN 'lost' ELSE 'released' END, e.owner, false, NOT losing,
+      e.claimed_at, ended, CASE WHEN losing THEN lost_result END, e.runner_ref
+    FROM decided e
+    WHERE e.next = 'queued'
+  ), back AS (
+    UPDATE {schema}.executions e
+    SET state = 'queued', owner = NULL, fence = e.fence + 1, claimed_at = NULL, deadline_at = NULL, runner_ref = NULL,
+      losses = e.losses + losing::integer
+    FROM decided d
+    WHERE e.id = d.id AND d.next = 'queued'
+  )
+  SELECT
+    count(*)::integer,
+    array_agg(d.id) FILTER (WHERE d.next <> 'queued'),
+    array_agg(DISTINCT d.queue) FILTER (WHERE d.next = 'queued')
+  INTO taken, over, queues
+  FROM decided d;
+
+  WITH gone AS (
+    DELETE FROM {schema}.waiters w WHERE w.execution_id = ANY (over) RETURNING w.process, w.execution_id
+  )
+  SELECT array_agg(g.process::text), array_agg(g.execution_id) INTO woken_processes, woken_ids FROM gone g;
+  RETURN NEXT;
+END
+$$;

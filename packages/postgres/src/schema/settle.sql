@@ -1,0 +1,158 @@
+-- Records how attempts ended. What was proposed meets the state of its row here, under the rows' locks.
+--
+--   proposed                                   while running                              while cancelling
+--   succeeded, failed, timed_out, lost_final   stands                                     stands
+--   retry                                      queued, or failed when no attempt is left  cancelled
+--   released                                   queued                                     cancelled, confirmed
+--   returned                                   queued, with no attempt recorded           cancelled, confirmed
+--   lost                                       queued                                     cancelled, unconfirmed
+--   cancelled                                  cancelled                                  cancelled
+--
+-- `flags` says of a loss whether it counts, and of what was stopped whether that is confirmed.
+CREATE OR REPLACE FUNCTION {schema}.settle(
+  me uuid, ids uuid[], fences bigint[], kinds text[], results text[], delays_millis double precision[],
+  flags boolean[], refs text[], cancelled_result text, unconfirmed_result text,
+  -- Positions of those that are not this supervisor's to settle.
+  OUT lease_lost integer[],
+  -- Processes that await what has ended, and the executions: two arrays of one length.
+  OUT woken_processes text[],
+  OUT woken_ids uuid[],
+  -- Queues that got an execution back.
+  OUT queues text[]
+)
+LANGUAGE plpgsql
+{pinned}
+AS $$
+DECLARE
+  ended timestamptz := {schema}.clock();
+  done bigint[];
+  over uuid[];
+  more bigint[];
+  more_over uuid[];
+BEGIN
+  -- Rows are found by their ids alone. `IS NOT DISTINCT FROM` keeps the index of owners out of the plan: under load
+  -- it is full of dead entries, one for every row this supervisor ever held, and each id would read them all.
+  -- Every function locks in the order of ids, so that no two wait for each other. Successes alone are deleted in the order
+  -- given, which is that one. A mixed batch is locked as a whole first; so the second statement also sees what a
+  -- cancel left there.
+  IF 'succeeded' <> ANY (kinds) THEN
+    PERFORM 1
+    FROM {schema}.executions e
+    WHERE e.id = ANY (ids) AND e.owner IS NOT DISTINCT FROM me
+    ORDER BY e.id
+    FOR UPDATE;
+  END IF;
+
+  -- A success beats everything, so it needs no look at the row first. This is the path of nearly all.
+  WITH gone AS (
+    DELETE FROM {schema}.executions e
+    USING unnest(ids, fences, kinds, results, refs) WITH ORDINALITY AS i(id, fence, kind, result, ref, ord)
+    WHERE i.kind = 'succeeded' AND e.id = i.id AND e.fence = i.fence AND e.owner IS NOT DISTINCT FROM me
+    RETURNING e.*, i.result, i.ref, i.ord
+  ), filed AS (
+    INSERT INTO {schema}.history (
+      id, ended_at, enqueued_at, run_at, claimed_at, lane, fence, timeout_millis, max_attempts, format, priority,
+      at_most_once, kind, retention, queue, task, payload, tags, traceparent, key,
+      state, result, outcome, attempt, attempts, losses, settled, confirmed, supervisor, runner_ref
+    )
+    SELECT
+      e.id, ended, e.enqueued_at, e.run_at, e.claimed_at, e.lane, e.fence, e.timeout_millis, e.max_attempts, e.format,
+      e.priority, e.at_most_once, e.kind, e.retention, e.queue, e.task, e.payload, e.tags, e.traceparent, e.key,
+      'succeeded', e.result, 'succeeded', e.attempts + 1, e.attempts + 1, e.losses, true, true, e.owner, e.ref
+    FROM gone e
+  )
+  SELECT array_agg(g.ord), array_agg(g.id) INTO done, over FROM gone g;
+  IF cardinality(done) = cardinality(ids) THEN
+    WITH gone AS (
+      DELETE FROM {schema}.waiters w WHERE w.execution_id = ANY (over) RETURNING w.process, w.execution_id
+    )
+    SELECT array_agg(g.process::text), array_agg(g.execution_id) INTO woken_processes, woken_ids FROM gone g;
+    RETURN;
+  END IF;
+
+  -- The rest is decided by the state of its row.
+  WITH decided AS MATERIALIZED (
+    SELECT DISTINCT ON (e.id)
+      e.*, i.kind AS proposed, i.result, i.delay, i.flag, i.ref, i.ord,
+      CASE
+        WHEN i.kind IN ('failed', 'timed_out') THEN 'failed'
+        WHEN i.kind = 'lost_final' THEN 'lost'
+        WHEN i.kind = 'cancelled' OR e.state = 'cancelling' THEN 'cancelled'
+        WHEN i.kind = 'retry' AND e.attempts + 1 >= e.max_attempts THEN 'failed'
+        ELSE 'queued'
+      END AS next,
+      CASE
+        WHEN i.kind IN ('cancelled', 'timed_out', 'retry') THEN i.flag
+        WHEN i.kind = 'lost' THEN e.state <> 'cancelling'
+        ELSE true
+      END AS confirmed
+    FROM unnest(ids, fences, kinds, results, delays_millis, flags, refs) WITH ORDINALITY
+      AS i(id, fence, kind, result, delay, flag, ref, ord)
+    JOIN {schema}.executions e ON e.id = i.id AND e.fence = i.fence
+    WHERE e.owner IS NOT DISTINCT FROM me AND i.kind <> 'succeeded'
+    ORDER BY e.id, i.ord
+  ), gone AS (
+    DELETE FROM {schema}.executions e USING decided d WHERE e.id = d.id AND d.next <> 'queued'
+  ), filed AS (
+    INSERT INTO {schema}.history (
+      id, ended_at, enqueued_at, run_at, claimed_at, lane, fence, timeout_millis, max_attempts, format, priority,
+      at_most_once, kind, retention, queue, task, payload, tags, traceparent, key,
+      state, result, outcome, attempt, attempts, losses, settled, confirmed, supervisor, runner_ref
+    )
+    SELECT
+      e.id, ended, e.enqueued_at, e.run_at, e.claimed_at, e.lane, e.fence, e.timeout_millis, e.max_attempts, e.format,
+      e.priority, e.at_most_once, e.kind, e.retention, e.queue, e.task, e.payload, e.tags, e.traceparent, e.key,
+      e.next,
+      CASE WHEN e.next <> 'cancelled' THEN e.result WHEN e.confirmed THEN cancelled_result ELSE unconfirmed_result END,
+      CASE WHEN e.next = 'failed' AND e.proposed = 'timed_out' THEN 'timed_out' ELSE e.next END,
+      e.attempts + 1, e.attempts + (e.next = 'failed')::integer, e.losses + (e.next = 'lost' AND e.flag)::integer,
+      true, e.confirmed, e.owner, e.ref
+    FROM decided e
+    WHERE e.next <> 'queued'
+  ), noted AS (
+    INSERT INTO {schema}.attempts (
+      execution_id, fence, attempt, outcome, supervisor, settled, confirmed, claimed_at, ended_at, result, runner_ref
+    )
+    SELECT e.id, e.fence, e.attempts + 1, e.proposed, e.owner, true, e.confirmed, e.claimed_at, ended, e.result, e.ref
+    FROM decided e
+    WHERE e.next = 'queued' AND e.proposed <> 'returned'
+  ), back AS (
+    UPDATE {schema}.executions e
+    SET state = 'queued', owner = NULL, fence = e.fence + 1, claimed_at = NULL, deadline_at = NULL, runner_ref = NULL,
+      run_at = CASE WHEN d.proposed = 'retry' THEN ended + d.delay * interval '1 millisecond' ELSE e.run_at END,
+      attempts = e.attempts + (d.proposed = 'retry')::integer,
+      losses = e.losses + (d.proposed = 'lost' AND d.flag)::integer
+    FROM decided d
+    WHERE e.id = d.id AND d.next = 'queued'
+  )
+  SELECT
+    array_agg(d.ord),
+    array_agg(d.id) FILTER (WHERE d.next <> 'queued'),
+    array_agg(DISTINCT d.queue) FILTER (WHERE d.next = 'queued' AND d.proposed <> 'retry')
+  INTO more, more_over, queues
+  FROM decided d;
+  done := done || more;
+
+  WITH gone AS (
+    DELETE FROM {schema}.waiters w WHERE w.execution_id = ANY (over || more_over) RETURNING w.process, w.execution_id
+  )
+  SELECT array_agg(g.process::text), array_agg(g.execution_id) INTO woken_processes, woken_ids FROM gone g;
+  IF cardinality(done) = cardinality(ids) THEN
+    RETURN;
+  END IF;
+
+  -- What this supervisor settled before, its acknowledgement lost, is settled.
+  lease_lost := ARRAY(
+    SELECT i.ord::integer
+    FROM unnest(ids, fences) WITH ORDINALITY AS i(id, fence, ord)
+    WHERE NOT coalesce(i.ord = ANY (done), false)
+      AND NOT EXISTS (
+        SELECT 1 FROM {schema}.history h WHERE h.id = i.id AND h.fence = i.fence AND h.supervisor = me AND h.settled
+      )
+      AND NOT EXISTS (
+        SELECT 1 FROM {schema}.attempts a
+        WHERE a.execution_id = i.id AND a.fence = i.fence AND a.supervisor = me AND a.settled
+      )
+  );
+END
+$$;

@@ -219,7 +219,7 @@ export interface Settlement {
 export type Settled = "Settled" | "LeaseLost"
 
 /**
- * What one tick found. One statement renews the lease, reaps lapsed supervisors and answers all of this.
+ * What one tick found. One statement renews the lease and returns all of this.
  *
  * @category models
  */
@@ -228,10 +228,24 @@ export interface Tick {
   readonly alive: boolean
   /** Executions of this supervisor that somebody wants cancelled. */
   readonly cancelling: ReadonlyArray<ExecutionId>
-  /** Executions taken back from supervisors whose leases lapsed. */
-  readonly reaped: number
   /** How long until the next execution of its lanes is due; zero when one is due now; none when there is none. */
   readonly nextDue: Option.Option<Duration.Duration>
+  /** The names of those of the duties asked about whose turn may be taken. */
+  readonly dueDuties: ReadonlyArray<string>
+}
+
+/**
+ * Something that is done periodically, once for all supervisors, whichever of them gets its turn.
+ *
+ * @category models
+ */
+export interface Duty {
+  /** Its name among all duties. */
+  readonly name: string
+  /** The shortest time between the beginnings of two turns. */
+  readonly interval: Duration.Duration
+  /** Does a bounded part of it. True when there is more to do at once. May run twice at the same time. */
+  readonly perform: Effect.Effect<boolean, BrokerError>
 }
 
 /**
@@ -308,12 +322,20 @@ export class Broker extends Context.Service<Broker, {
     settlements: ReadonlyArray<Settlement>
   ) => Effect.Effect<ReadonlyArray<Settled>, BrokerError>
 
-  /** Renews the supervisor's lease and does the queue's upkeep. */
+  /** Renews the supervisor's lease, and tells what it has to know. */
   readonly tick: (options: {
     readonly supervisor: SupervisorId
     readonly lanes: ReadonlyArray<Lane>
     readonly lease: Duration.Duration
+    /** Names of duties that the supervisor would do. */
+    readonly duties: ReadonlyArray<string>
   }) => Effect.Effect<Tick, BrokerError>
+
+  /** The duties that keep the store in order, for whichever supervisor gets their turn. */
+  readonly duties: ReadonlyArray<Duty>
+
+  /** Takes a duty's turn. False when another supervisor has taken it within the duty's interval. */
+  readonly takeTurn: (duty: Duty) => Effect.Effect<boolean, BrokerError>
 
   /**
    * Says why this supervisor claims nothing of these lanes, for those who read their queued executions; `None`: it claims

@@ -17,6 +17,7 @@ import {
   Broker,
   type Claimed,
   type Due,
+  type Duty,
   type Enqueued,
   type ExecutionId,
   type Lane,
@@ -61,6 +62,8 @@ interface Store {
   /** Rows that may still expire. */
   readonly expiring: Set<Row>
   readonly bell: Bell
+  /** When the next turn of each duty may be taken, by the duty's name. */
+  readonly turns: Map<string, number>
 }
 
 /**
@@ -75,8 +78,13 @@ export const layer: Layer.Layer<Broker> = Layer.sync(Broker, () => {
     keys: new Map(),
     supervisors: new Map(),
     expiring: new Set(),
-    bell: makeBell()
+    bell: makeBell(),
+    turns: new Map()
   }
+  const duties: ReadonlyArray<Duty> = [
+    { name: "reap", interval: Duration.seconds(1), perform: Effect.as(atOnce((now) => reap(store, now)), false) },
+    { name: "expire", interval: Duration.seconds(1), perform: Effect.as(atOnce((now) => expireAll(store, now)), false) }
+  ]
   return Broker.of({
     enqueue: (executions) => Effect.flatMap(atOnce((now) => enqueue(store, executions, now)), Effect.fromResult),
     read: (id) =>
@@ -101,6 +109,8 @@ export const layer: Layer.Layer<Broker> = Layer.sync(Broker, () => {
     settle: (supervisor, settlements) =>
       atOnce((now) => settlements.map((settlement) => settle(store, supervisor, settlement, now))),
     tick: (options) => atOnce((now) => tick(store, options, now)),
+    duties,
+    takeTurn: (duty) => atOnce((now) => takeTurn(store, duty, now)),
     hold: (options) => Effect.sync(() => hold(store, options)),
     listen: store.bell.listen
   })
@@ -386,26 +396,47 @@ const unregister = (store: Store, id: SupervisorId, now: number): void => {
 }
 
 const tick = (store: Store, options: Parameters<Broker["Service"]["tick"]>[0], now: number): Tick => {
-  const reaped = reap(store, now)
-  for (const row of store.expiring) {
-    if (isExpired(row, now)) expire(store, row, now)
-  }
+  const dueDuties = options.duties.filter((name) => (store.turns.get(name) ?? 0) <= now && hasWork(store, name, now))
   const supervisor = store.supervisors.get(options.supervisor)
-  if (supervisor === undefined) return { alive: false, cancelling: [], reaped, nextDue: Option.none() }
+  if (supervisor === undefined || supervisor.expiresAt <= now) {
+    return { alive: false, cancelling: [], nextDue: Option.none(), dueDuties }
+  }
   supervisor.expiresAt = now + Duration.toMillis(options.lease)
   const cancelling = Array.from(supervisor.owned).filter((row) => row.state === "cancelling")
   const nextDue = Option.fromUndefinedOr(store.lines.nextDue(options.lanes))
   return {
     alive: true,
     cancelling: cancelling.map((row) => row.execution.id),
-    reaped,
-    nextDue: Option.map(nextDue, (due) => Duration.millis(Math.max(0, due - now)))
+    nextDue: Option.map(nextDue, (due) => Duration.millis(Math.max(0, due - now))),
+    dueDuties
   }
 }
 
-/** Takes their executions from every supervisor whose lease has lapsed, the caller's own included. */
-const reap = (store: Store, now: number): number => {
-  let reaped = 0
+const hasWork = (store: Store, duty: string, now: number): boolean => {
+  switch (duty) {
+    case "reap":
+      return Array.from(store.supervisors.values()).some(({ expiresAt }) => expiresAt <= now)
+    case "expire":
+      return Array.from(store.expiring).some((row) => isExpired(row, now))
+    default:
+      return true
+  }
+}
+
+const takeTurn = (store: Store, { interval, name }: Duty, now: number): boolean => {
+  if ((store.turns.get(name) ?? 0) > now) return false
+  store.turns.set(name, now + Duration.toMillis(interval))
+  return true
+}
+
+const expireAll = (store: Store, now: number): void => {
+  for (const row of store.expiring) {
+    if (isExpired(row, now)) expire(store, row, now)
+  }
+}
+
+/** Takes their executions from every supervisor whose lease has lapsed. */
+const reap = (store: Store, now: number): void => {
   for (const [id, supervisor] of store.supervisors) {
     if (supervisor.expiresAt > now) continue
     store.supervisors.delete(id)
@@ -416,8 +447,6 @@ const reap = (store: Store, now: number): number => {
         losses: row.losses
       }
       carryOut(store, row, lapsed(facts), now, { settledBy: undefined, runnerRef: Option.none() })
-      reaped += 1
     }
   }
-  return reaped
 }

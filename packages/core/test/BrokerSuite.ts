@@ -18,6 +18,7 @@ import { inputPromises } from "./brokerSuite/input.ts"
 import { keyPromises } from "./brokerSuite/keys.ts"
 import { leasePromises } from "./brokerSuite/lease.ts"
 import { settlePromises } from "./brokerSuite/settle.ts"
+import { upkeepPromises } from "./brokerSuite/upkeep.ts"
 import { watchPromises } from "./brokerSuite/watch.ts"
 
 /**
@@ -43,6 +44,7 @@ export const brokerSuite = <R, E>(name: string, options: SuiteOptions<R, E>): vo
     leasePromises(it, options.advance)
     cancelPromises(it, options.advance)
     watchPromises(it, options.advance)
+    upkeepPromises(it, options.advance)
     concurrencyPromises(it, options.advance)
   })
 }

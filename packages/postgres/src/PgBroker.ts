@@ -26,6 +26,7 @@ import { defaultPatience } from "./internal/answered.ts"
 import { makeAwaiting } from "./internal/awaiting.ts"
 import { makeCancel } from "./internal/cancel.ts"
 import { makeClaim } from "./internal/claim.ts"
+import { makeDuties } from "./internal/duties.ts"
 import { makeEnqueue } from "./internal/enqueue.ts"
 import { makeFloors } from "./internal/floors.ts"
 import { makeLaneBook } from "./internal/lanes.ts"
@@ -157,6 +158,7 @@ const build = Effect.fnUntraced(
       owned: makeOwned(store, setAside),
       settle: makeSettle(store, notifier, partitions),
       ...makeSupervise(store, notifier, noteLanes, partitions),
+      ...makeDuties(store, notifier, partitions),
       listen: (queues, hear) => Effect.tap(local.listen(queues, hear), () => Effect.sync(() => listener.start()))
     })
   }

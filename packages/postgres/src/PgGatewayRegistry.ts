@@ -2,7 +2,8 @@
  * The gateway registry of a deployment, in the broker's schema.
  *
  * The primary key is the lock: of many workers that find no gateway, one inserts the next epoch and starts it; the
- * others find its address and secret in the row. Who may read the schema may use the gateway.
+ * others find its address and secret in the row. A role that may call
+ * `gateway_current` may use the gateway.
  */
 import { type GatewayEntry, GatewayRegistry } from "@effect-ray/core/GatewayRegistry"
 import * as PgClient from "@effect/sql-pg/PgClient"
@@ -29,8 +30,6 @@ export interface Options {
 const keptEpochs = 2
 
 interface Row {
-  readonly deployment: string
-  readonly cluster: string
   readonly epoch: number
   readonly submission_id: string
   readonly protocol: number
@@ -39,9 +38,9 @@ interface Row {
   readonly port: number | null
 }
 
-const toEntry = (row: Row): GatewayEntry => ({
-  deployment: row.deployment,
-  cluster: row.cluster,
+const toEntry = (deployment: string, cluster: string, row: Row): GatewayEntry => ({
+  deployment,
+  cluster,
   epoch: row.epoch,
   submissionId: row.submission_id,
   protocol: row.protocol,
@@ -63,58 +62,34 @@ export const make: (options?: Options) => Effect.Effect<GatewayRegistry["Service
 
     return GatewayRegistry.of({
       current: (deployment, cluster) =>
-        ask(() =>
-          sql<Row>`
-          SELECT g.deployment, g.cluster, g.epoch, g.submission_id, g.protocol, g.secret, g.host, g.port
-          FROM ${s}.gateways g
-          WHERE g.deployment = ${deployment} AND g.cluster = ${cluster}
-          ORDER BY g.epoch DESC
-          LIMIT 1
-        `
-        ).pipe(
+        ask(() => sql<Row>`SELECT * FROM ${s}.gateway_current(${deployment}, ${cluster})`).pipe(
           retryTransient,
           Effect.mapError(unavailable("gateway registry")),
-          Effect.map(([row]) => Option.map(Option.fromUndefinedOr(row), toEntry))
+          Effect.map(([row]) => Option.map(Option.fromUndefinedOr(row), (row) => toEntry(deployment, cluster, row)))
         ),
 
       // Not repeated by itself: after a lost acknowledgement the answer could be "another did" for our own row.
       open: (entry) =>
         ask(() =>
-          sql`
-          WITH forgotten AS (
-            DELETE FROM ${s}.gateways g
-            WHERE g.deployment = ${entry.deployment} AND g.cluster = ${entry.cluster}
-              AND g.epoch <= ${entry.epoch - keptEpochs}::integer
-          )
-          INSERT INTO ${s}.gateways (
-            deployment, cluster, epoch, submission_id, protocol, secret, host, port, opened_at
-          )
-          SELECT i.deployment, i.cluster, i.epoch, ${entry.submissionId}, ${entry.protocol}::integer,
-            ${Redacted.value(entry.secret)}, ${Option.getOrNull(entry.address)?.host ?? null},
-            ${Option.getOrNull(entry.address)?.port ?? null}::integer, ${s}.clock()
-          FROM (
-            SELECT ${entry.deployment}::text AS deployment, ${entry.cluster}::text AS cluster,
-              ${entry.epoch}::integer AS epoch
-          ) i
-          WHERE NOT EXISTS (
-            SELECT 1 FROM ${s}.gateways g
-            WHERE g.deployment = i.deployment AND g.cluster = i.cluster AND g.epoch >= i.epoch
-          )
-          ON CONFLICT (deployment, cluster, epoch) DO NOTHING
-          RETURNING 1
-        `
+          sql<{ readonly opened: boolean }>`
+            SELECT ${s}.gateway_open(
+              ${entry.deployment}, ${entry.cluster}, ${entry.epoch}, ${entry.submissionId}, ${entry.protocol},
+              ${Redacted.value(entry.secret)}, ${Option.getOrNull(entry.address)?.host ?? null},
+              ${Option.getOrNull(entry.address)?.port ?? null}, ${keptEpochs}
+            ) AS opened
+          `
         ).pipe(Effect.mapBoth({
           onFailure: unavailable("gateway registry"),
-          onSuccess: (rows) => rows.length === 1
+          onSuccess: ([row]) => row!.opened
         })),
 
       publish: (entry, address) =>
         ask(() =>
           sql`
-          UPDATE ${s}.gateways g
-          SET host = ${address.host}, port = ${address.port}
-          WHERE g.deployment = ${entry.deployment} AND g.cluster = ${entry.cluster} AND g.epoch = ${entry.epoch}
-        `
+            SELECT ${s}.gateway_publish(
+              ${entry.deployment}, ${entry.cluster}, ${entry.epoch}, ${address.host}, ${address.port}
+            )
+          `
         ).pipe(retryTransient, Effect.mapError(unavailable("gateway registry")), Effect.asVoid)
     })
   })

@@ -99,6 +99,9 @@ const makePlan = Effect.fnUntraced(function*(sql: PgClient.PgClient, schema: str
     migrations: missing.map(({ name }) => name),
     functions,
     statements: [
+      // What is written here is read with this path: operators and functions that another role has put into a schema of
+      // the session's would become part of domains and functions that run as the owner.
+      "SET LOCAL search_path = pg_catalog, pg_temp",
       // IF NOT EXISTS wants the right to create even where there is nothing to create.
       ...(found!.schema ? [] : [`CREATE SCHEMA ${s}`]),
       ...(found!.migrations ? [] : [
@@ -119,7 +122,7 @@ const makePlan = Effect.fnUntraced(function*(sql: PgClient.PgClient, schema: str
 
 /** Held by the process that migrates, until the transaction ends. The name of a schema is plain, see `quote`. */
 const lock = (schema: string): string =>
-  `SELECT pg_advisory_xact_lock(hashtextextended('effect-ray migrate ${schema}', 0))`
+  `SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('effect-ray migrate ${schema}', 0::bigint))`
 
 /**
  * What `migrate` would apply. Changes nothing.

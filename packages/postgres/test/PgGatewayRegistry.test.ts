@@ -75,6 +75,33 @@ for (const version of TestPostgres.versions) {
           const second = Option.getOrThrow(yield* registry.current(deployment, "http://ray:8265"))
           assert.deepStrictEqual([second.epoch, second.address], [2, Option.none()])
         }))
+
+      it.effect("takes no operator that another role has put into a schema of the session's", () =>
+        Effect.gen(function*() {
+          const { sql } = yield* database
+          const { name } = yield* TestPostgres.TestSchema
+          const trap = `trap_${uuid().slice(-12)}`
+          yield* Effect.addFinalizer(() => Effect.ignore(sql.unsafe(`DROP SCHEMA ${trap} CASCADE`)))
+          yield* sql.unsafe(`CREATE SCHEMA ${trap}`).unprepared
+          for (const operator of ["<=", ">=", "="]) {
+            const trapped = `${trap}.trapped_${operator.length}${operator.charCodeAt(0)}`
+            yield* sql.unsafe(`
+              CREATE FUNCTION ${trapped}("${name}".tally, integer) RETURNS boolean
+              LANGUAGE plpgsql AS 'BEGIN RAISE ''trapped''; END'
+            `).unprepared
+            yield* sql.unsafe(`
+              CREATE OPERATOR ${trap}.${operator} (FUNCTION = ${trapped}, LEFTARG = "${name}".tally, RIGHTARG = integer)
+            `).unprepared
+          }
+          const client = yield* Layer.build(Layer.fresh(TestPostgres.client({
+            startupOptions: `-c search_path=${trap},public`
+          })))
+          const registry = yield* Effect.provideContext(PgGatewayRegistry.make({ schema: name }), client)
+          const deployment = uuid()
+          for (const epoch of [1, 2, 3]) assert.isTrue(yield* registry.open(entry(deployment, epoch)))
+          yield* registry.publish(entry(deployment, 3), { host: "10.0.0.1", port: 7001 })
+          assert.strictEqual(Option.getOrThrow(yield* registry.current(deployment, "http://ray:8265")).epoch, 3)
+        }))
     }
   )
 }

@@ -37,7 +37,7 @@ for (const version of TestPostgres.versions) {
             Hold.toLayer(({ n }) =>
               Effect.andThen(
                 Effect.sync(() => runs.push(n)),
-                Effect.orDie(sql.withTransaction(sql`SELECT pg_sleep(3)`))
+                Effect.orDie(sql.withTransaction(sql`SELECT pg_sleep(5)`))
               )
             ),
             Stubborn.toLayer(({ n }) => Effect.andThen(Effect.sync(() => runs.push(n)), Effect.die("no")))
@@ -46,7 +46,7 @@ for (const version of TestPostgres.versions) {
         const withBroker = Effect.provideService(Broker, broker)
         const executions = yield* withBroker(Task.enqueueAll(Hold, [1, 2, 3, 4].map((n) => ({ n }))))
         const [stubborn] = yield* withBroker(Task.enqueueAll(Stubborn, [{ n: 5 }], { delay: "500 millis" }))
-        yield* Supervisor.run({ worker, concurrency: 4, lease: "1 second" }).pipe(
+        yield* Supervisor.run({ worker, concurrency: 4, lease: "2 seconds" }).pipe(
           withBroker,
           Effect.provide(InProcessRunner.layer(worker)),
           Effect.forkScoped

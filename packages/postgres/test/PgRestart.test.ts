@@ -129,10 +129,15 @@ describe("PgBroker", () => {
       yield* Effect.sleep(Duration.sum(lease, Duration.millis(100)))
       yield* start(first.server.port)
       const other = yield* eventuallyHired(broker, lane)
-      assert.strictEqual((yield* other.tick).reaped, 0)
+      const stateOf = Effect.map(broker.read(theirs!.id), (record) => Option.getOrThrow(record).state)
+      yield* other.tick
+      assert.strictEqual(yield* stateOf, "running")
       assert.isTrue((yield* living.tick).alive)
       const renewing = yield* Effect.forkChild(Effect.repeat(living.tick, Schedule.spaced("200 millis")))
-      yield* eventually("the other lease lapses", Effect.map(other.tick, ({ reaped }) => reaped === 1))
+      yield* eventually(
+        "the other lease lapses",
+        Effect.map(Effect.andThen(other.tick, stateOf), (state) => state === "queued")
+      )
       yield* Fiber.interrupt(renewing)
       assert.deepStrictEqual(yield* living.succeed(mine), ["Settled"])
       assert.deepStrictEqual((yield* other.claim()).map(({ id, losses }) => ({ id, losses })), [

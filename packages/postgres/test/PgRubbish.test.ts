@@ -225,14 +225,9 @@ for (const version of TestPostgres.versions) {
           const first = yield* hire(broker, [own])
           assert.lengthOf(yield* first.claim(), 1)
           yield* sql`DELETE FROM ${s}.supervisors WHERE id = ${first.supervisor}`
-          // A process looks for such now and then: one that begins does so at once.
-          const other = yield* Layer.build(Layer.fresh(TestPostgres.broker()))
-          const second = yield* Effect.provideContext(
-            Effect.flatMap(Broker, (broker) => hire(broker, [own])),
-            other
-          )
+          const second = yield* hire(broker, [own])
           assert.isFalse((yield* first.tick).alive)
-          yield* second.tick
+          yield* broker.duties.find(({ name }) => name === "reap orphans")!.perform
           assert.deepStrictEqual((yield* second.claim()).map(({ id }) => id), [given!.id])
         }))
     }
@@ -329,8 +324,19 @@ for (const version of TestPostgres.versions) {
         )
           .unprepared
         const late = yield* putRow({ start_by: "now() - interval '1 second'", lane: "1" })
-        assert.isTrue((yield* hired.tick).alive)
-        assert.isTrue((yield* hired.tick).alive)
+        for (let again = 0; again < 2; again++) {
+          const error = yield* Effect.flip(hired.tick)
+          assert.strictEqual(error.reason._tag, "BadData", "the duty that was done with the tick")
+          const asked = {
+            supervisor: hired.supervisor,
+            lanes: [own],
+            lease: execution(own).timeout,
+            duties: ["expire"]
+          }
+          const tick = yield* broker.tick(asked)
+          assert.isTrue(tick.alive)
+          assert.deepStrictEqual(tick.dueDuties, ["expire"])
+        }
         yield* sql.unsafe(`ALTER TABLE "${(yield* TestPostgres.TestSchema).name}".history DROP CONSTRAINT no_more`)
           .unprepared
         yield* hired.tick

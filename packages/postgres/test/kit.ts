@@ -8,6 +8,7 @@ import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import { tickAndKeepUp } from "../../core/test/brokerSuite/kit.ts"
 import { TestSchema } from "./TestPostgres.ts"
 
 export const uuid = (): string => SecureRandom.uuidV7Unsafe()
@@ -51,7 +52,7 @@ export const hire = (
     return {
       supervisor,
       claim: (limit = 10) => broker.claim({ supervisor, lanes, limit }),
-      tick: broker.tick({ supervisor, lanes, lease }),
+      tick: tickAndKeepUp(broker, { supervisor, lanes, lease }),
       succeed: (claimed: ReadonlyArray<{ readonly id: string; readonly fence: number }>) =>
         broker.settle(
           supervisor,

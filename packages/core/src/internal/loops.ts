@@ -2,6 +2,7 @@
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as FiberMap from "effect/FiberMap"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type { Scope } from "effect/Scope"
@@ -11,6 +12,7 @@ import type { Obstacle, Outcome } from "../Outcome.ts"
 import { accept, endSpan, lookAtPools, refuse, startSoon, startWaiting, stop } from "./attempts.ts"
 import * as Shares from "./shares.ts"
 import { maxClaim, nextTry, now, type Shift, wanted, type Wanted } from "./shift.ts"
+import { takeTurn } from "./upkeep.ts"
 
 /** The longest time between two ticks. The idle budget of a worker is one query in this time. */
 export const maxTickInterval = Duration.seconds(5)
@@ -192,7 +194,7 @@ const dueAfter = (shift: Shift, delay: Duration.Duration): void => {
 }
 
 /** Keeps the lease, and hears what a tick tells. Ends the shift when the lease has lapsed. */
-export const tickLoop = (shift: Shift): Effect.Effect<void> => {
+export const tickLoop = (shift: Shift): Effect.Effect<void, never, Scope> => {
   const interval = Duration.min(maxTickInterval, Duration.millis(Duration.toMillis(shift.lease) / 3))
   const wait = Effect.andThen(
     Effect.sleep(Duration.min(minTickInterval, interval)),
@@ -202,9 +204,11 @@ export const tickLoop = (shift: Shift): Effect.Effect<void> => {
     shift.tickable.closeUnsafe()
     // Only of lanes that would be claimed: what is due in the others is no reason to claim.
     const { lanes } = wanted(shift)
-    return persistently("tick", shift.broker.tick({ supervisor: shift.id, lanes, lease: shift.lease }))
+    const duties = shift.broker.duties.map(({ name }) => name)
+    return persistently("tick", shift.broker.tick({ supervisor: shift.id, lanes, lease: shift.lease, duties }))
   })
   return Effect.gen(function*() {
+    const turns = yield* FiberMap.make<string>()
     while (true) {
       const answer = yield* tick
       if (!answer.alive) {
@@ -212,14 +216,18 @@ export const tickLoop = (shift: Shift): Effect.Effect<void> => {
         return yield* Effect.asVoid(Deferred.succeed(shift.lapsed, undefined))
       }
       hear(shift, answer)
+      for (const duty of shift.broker.duties) {
+        if (!answer.dueDuties.includes(duty.name)) continue
+        // Executions may come back to these lanes.
+        const turn = Effect.tap(takeTurn(shift.broker, duty), () => Effect.sync(() => shift.tickable.openUnsafe()))
+        yield* FiberMap.run(turns, duty.name, turn, { onlyIfMissing: true })
+      }
       yield* wait
     }
   })
 }
 
 const hear = (shift: Shift, tick: Broker.Tick): void => {
-  // There may be more of them than one tick takes.
-  if (tick.reaped > 0) shift.tickable.openUnsafe()
   for (const id of tick.cancelling) cancel(shift, id)
   if (Option.isSome(tick.nextDue)) dueAfter(shift, tick.nextDue.value)
 }

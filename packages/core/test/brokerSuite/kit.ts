@@ -76,6 +76,21 @@ export interface Worker {
   readonly leave: Effect.Effect<void, BrokerError>
 }
 
+/** The duties that ends and returns of executions hang on. */
+const prompt = ["reap", "expire"]
+
+/** Ticks, and does what is due, whoever took a turn of it lately. */
+export const tickAndKeepUp = (
+  broker: Broker["Service"],
+  options: Omit<Parameters<Broker["Service"]["tick"]>[0], "duties">
+) =>
+  Effect.tap(broker.tick({ ...options, duties: prompt }), ({ dueDuties }) =>
+    Effect.forEach(
+      broker.duties.filter(({ name }) => dueDuties.includes(name)),
+      ({ perform }) => Effect.repeat(perform, { while: (more) => more }),
+      { discard: true }
+    ))
+
 /** A queue, a task and helpers for one test. */
 export const makeDesk = Effect.gen(function*() {
   const broker = yield* Broker
@@ -136,7 +151,7 @@ export const makeDesk = Effect.gen(function*() {
             broker.settle(id, [{ id: execution, fence, outcome, runnerRef: Option.none() }]),
             (answers) => answers[0]!
           ),
-        tick: broker.tick({ supervisor: id, lanes, lease: term }),
+        tick: tickAndKeepUp(broker, { supervisor: id, lanes, lease: term }),
         leave
       }
       return worker

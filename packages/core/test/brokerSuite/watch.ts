@@ -145,7 +145,7 @@ export const watchPromises = <R>(it: It<R>, advance: Advance<R>): void => {
     it.effect("of a supervisor that never registered says that it is not alive", () =>
       Effect.gen(function*() {
         const { broker, lane } = yield* makeDesk
-        const tick = yield* broker.tick({ supervisor: uuid(), lanes: [lane], lease: Duration.minutes(1) })
+        const tick = yield* broker.tick({ supervisor: uuid(), lanes: [lane], lease: Duration.minutes(1), duties: [] })
         assert.isFalse(tick.alive)
         assert.deepStrictEqual(tick.cancelling, [])
       }))

@@ -91,14 +91,15 @@ export const makeClaim = (
    */
   const clear = (
     supervisor: SupervisorId,
-    lanes: ReadonlyArray<bigint>,
+    limits: ReadonlyMap<bigint, number>,
     limit: number
   ): Effect.Effect<number, SqlError> =>
     partitions.filing(store.own((sql) =>
       sql<Woken & { readonly set_aside: ReadonlyArray<string> | null }>`
-        SELECT * FROM ${s}.set_aside(${supervisor}, ${
-        arrays.int8(lanes)
-      }, ${limit}, ${maxRowBytes}, ${Endings.unreadable})
+        SELECT * FROM ${s}.set_aside(
+          ${supervisor}, ${arrays.int8([...limits.keys()])}, ${arrays.int4([...limits.values()])},
+          ${limit}, ${maxRowBytes}, ${Endings.unreadable}
+        )
       `
     )).pipe(
       Effect.tap(([row]) => tellSetAside(row!.set_aside ?? [])),
@@ -138,7 +139,7 @@ export const makeClaim = (
       return take(supervisor, limits, limit).pipe(
         Effect.catchIf(isBadValue, (error) =>
           Effect.flatMap(
-            clear(supervisor, [...limits.keys()], limit),
+            clear(supervisor, limits, limit),
             (cleared) => cleared > 0 ? take(supervisor, limits, limit) : Effect.fail(error)
           )),
         Effect.tap((taken) => setAside(supervisor, taken.filter((row) => !isReadable(row)))),

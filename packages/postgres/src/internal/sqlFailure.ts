@@ -35,10 +35,15 @@ const isUnreadable = ({ reason: { cause } }: SqlError): boolean =>
   cause instanceof CodecError || (cause instanceof ParseError && cause.message.includes("exceeds maxMessageSize"))
 
 /** A value that Postgres, or the driver before or behind it, cannot take: in a batch, one row's fault. */
-export const isBadValue = (error: SqlError): boolean => /^(22|23|54)/.test(sqlState(error) ?? "") || isUnreadable(error)
+export const isBadValue = (error: SqlError): boolean =>
+  (/^(22|23|54)/.test(sqlState(error) ?? "") || isUnreadable(error)) && !isWithoutPartition(error)
 
-/** No partition for a row, or another check that fails. */
-export const isCheckViolation = (error: SqlError): boolean => sqlState(error) === "23514"
+/** History has no partition for today. Postgres has no code of its own for that, and names a constraint where one fails. */
+export const isWithoutPartition = (error: SqlError): boolean => {
+  const { cause } = error.reason
+  return sqlState(error) === "23514" && typeof cause === "object" && cause !== null &&
+    !("constraint" in cause && typeof cause.constraint === "string")
+}
 
 export const isLockTimeout = (error: SqlError): boolean => sqlState(error) === "55P03"
 

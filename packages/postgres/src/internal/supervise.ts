@@ -1,17 +1,17 @@
 /** The life of a supervisor: register, tick, unregister. */
-import type { Broker, Lane, SupervisorId, Tick } from "@effect-ray/core/Broker"
+import type { Broker, SupervisorId, Tick } from "@effect-ray/core/Broker"
 import type { BrokerError } from "@effect-ray/core/BrokerError"
 import { isUuid, printable, storedMillis } from "@effect-ray/core/BrokerInput"
 import * as Endings from "@effect-ray/core/Endings"
 import { maxDetailLength } from "@effect-ray/core/Limits"
-import { maxLosses } from "@effect-ray/core/Outcome"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { laneId, type LaneBook } from "./lanes.ts"
 import type { Notifier, Woken } from "./notifier.ts"
+import { maxRetaken, maxRetakenBytes } from "./duties.ts"
 import type { Partitions } from "./partitions.ts"
-import { isBadValue, retryTransient, unavailable, wordsOf } from "./sqlFailure.ts"
+import { retryTransient, unavailable } from "./sqlFailure.ts"
 import { arrays, type Store } from "./store.ts"
 
 /** A tick is asked again before the lease is over, more than once. */
@@ -23,17 +23,14 @@ const minTickPatience = Duration.seconds(1)
 const tickPatience = (lease: Duration.Duration): Duration.Duration =>
   Duration.max(minTickPatience, Duration.millis(storedMillis(lease) / ticksInLease))
 
-/** How often a process looks for executions whose owner is no supervisor, in milliseconds. Only rows changed by hand are. */
-const orphanMillis = 60_000
-
 /** The longest label that is stored, in characters. */
 const maxLabelLength = 200
 
-interface TickRow extends Woken {
+interface TickRow {
   readonly alive: boolean
   readonly cancelling: ReadonlyArray<string> | null
-  readonly reaped: number
   readonly next_due_millis: number | null
+  readonly due_duties: ReadonlyArray<string> | null
 }
 
 export const makeSupervise = (
@@ -43,51 +40,40 @@ export const makeSupervise = (
   partitions: Partitions
 ): Pick<Broker["Service"], "register" | "unregister" | "hold" | "tick"> => {
   const { s } = store
-  let lookedForOrphans = -Infinity
 
-  const statement = (
-    supervisor: SupervisorId,
-    lanes: ReadonlyArray<Lane>,
-    lease: Duration.Duration,
-    upkeep: boolean
-  ) => {
-    const now = performance.now()
-    const orphans = upkeep && now - lookedForOrphans >= orphanMillis
-    if (orphans) lookedForOrphans = now
-    return store.own((sql) =>
+  const tick = ({ duties, lanes, lease, supervisor }: Parameters<Broker["Service"]["tick"]>[0]) =>
+    store.own((sql) =>
       sql<TickRow>`
         SELECT * FROM ${s}.tick(
-          ${supervisor}, ${storedMillis(lease)}, ${arrays.int8(lanes.map(laneId))}, ${upkeep}, ${orphans}, ${maxLosses},
-          ${Endings.lapsed}, ${Endings.quarantined}, ${Endings.unconfirmed}, ${Endings.expired}
+          ${supervisor}, ${storedMillis(lease)}, ${arrays.int8(lanes.map(laneId))}, ${arrays.text(duties)}
         )
-      `, { atMost: tickPatience(lease) })
-  }
-
-  const tick = (
-    supervisor: SupervisorId,
-    lanes: ReadonlyArray<Lane>,
-    lease: Duration.Duration
-  ): Effect.Effect<Tick, BrokerError> =>
-    partitions.filing(statement(supervisor, lanes, lease, true)).pipe(
-      // The upkeep is for all, and what it meets may be anybody's. The lease must not hang on it.
-      Effect.catchIf(isBadValue, (error) =>
-        Effect.andThen(
-          Effect.logError(`the upkeep of the queue failed, and is tried again: ${wordsOf(error)}`),
-          statement(supervisor, lanes, lease, false)
-        )),
-      Effect.ensuring(Effect.sync(() => notifier.background(partitions.keep))),
-      Effect.mapError(unavailable("tick")),
-      Effect.map(([row]) => {
-        notifier.woken(row!)
-        return {
+      `, { atMost: tickPatience(lease) }).pipe(
+        Effect.mapError(unavailable("tick")),
+        Effect.map(([row]): Tick => ({
           alive: row!.alive,
           cancelling: row!.cancelling ?? [],
-          reaped: row!.reaped,
           nextDue: Option.map(
             Option.fromNullOr(row!.next_due_millis),
             (millis) => millis <= 0 ? Duration.zero : Duration.millis(millis)
+          ),
+          dueDuties: row!.due_duties ?? []
+        }))
+      )
+
+  /** Gives back a part of what a supervisor holds. */
+  const leave = (supervisor: SupervisorId) =>
+    partitions.filing(retryTransient(
+      store.own((sql) =>
+        sql<Woken & { readonly more: boolean }>`
+          SELECT * FROM ${s}.unregister(
+            ${supervisor}, ${maxRetaken}, ${maxRetakenBytes}, ${Endings.left}, ${Endings.cancelled}
           )
-        }
+        `
+      )
+    )).pipe(
+      Effect.map(([row]) => {
+        notifier.woken(row!)
+        return row!.more
       })
     )
 
@@ -106,17 +92,13 @@ export const makeSupervise = (
         )
       )).pipe(
         Effect.mapError(unavailable("register")),
-        Effect.map(() => notifier.background(partitions.keep))
+        Effect.asVoid
       ),
 
     unregister: (supervisor) =>
-      partitions.filing(retryTransient(
-        store.own((sql) =>
-          sql<Woken>`SELECT * FROM ${s}.unregister(${supervisor}, ${Endings.left}, ${Endings.cancelled})`
-        )
-      )).pipe(
+      Effect.repeat(leave(supervisor), { while: (more) => more }).pipe(
         Effect.mapError(unavailable("unregister")),
-        Effect.map(([row]) => notifier.woken(row!))
+        Effect.asVoid
       ),
 
     hold: ({ lanes, reason, supervisor }) => {
@@ -129,9 +111,9 @@ export const makeSupervise = (
       )
     },
 
-    tick: ({ lanes, lease, supervisor }) =>
-      isUuid(supervisor)
-        ? tick(supervisor, lanes, lease)
-        : Effect.succeed({ alive: false, cancelling: [], reaped: 0, nextDue: Option.none() })
+    tick: (options) =>
+      isUuid(options.supervisor)
+        ? tick(options)
+        : Effect.succeed({ alive: false, cancelling: [], nextDue: Option.none(), dueDuties: [] })
   }
 }

@@ -7,6 +7,8 @@ LANGUAGE plpgsql
 {pinned}
 AS $$
 DECLARE
+  -- As many as one message can carry. The others notice by themselves, see `find_ended`.
+  max_woken CONSTANT integer := 10000;
   ended timestamptz := {schema}.clock();
   found_state text;
   over uuid[];
@@ -40,7 +42,9 @@ BEGIN
   WITH gone AS (
     DELETE FROM {schema}.waiters w WHERE w.execution_id = ANY (over) RETURNING w.process, w.execution_id
   )
-  SELECT array_agg(g.process::text), array_agg(g.execution_id) INTO woken_processes, woken_ids FROM gone g;
+  SELECT (array_agg(g.process::text))[1:max_woken], (array_agg(g.execution_id))[1:max_woken]
+  INTO woken_processes, woken_ids
+  FROM gone g;
   answer := 'Cancelled';
 END
 $$;

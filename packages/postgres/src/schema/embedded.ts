@@ -50,6 +50,8 @@ LANGUAGE plpgsql
 {pinned}
 AS $$
 DECLARE
+  -- As many as one message can carry. The others notice by themselves, see \`find_ended\`.
+  max_woken CONSTANT integer := 10000;
   ended timestamptz := {schema}.clock();
   found_state text;
   over uuid[];
@@ -83,7 +85,9 @@ BEGIN
   WITH gone AS (
     DELETE FROM {schema}.waiters w WHERE w.execution_id = ANY (over) RETURNING w.process, w.execution_id
   )
-  SELECT array_agg(g.process::text), array_agg(g.execution_id) INTO woken_processes, woken_ids FROM gone g;
+  SELECT (array_agg(g.process::text))[1:max_woken], (array_agg(g.execution_id))[1:max_woken]
+  INTO woken_processes, woken_ids
+  FROM gone g;
   answer := 'Cancelled';
 END
 $$;
@@ -208,6 +212,74 @@ $$;
 CREATE OR REPLACE FUNCTION {schema}.clock() RETURNS timestamptz
 LANGUAGE sql VOLATILE PARALLEL SAFE
 RETURN clock_timestamp();
+`,
+  drop_past: `-- Drops the oldest partition of history that is past its class's retention, a part at a time, and returns whether there is
+-- more to do at once. First go the idempotency keys that name its executions, since a key must not name what cannot be
+-- read any more, and their earlier attempts; then the partition itself.
+--
+-- Dropping wants a lock that every reader and writer of history is in the way of. It is tried for a moment, so that none
+-- waits behind it for long, and again in the next turn. DETACH ... CONCURRENTLY would wait less, but no function may
+-- run it, and only the owner of the tables could.
+CREATE OR REPLACE FUNCTION {schema}.drop_past(max_rows integer) RETURNS boolean
+LANGUAGE plpgsql
+{pinned}
+SET timezone = 'GMT'
+SET datestyle = 'ISO, YMD'
+SET lock_timeout = '100ms'
+AS $$
+DECLARE
+  past record;
+  from_id uuid;
+  last_id uuid;
+BEGIN
+  SELECT 'history_' || c.name AS parent, l.relname AS leaf
+  INTO past
+  FROM {schema}.retention_classes c
+  JOIN pg_class p ON p.relnamespace = '{schema}'::regnamespace AND p.relname = 'history_' || c.name AND p.relkind = 'p'
+  JOIN pg_inherits i ON i.inhparent = p.oid
+  JOIN pg_class l ON l.oid = i.inhrelid
+  WHERE l.relname ~ ('^history_' || c.name || '_[0-9]{8}$')
+    AND to_date(right(l.relname, 8), 'YYYYMMDD') + 1 <= clock_timestamp() - c.keep
+  ORDER BY right(l.relname, 8)
+  LIMIT 1;
+  IF NOT FOUND THEN
+    RETURN false;
+  END IF;
+
+  INSERT INTO {schema}.drops (leaf, after_id)
+  VALUES (past.leaf, '00000000-0000-0000-0000-000000000000')
+  ON CONFLICT (leaf) DO NOTHING;
+  SELECT d.after_id INTO from_id FROM {schema}.drops d WHERE d.leaf = past.leaf FOR UPDATE SKIP LOCKED;
+  IF NOT FOUND THEN
+    RETURN false;
+  END IF;
+
+  EXECUTE format(
+    'WITH part AS MATERIALIZED (
+       SELECT h.id, h.fence, h.task, h.key FROM {schema}.%I h WHERE h.id > $1 ORDER BY h.id LIMIT $2
+     ), keys AS (
+       DELETE FROM {schema}.keys k USING part p
+       WHERE p.key IS NOT NULL AND k.scope = p.task AND k.key = p.key AND k.execution_id = p.id
+     ), attempts AS (
+       DELETE FROM {schema}.attempts a USING part p WHERE p.fence > 1 AND a.execution_id = p.id
+     )
+     SELECT p.id FROM part p ORDER BY p.id DESC LIMIT 1',
+    past.leaf
+  ) INTO last_id USING from_id, max_rows;
+  IF last_id IS NOT NULL THEN
+    UPDATE {schema}.drops d SET after_id = last_id WHERE d.leaf = past.leaf;
+    RETURN true;
+  END IF;
+
+  EXECUTE format('ALTER TABLE {schema}.%I DETACH PARTITION {schema}.%I', past.parent, past.leaf);
+  EXECUTE format('DROP TABLE {schema}.%I', past.leaf);
+  DELETE FROM {schema}.drops d WHERE d.leaf = past.leaf;
+  RETURN true;
+EXCEPTION
+  WHEN lock_not_available THEN
+    RETURN false;
+END
+$$;
 `,
   enqueue: `-- Stores executions without idempotency keys. A token makes the call repeatable after a lost acknowledgement; there is
 -- none inside the app's own transaction.
@@ -358,45 +430,121 @@ $$;
 `,
   ensure_partitions: `-- Makes the partitions of history for today and the days ahead, and returns how many. Each is made beside the table and
 -- attached: making it in place would wait for every reader and hold up the writers behind it.
+--
+-- The days are UTC, whatever the session's time zone and date style.
 CREATE OR REPLACE FUNCTION {schema}.ensure_partitions(days_ahead integer) RETURNS integer
 LANGUAGE plpgsql
 {safe}
+SET timezone = 'GMT'
+SET datestyle = 'ISO, YMD'
+-- Its caller tries again, so that no writer waits long behind it.
 SET lock_timeout = '2s'
 AS $$
 DECLARE
+  max_days_ahead CONSTANT integer := 30;
   class record;
-  day timestamp;
+  day timestamptz;
   leaf text;
   made integer := 0;
 BEGIN
-  FOR class IN SELECT c.name FROM {schema}.retention_classes c ORDER BY c.name LOOP
-    -- A class that nobody has made a table for is no reason to make none for the others.
-    CONTINUE WHEN to_regclass(format('{schema}.%I', 'history_' || class.name)) IS NULL;
-    FOR ahead IN 0..least(days_ahead, 30) LOOP
-      day := date_trunc('day', clock_timestamp() AT TIME ZONE 'UTC') + make_interval(days => ahead);
-      leaf := format('history_%s_%s', class.name, to_char(day, 'YYYYMMDD'));
+  FOR class IN
+    -- A class for which there is no table is no reason to make none for the others.
+    SELECT 'history_' || c.name AS parent
+    FROM {schema}.retention_classes c
+    JOIN pg_class t ON t.relnamespace = '{schema}'::regnamespace AND t.relname = 'history_' || c.name AND t.relkind = 'p'
+    JOIN pg_inherits i ON i.inhrelid = t.oid AND i.inhparent = '{schema}.history'::regclass
+    ORDER BY c.name
+  LOOP
+    FOR ahead IN 0..least(days_ahead, max_days_ahead) LOOP
+      day := date_trunc('day', clock_timestamp()) + make_interval(days => ahead);
+      leaf := format('%s_%s', class.parent, to_char(day, 'YYYYMMDD'));
       CONTINUE WHEN to_regclass(format('{schema}.%I', leaf)) IS NOT NULL;
-      -- One maker at a time; whoever waited finds it made. A lock on the table also makes what others made visible to
+      -- One maker at a time: the next one finds it made. A lock on the table also makes what others made visible to
       -- to_regclass, which an advisory lock does not. It is the one that ATTACH takes; readers and writers pass.
-      EXECUTE format('LOCK TABLE {schema}.%I IN SHARE UPDATE EXCLUSIVE MODE', 'history_' || class.name);
+      EXECUTE format('LOCK TABLE {schema}.%I IN SHARE UPDATE EXCLUSIVE MODE', class.parent);
       CONTINUE WHEN to_regclass(format('{schema}.%I', leaf)) IS NOT NULL;
       EXECUTE format(
         'CREATE TABLE {schema}.%I (
            LIKE {schema}.history INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES,
-           CONSTRAINT of_this_day CHECK (
-             finished_at IS NOT NULL AND finished_at >= %L::timestamptz AND finished_at < %L::timestamptz)
+           CONSTRAINT of_this_day CHECK (finished_at IS NOT NULL AND finished_at >= %L AND finished_at < %L)
          )',
-        leaf, day AT TIME ZONE 'UTC', (day + interval '1 day') AT TIME ZONE 'UTC'
+        leaf, day, day + interval '1 day'
       );
       EXECUTE format(
         'ALTER TABLE {schema}.%I ATTACH PARTITION {schema}.%I FOR VALUES FROM (%L) TO (%L)',
-        'history_' || class.name, leaf, day AT TIME ZONE 'UTC', (day + interval '1 day') AT TIME ZONE 'UTC'
+        class.parent, leaf, day, day + interval '1 day'
       );
       EXECUTE format('ALTER TABLE {schema}.%I DROP CONSTRAINT of_this_day', leaf);
       made := made + 1;
     END LOOP;
   END LOOP;
   RETURN made;
+END
+$$;
+`,
+  expire: `-- Ends executions that were not started in time.
+CREATE OR REPLACE FUNCTION {schema}.expire(
+  max_rows integer, max_bytes bigint, expired_result text,
+  OUT expired integer,
+  OUT more boolean,
+  -- Processes that await what has ended, and the executions: two arrays of one length.
+  OUT woken_processes text[],
+  OUT woken_ids uuid[]
+)
+LANGUAGE plpgsql
+{pinned}
+AS $$
+DECLARE
+  -- As many as one message can carry. The others notice by themselves, see \`find_ended\`.
+  max_woken CONSTANT integer := 10000;
+  ended timestamptz := {schema}.clock();
+  over uuid[];
+BEGIN
+  WITH gone AS (
+    DELETE FROM {schema}.executions e
+    WHERE e.id IN (
+      SELECT l.id
+      FROM (
+        SELECT x.id, sum(x.bytes) OVER (ORDER BY x.start_by, x.id) - x.bytes AS bytes_before
+        FROM (
+          SELECT d.id, d.start_by, octet_length(d.payload) AS bytes
+          FROM {schema}.executions d
+          WHERE d.state = 'queued' AND d.attempts = 0 AND d.losses = 0 AND d.start_by IS NOT NULL
+            AND d.start_by <= {schema}.now()
+          ORDER BY d.start_by
+          LIMIT max_rows
+          FOR UPDATE SKIP LOCKED
+        ) x
+      ) l
+      WHERE l.bytes_before < max_bytes
+    )
+    RETURNING e.*
+  ), filed AS (
+    INSERT INTO {schema}.history (
+      id, ended_at, enqueued_at, run_at, claimed_at, lane, fence, timeout_millis, max_attempts, format, priority,
+      at_most_once, kind, retention, queue, task, payload, tags, traceparent, key,
+      state, result, outcome, attempt, attempts, losses, settled, confirmed, supervisor, runner_ref
+    )
+    SELECT
+      e.id, ended, e.enqueued_at, e.run_at, e.claimed_at, e.lane, e.fence, e.timeout_millis, e.max_attempts, e.format,
+      e.priority, e.at_most_once, e.kind, e.retention, e.queue, e.task, e.payload, e.tags, e.traceparent, e.key,
+      'expired', expired_result, NULL, NULL, e.attempts, e.losses, false, true, NULL, NULL
+    FROM gone e
+  )
+  SELECT array_agg(g.id), count(*) INTO over, expired FROM gone g;
+  more := EXISTS (
+    SELECT 1
+    FROM {schema}.executions e
+    WHERE e.state = 'queued' AND e.attempts = 0 AND e.losses = 0 AND e.start_by IS NOT NULL
+      AND e.start_by <= {schema}.now()
+  );
+
+  WITH gone AS (
+    DELETE FROM {schema}.waiters w WHERE w.execution_id = ANY (over) RETURNING w.process, w.execution_id
+  )
+  SELECT (array_agg(g.process::text))[1:max_woken], (array_agg(g.execution_id))[1:max_woken]
+  INTO woken_processes, woken_ids
+  FROM gone g;
 END
 $$;
 `,
@@ -450,6 +598,113 @@ BEGIN
   SELECT w.id
   FROM unnest(wanted) AS w(id)
   WHERE NOT EXISTS (SELECT 1 FROM {schema}.executions e WHERE e.id = w.id);
+END
+$$;
+`,
+  forget_batches: `-- Forgets tokens of grouped writes that are older than any repetition of one, and returns how many.
+CREATE OR REPLACE FUNCTION {schema}.forget_batches(max_rows integer, age_millis double precision) RETURNS integer
+LANGUAGE plpgsql
+{pinned}
+AS $$
+DECLARE
+  forgotten integer;
+BEGIN
+  DELETE FROM {schema}.batches b
+  WHERE b.id IN (
+    SELECT o.id
+    FROM {schema}.batches o
+    WHERE o.written_at < {schema}.clock() - age_millis * interval '1 millisecond'
+    ORDER BY o.written_at
+    LIMIT max_rows
+    FOR UPDATE SKIP LOCKED
+  );
+  GET DIAGNOSTICS forgotten = ROW_COUNT;
+  RETURN forgotten;
+END
+$$;
+`,
+  forget_keys: `-- Forgets idempotency keys whose time is over, and returns how many.
+CREATE OR REPLACE FUNCTION {schema}.forget_keys(max_rows integer) RETURNS integer
+LANGUAGE plpgsql
+{pinned}
+AS $$
+DECLARE
+  forgotten integer;
+BEGIN
+  DELETE FROM {schema}.keys k
+  WHERE (k.scope, k.key) IN (
+    SELECT o.scope, o.key
+    FROM {schema}.keys o
+    WHERE o.expires_at IS NOT NULL AND o.expires_at <= {schema}.clock()
+    ORDER BY o.expires_at
+    LIMIT max_rows
+    FOR UPDATE SKIP LOCKED
+  );
+  GET DIAGNOSTICS forgotten = ROW_COUNT;
+  RETURN forgotten;
+END
+$$;
+`,
+  gateway_current: `-- The newest gateway of a deployment on a cluster.
+CREATE OR REPLACE FUNCTION {schema}.gateway_current(deployment text, cluster text) RETURNS TABLE (
+  epoch integer, submission_id text, protocol integer, secret text, host text, port integer
+)
+LANGUAGE plpgsql STABLE
+{pinned}
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  SELECT g.epoch::integer, g.submission_id, g.protocol, g.secret, g.host, g.port
+  FROM {schema}.gateways g
+  WHERE g.deployment = gateway_current.deployment AND g.cluster = gateway_current.cluster
+  ORDER BY g.epoch DESC
+  LIMIT 1;
+END
+$$;
+`,
+  gateway_open: `-- Notes a new gateway, unless another process has noted one of this epoch or a later one, and returns whether it did. The
+-- gateways before are forgotten, but for those whose workers may still be at work.
+CREATE OR REPLACE FUNCTION {schema}.gateway_open(
+  deployment text, cluster text, epoch integer, submission_id text, protocol integer, secret text, host text,
+  port integer, kept_epochs integer
+) RETURNS boolean
+LANGUAGE plpgsql
+{pinned}
+AS $$
+BEGIN
+  IF EXISTS (
+    SELECT 1
+    FROM {schema}.gateways g
+    WHERE g.deployment = gateway_open.deployment AND g.cluster = gateway_open.cluster AND g.epoch >= gateway_open.epoch
+  ) THEN
+    RETURN false;
+  END IF;
+  DELETE FROM {schema}.gateways g
+  WHERE g.deployment = gateway_open.deployment AND g.cluster = gateway_open.cluster
+    AND g.epoch <= gateway_open.epoch - kept_epochs;
+  INSERT INTO {schema}.gateways (deployment, cluster, epoch, submission_id, protocol, secret, host, port, opened_at)
+  VALUES (
+    gateway_open.deployment, gateway_open.cluster, gateway_open.epoch, gateway_open.submission_id,
+    gateway_open.protocol, gateway_open.secret, gateway_open.host, gateway_open.port, {schema}.clock()
+  )
+  ON CONFLICT ON CONSTRAINT gateways_pkey DO NOTHING;
+  RETURN FOUND;
+END
+$$;
+`,
+  gateway_publish: `-- Notes where a gateway listens.
+CREATE OR REPLACE FUNCTION {schema}.gateway_publish(
+  deployment text, cluster text, epoch integer, host text, port integer
+) RETURNS void
+LANGUAGE plpgsql
+{pinned}
+AS $$
+BEGIN
+  UPDATE {schema}.gateways g
+  SET host = gateway_publish.host, port = gateway_publish.port
+  WHERE g.deployment = gateway_publish.deployment AND g.cluster = gateway_publish.cluster
+    AND g.epoch = gateway_publish.epoch;
 END
 $$;
 `,
@@ -537,6 +792,79 @@ BEGIN
 END
 $$;
 `,
+  reap: `-- Takes their executions from supervisors whose leases have lapsed, and forgets those that hold nothing more.
+CREATE OR REPLACE FUNCTION {schema}.reap(
+  max_supervisors integer, max_rows integer, max_bytes bigint, max_losses integer, lost_result text,
+  quarantined_result text, unconfirmed_result text,
+  OUT taken integer,
+  OUT more boolean,
+  -- Processes that await what has ended, and the executions: two arrays of one length.
+  OUT woken_processes text[],
+  OUT woken_ids uuid[],
+  -- Queues that got an execution back.
+  OUT queues text[]
+)
+LANGUAGE plpgsql
+{pinned}
+AS $$
+DECLARE
+  lapsed uuid[];
+BEGIN
+  -- First the supervisors are locked, then their executions are looked for: a claim of theirs that is under way keeps its
+  -- supervisor out of this, and a later one waits and finds the lease lapsed.
+  lapsed := ARRAY(
+    SELECT v.id
+    FROM {schema}.supervisors v
+    WHERE {schema}.lease_end(v.expires_at, v.lease_millis) <= {schema}.clock()
+    ORDER BY v.id
+    LIMIT max_supervisors
+    FOR UPDATE SKIP LOCKED
+  );
+  SELECT r.taken, r.more, r.woken_processes, r.woken_ids, r.queues
+  INTO taken, more, woken_processes, woken_ids, queues
+  FROM {schema}.retake(
+    lapsed, true, max_rows, max_bytes, max_losses, lost_result, quarantined_result, unconfirmed_result
+  ) r;
+  IF NOT more THEN
+    DELETE FROM {schema}.supervisors v WHERE v.id = ANY (lapsed);
+    more := cardinality(lapsed) = max_supervisors;
+  END IF;
+END
+$$;
+`,
+  reap_orphans: `-- Takes back executions whose owner is no supervisor: a worker left before all it held was given back, or a row was
+-- changed by hand.
+CREATE OR REPLACE FUNCTION {schema}.reap_orphans(
+  max_owners integer, max_rows integer, max_bytes bigint, max_losses integer, lost_result text,
+  quarantined_result text, unconfirmed_result text,
+  OUT taken integer,
+  OUT more boolean,
+  -- Processes that await what has ended, and the executions: two arrays of one length.
+  OUT woken_processes text[],
+  OUT woken_ids uuid[],
+  -- Queues that got an execution back.
+  OUT queues text[]
+)
+LANGUAGE plpgsql
+{pinned}
+AS $$
+DECLARE
+  unknown uuid[];
+BEGIN
+  unknown := ARRAY(
+    SELECT DISTINCT e.owner
+    FROM {schema}.executions e
+    WHERE e.owner IS NOT NULL AND NOT EXISTS (SELECT 1 FROM {schema}.supervisors v WHERE v.id = e.owner)
+    LIMIT max_owners
+  );
+  SELECT r.taken, r.more OR cardinality(unknown) = max_owners, r.woken_processes, r.woken_ids, r.queues
+  INTO taken, more, woken_processes, woken_ids, queues
+  FROM {schema}.retake(
+    unknown, true, max_rows, max_bytes, max_losses, lost_result, quarantined_result, unconfirmed_result
+  ) r;
+END
+$$;
+`,
   register: `-- Begins a supervisor's lease. The same again, after a lost acknowledgement, changes nothing: only ticks renew a lease.
 CREATE OR REPLACE FUNCTION {schema}.register(me uuid, label text, lane_ids bigint[], lease_millis double precision)
 RETURNS void
@@ -584,12 +912,14 @@ BEGIN
 END
 $$;
 `,
-  retake: `-- Takes executions back from supervisors that are gone. Their rows are deleted before, in a statement of its own, so that
--- no claim of theirs is under way.
+  retake: `-- Takes executions back from supervisors that are gone, up to a bound, and tells whether there may be more. The caller has
+-- locked or deleted the supervisors' rows before, in a statement of its own, so that no claim of theirs is under way.
 CREATE OR REPLACE FUNCTION {schema}.retake(
-  owners uuid[], losing boolean, max_losses integer, lost_result text, quarantined_result text, cancelled_result text
+  owners uuid[], losing boolean, max_rows integer, max_bytes bigint, max_losses integer,
+  lost_result text, quarantined_result text, cancelled_result text
 ) RETURNS TABLE (
   taken integer,
+  more boolean,
   -- Processes that await what has ended, and the executions: two arrays of one length.
   woken_processes text[],
   woken_ids uuid[],
@@ -600,11 +930,26 @@ LANGUAGE plpgsql
 {pinned}
 AS $$
 DECLARE
+  -- The end of the domain \`fence\`. A row that is there cannot be claimed any more, and is set aside.
+  max_fence CONSTANT bigint := 9007199254740991;
+  -- As many as one message can carry. The others notice by themselves, see \`find_ended\`.
+  max_woken CONSTANT integer := 10000;
   ended timestamptz := {schema}.clock();
+  held uuid[];
   over uuid[];
 BEGIN
   PERFORM {schema}.require_read_committed();
-  PERFORM 1 FROM {schema}.executions e WHERE e.owner = ANY (owners) ORDER BY e.id FOR UPDATE;
+  SELECT array_agg(l.id)
+  INTO held
+  FROM (
+    SELECT e.id, sum(octet_length(e.payload)) OVER (ORDER BY e.id) - octet_length(e.payload) AS bytes_before
+    FROM {schema}.executions e
+    WHERE e.owner = ANY (owners)
+    ORDER BY e.id
+    LIMIT max_rows
+  ) l
+  WHERE l.bytes_before < max_bytes;
+  PERFORM 1 FROM {schema}.executions e WHERE e.id = ANY (held) ORDER BY e.id FOR UPDATE;
   WITH decided AS MATERIALIZED (
     SELECT e.*,
       CASE
@@ -614,7 +959,7 @@ BEGIN
         ELSE 'queued'
       END AS next
     FROM {schema}.executions e
-    WHERE e.owner = ANY (owners)
+    WHERE e.id = ANY (held) AND e.owner = ANY (owners)
   ), gone AS (
     DELETE FROM {schema}.executions e USING decided d WHERE e.id = d.id AND d.next <> 'queued'
   ), filed AS (
@@ -644,10 +989,11 @@ BEGIN
       e.claimed_at, ended, CASE WHEN losing THEN lost_result END, e.runner_ref
     FROM decided e
     WHERE e.next = 'queued'
+    ON CONFLICT DO NOTHING
   ), back AS (
     UPDATE {schema}.executions e
-    SET state = 'queued', owner = NULL, fence = e.fence + 1, claimed_at = NULL, deadline_at = NULL, runner_ref = NULL,
-      losses = e.losses + losing::integer
+    SET state = 'queued', owner = NULL, fence = least(e.fence + 1, max_fence), claimed_at = NULL, deadline_at = NULL,
+      runner_ref = NULL, losses = e.losses + losing::integer
     FROM decided d
     WHERE e.id = d.id AND d.next = 'queued'
   )
@@ -661,7 +1007,10 @@ BEGIN
   WITH gone AS (
     DELETE FROM {schema}.waiters w WHERE w.execution_id = ANY (over) RETURNING w.process, w.execution_id
   )
-  SELECT array_agg(g.process::text), array_agg(g.execution_id) INTO woken_processes, woken_ids FROM gone g;
+  SELECT (array_agg(g.process::text))[1:max_woken], (array_agg(g.execution_id))[1:max_woken]
+  INTO woken_processes, woken_ids
+  FROM gone g;
+  more := EXISTS (SELECT 1 FROM {schema}.executions e WHERE e.owner = ANY (owners));
   RETURN NEXT;
 END
 $$;
@@ -669,7 +1018,7 @@ $$;
   set_aside: `-- For a claim that failed because of what a row holds: tries each row that it may have been, and ends as failed those
 -- that cannot be claimed, or carried to the client. They may hold anything, so history keeps what fits.
 CREATE OR REPLACE FUNCTION {schema}.set_aside(
-  me uuid, lane_ids bigint[], max_rows integer, max_bytes bigint, unreadable_result text,
+  me uuid, lane_ids bigint[], lane_limits integer[], max_rows integer, max_bytes bigint, unreadable_result text,
   OUT set_aside uuid[],
   -- Processes that await what has ended, and the executions: two arrays of one length.
   OUT woken_processes text[],
@@ -681,6 +1030,8 @@ LANGUAGE plpgsql
 {pinned}
 AS $$
 DECLARE
+  -- As many as one message can carry. The others notice by themselves, see \`find_ended\`.
+  max_woken CONSTANT integer := 10000;
   claimed timestamptz := {schema}.clock();
   ended timestamptz := claimed;
   candidates uuid[];
@@ -693,16 +1044,17 @@ BEGIN
   SELECT array_agg(d.id) INTO candidates
   FROM (
     SELECT c.id
-    FROM unnest(lane_ids) AS l(lane)
-    CROSS JOIN generate_series(0, 9) AS b(priority)
+    FROM unnest(lane_ids, lane_limits) AS l(lane, most)
+    CROSS JOIN generate_series(0, 9) AS p(priority)
     CROSS JOIN LATERAL (
       SELECT e.id, e.run_at
       FROM {schema}.executions e
-      WHERE e.state = 'queued' AND e.lane = l.lane AND e.priority = b.priority AND e.run_at <= {schema}.now()
+      WHERE e.state = 'queued' AND e.lane = l.lane AND e.priority = p.priority AND e.run_at <= {schema}.now()
+        AND (e.start_by IS NULL OR e.attempts > 0 OR e.losses > 0 OR e.start_by > {schema}.now())
       ORDER BY e.run_at, e.id
-      LIMIT max_rows
+      LIMIT l.most
     ) c
-    ORDER BY b.priority DESC, c.run_at, c.id
+    ORDER BY p.priority DESC, c.run_at, c.id
     LIMIT max_rows
   ) d;
   FOR candidate IN
@@ -752,7 +1104,9 @@ BEGIN
   WITH gone AS (
     DELETE FROM {schema}.waiters w WHERE w.execution_id = ANY (set_aside) RETURNING w.process, w.execution_id
   )
-  SELECT array_agg(g.process::text), array_agg(g.execution_id) INTO woken_processes, woken_ids FROM gone g;
+  SELECT (array_agg(g.process::text))[1:max_woken], (array_agg(g.execution_id))[1:max_woken]
+  INTO woken_processes, woken_ids
+  FROM gone g;
 END
 $$;
 `,
@@ -782,6 +1136,10 @@ LANGUAGE plpgsql
 {pinned}
 AS $$
 DECLARE
+  -- The end of the domain \`fence\`. A row that is there cannot be claimed any more, and is set aside.
+  max_fence CONSTANT bigint := 9007199254740991;
+  -- As many as one message can carry. The others notice by themselves, see \`find_ended\`.
+  max_woken CONSTANT integer := 10000;
   ended timestamptz := {schema}.clock();
   done bigint[];
   over uuid[];
@@ -824,7 +1182,9 @@ BEGIN
     WITH gone AS (
       DELETE FROM {schema}.waiters w WHERE w.execution_id = ANY (over) RETURNING w.process, w.execution_id
     )
-    SELECT array_agg(g.process::text), array_agg(g.execution_id) INTO woken_processes, woken_ids FROM gone g;
+    SELECT (array_agg(g.process::text))[1:max_woken], (array_agg(g.execution_id))[1:max_woken]
+    INTO woken_processes, woken_ids
+    FROM gone g;
     RETURN;
   END IF;
 
@@ -874,9 +1234,11 @@ BEGIN
     SELECT e.id, e.fence, e.attempts + 1, e.proposed, e.owner, true, e.confirmed, e.claimed_at, ended, e.result, e.ref
     FROM decided e
     WHERE e.next = 'queued' AND e.proposed <> 'returned'
+    ON CONFLICT DO NOTHING
   ), back AS (
     UPDATE {schema}.executions e
-    SET state = 'queued', owner = NULL, fence = e.fence + 1, claimed_at = NULL, deadline_at = NULL, runner_ref = NULL,
+    SET state = 'queued', owner = NULL, fence = least(e.fence + 1, max_fence), claimed_at = NULL, deadline_at = NULL,
+      runner_ref = NULL,
       run_at = CASE WHEN d.proposed = 'retry' THEN ended + d.delay * interval '1 millisecond' ELSE e.run_at END,
       attempts = e.attempts + (d.proposed = 'retry')::integer,
       losses = e.losses + (d.proposed = 'lost' AND d.flag)::integer
@@ -894,7 +1256,9 @@ BEGIN
   WITH gone AS (
     DELETE FROM {schema}.waiters w WHERE w.execution_id = ANY (over || more_over) RETURNING w.process, w.execution_id
   )
-  SELECT array_agg(g.process::text), array_agg(g.execution_id) INTO woken_processes, woken_ids FROM gone g;
+  SELECT (array_agg(g.process::text))[1:max_woken], (array_agg(g.execution_id))[1:max_woken]
+  INTO woken_processes, woken_ids
+  FROM gone g;
   IF cardinality(done) = cardinality(ids) THEN
     RETURN;
   END IF;
@@ -915,6 +1279,21 @@ BEGIN
 END
 $$;
 `,
+  take_turn: `-- Takes a duty's turn, unless it was taken within the interval: of many supervisors that see it due, one does it.
+CREATE OR REPLACE FUNCTION {schema}.take_turn(duty text, interval_millis double precision) RETURNS boolean
+LANGUAGE plpgsql
+{pinned}
+AS $$
+DECLARE
+  taken timestamptz := {schema}.clock();
+BEGIN
+  INSERT INTO {schema}.duties AS d (name, next_at)
+  VALUES (duty, taken + interval_millis * interval '1 millisecond')
+  ON CONFLICT (name) DO UPDATE SET next_at = excluded.next_at WHERE d.next_at <= taken;
+  RETURN FOUND;
+END
+$$;
+`,
   tell: `-- Sends messages. They tell of what is stored already, so they need not wait for the disk. Sending is no write, so a
 -- server that takes none would take it, and those who listen where writes are taken would not hear.
 CREATE OR REPLACE FUNCTION {schema}.tell(channels text[], messages text[]) RETURNS void
@@ -930,134 +1309,68 @@ BEGIN
 END
 $$;
 `,
-  tick: `-- Renews a supervisor's lease and does the upkeep for all, in one round trip.
+  tick: `-- Renews a supervisor's lease, and tells what it has to know: what is to be cancelled, when the next execution of its lanes
+-- is due, and which duties are.
 CREATE OR REPLACE FUNCTION {schema}.tick(
-  me uuid, lease_millis double precision, lane_ids bigint[],
-  -- The upkeep for all: what lapsed and what came too late. Now and then also what nobody owns who is known.
-  upkeep boolean, orphans boolean, max_losses integer,
-  lost_result text, quarantined_result text, unconfirmed_result text, expired_result text,
+  me uuid, lease_millis double precision, lane_ids bigint[], duty_names text[],
   OUT alive boolean,
   OUT cancelling uuid[],
-  OUT reaped integer,
   OUT next_due_millis double precision,
-  -- Processes that await what has ended, and the executions: two arrays of one length.
-  OUT woken_processes text[],
-  OUT woken_ids uuid[],
-  -- Queues that got an execution back.
-  OUT queues text[]
+  OUT due_duties text[]
 )
 LANGUAGE plpgsql
 {pinned}
 AS $$
 DECLARE
-  ended timestamptz := {schema}.clock();
-  lapsed uuid[];
-  over uuid[];
-  more_processes text[];
-  more_ids uuid[];
+  ticked timestamptz := {schema}.clock();
 BEGIN
   -- A lapsed supervisor is never revived: its executions may have other owners already.
   UPDATE {schema}.supervisors v
-  SET lease_millis = tick.lease_millis, expires_at = ended + tick.lease_millis * interval '1 millisecond'
-  WHERE v.id = me AND {schema}.lease_end(v.expires_at, v.lease_millis) > ended;
+  SET lease_millis = tick.lease_millis, expires_at = ticked + tick.lease_millis * interval '1 millisecond'
+  WHERE v.id = me AND {schema}.lease_end(v.expires_at, v.lease_millis) > ticked;
   alive := FOUND;
-  reaped := 0;
-
-  -- First the supervisor is gone, then its executions are looked for: a claim of its own that was under way has
-  -- been seen to its end by then, and no later one can begin.
-  WITH gone AS (
-    DELETE FROM {schema}.supervisors v
-    WHERE v.id IN (
-      SELECT l.id
-      FROM {schema}.supervisors l
-      WHERE upkeep AND {schema}.lease_end(l.expires_at, l.lease_millis) <= ended
-      ORDER BY l.id
-      LIMIT 20
-      FOR UPDATE SKIP LOCKED
-    )
-    RETURNING v.id
-  )
-  SELECT array_agg(g.id) INTO lapsed FROM gone g;
-  IF upkeep AND orphans THEN
-    SELECT lapsed || array_agg(o.owner) INTO lapsed
-    FROM (
-      SELECT DISTINCT e.owner FROM {schema}.executions e
-      WHERE e.owner IS NOT NULL AND NOT EXISTS (SELECT 1 FROM {schema}.supervisors v WHERE v.id = e.owner)
-      LIMIT 20
-    ) o;
-  END IF;
-  IF lapsed IS NOT NULL THEN
-    SELECT r.taken, r.woken_processes, r.woken_ids, r.queues
-    INTO reaped, woken_processes, woken_ids, queues
-    FROM {schema}.retake(lapsed, true, max_losses, lost_result, quarantined_result, unconfirmed_result) r;
-  END IF;
-
-  -- What was not started in time: a full batch may not be all.
-  FOR round IN 1..20 LOOP
-    EXIT WHEN NOT upkeep;
-    WITH gone AS (
-      DELETE FROM {schema}.executions e
-      WHERE e.id IN (
-        SELECT x.id
-        FROM {schema}.executions x
-        WHERE x.state = 'queued' AND x.attempts = 0 AND x.losses = 0 AND x.start_by IS NOT NULL
-          AND x.start_by <= {schema}.now()
-        ORDER BY x.start_by
-        LIMIT 1000
-        FOR UPDATE SKIP LOCKED
-      )
-      RETURNING e.*
-    ), filed AS (
-      INSERT INTO {schema}.history (
-        id, ended_at, enqueued_at, run_at, claimed_at, lane, fence, timeout_millis, max_attempts, format, priority,
-        at_most_once, kind, retention, queue, task, payload, tags, traceparent, key,
-        state, result, outcome, attempt, attempts, losses, settled, confirmed, supervisor, runner_ref
-      )
-      SELECT
-        e.id, ended, e.enqueued_at, e.run_at, e.claimed_at, e.lane, e.fence, e.timeout_millis, e.max_attempts, e.format,
-        e.priority, e.at_most_once, e.kind, e.retention, e.queue, e.task, e.payload, e.tags, e.traceparent, e.key,
-        'expired', expired_result, NULL, NULL, e.attempts, e.losses, false, true, NULL, NULL
-      FROM gone e
-    )
-    SELECT array_agg(g.id) INTO over FROM gone g;
-    WITH gone AS (
-      DELETE FROM {schema}.waiters w WHERE w.execution_id = ANY (over) RETURNING w.process, w.execution_id
-    )
-    SELECT array_agg(g.process::text), array_agg(g.execution_id) INTO more_processes, more_ids FROM gone g;
-    woken_processes := woken_processes || more_processes;
-    woken_ids := woken_ids || more_ids;
-    EXIT WHEN coalesce(cardinality(over), 0) < 1000;
-  END LOOP;
 
   SELECT array_agg(e.id) INTO cancelling FROM {schema}.executions e WHERE e.owner = me AND e.state = 'cancelling';
 
   SELECT (date_part('epoch', min(d.run_at)) - date_part('epoch', {schema}.now())) * 1000
   INTO next_due_millis
   FROM unnest(lane_ids) AS l(lane)
-  CROSS JOIN generate_series(0, 9) AS b(priority)
+  CROSS JOIN generate_series(0, 9) AS p(priority)
   CROSS JOIN LATERAL (
     SELECT e.run_at
     FROM {schema}.executions e
-    WHERE e.state = 'queued' AND e.lane = l.lane AND e.priority = b.priority
+    WHERE e.state = 'queued' AND e.lane = l.lane AND e.priority = p.priority
     ORDER BY e.run_at, e.id
     LIMIT 1
   ) d;
 
-  DELETE FROM {schema}.batches b WHERE b.id IN (
-    SELECT o.id FROM {schema}.batches o WHERE o.written_at < ended - interval '1 hour'
-    ORDER BY o.written_at LIMIT 50000 FOR UPDATE SKIP LOCKED
-  );
-  DELETE FROM {schema}.keys k WHERE (k.scope, k.key) IN (
-    SELECT o.scope, o.key FROM {schema}.keys o WHERE o.expires_at IS NOT NULL AND o.expires_at <= ended
-    ORDER BY o.expires_at LIMIT 1000 FOR UPDATE SKIP LOCKED
-  );
+  -- Some duties are due only when there is something to do, so that an idle queue costs one statement a tick.
+  SELECT array_agg(n.name)
+  INTO due_duties
+  FROM unnest(duty_names) AS n(name)
+  WHERE NOT EXISTS (SELECT 1 FROM {schema}.duties d WHERE d.name = n.name AND d.next_at > ticked)
+    AND CASE n.name
+      WHEN 'reap' THEN EXISTS (
+        SELECT 1 FROM {schema}.supervisors v WHERE {schema}.lease_end(v.expires_at, v.lease_millis) <= ticked
+      )
+      WHEN 'expire' THEN EXISTS (
+        SELECT 1
+        FROM {schema}.executions e
+        WHERE e.state = 'queued' AND e.attempts = 0 AND e.losses = 0 AND e.start_by IS NOT NULL
+          AND e.start_by <= {schema}.now()
+      )
+      ELSE true
+    END;
 END
 $$;
 `,
-  unregister: `-- Ends a supervisor's lease in peace: what it still holds goes back, and nothing counts as lost.
-CREATE OR REPLACE FUNCTION {schema}.unregister(me uuid, lost_result text, cancelled_result text)
-RETURNS TABLE (
+  unregister: `-- Ends a supervisor's lease in peace: what it still holds goes back, and nothing counts as lost. To be called again while
+-- there is more.
+CREATE OR REPLACE FUNCTION {schema}.unregister(
+  me uuid, max_rows integer, max_bytes bigint, lost_result text, cancelled_result text
+) RETURNS TABLE (
   taken integer,
+  more boolean,
   -- Processes that await what has ended, and the executions: two arrays of one length.
   woken_processes text[],
   woken_ids uuid[],
@@ -1070,11 +1383,13 @@ AS $$
 #variable_conflict use_column
 BEGIN
   DELETE FROM {schema}.supervisors v WHERE v.id = me;
-  RETURN QUERY SELECT * FROM {schema}.retake(ARRAY[me], false, 0, lost_result, NULL, cancelled_result);
+  RETURN QUERY
+  SELECT * FROM {schema}.retake(ARRAY[me], false, max_rows, max_bytes, 0, lost_result, NULL, cancelled_result);
 END
 $$;
 `,
-  unserved: `-- Queues and tasks of executions that have been due for some time and that no live supervisor serves.
+  unserved: `-- Queues and tasks of executions that no worker runs, as things are: they have been due for some time, or their owner is
+-- gone, and no live supervisor serves their lane.
 CREATE OR REPLACE FUNCTION {schema}.unserved(wanted uuid[], since_millis double precision)
 RETURNS TABLE (queue text, task text)
 LANGUAGE plpgsql STABLE
@@ -1085,11 +1400,13 @@ BEGIN
   RETURN QUERY
   SELECT DISTINCT e.queue::text, e.task::text
   FROM {schema}.executions e
-  WHERE e.id = ANY (wanted) AND e.state = 'queued'
-    AND e.run_at <= {schema}.now() - since_millis * interval '1 millisecond'
+  WHERE e.id = ANY (wanted)
+    AND coalesce(e.claimed_at, e.run_at) <= {schema}.now() - since_millis * interval '1 millisecond'
     AND NOT EXISTS (
-      SELECT 1 FROM {schema}.supervisors v
-      WHERE e.lane = ANY (v.lanes) AND {schema}.lease_end(v.expires_at, v.lease_millis) > {schema}.now()
+      SELECT 1
+      FROM {schema}.supervisors v
+      WHERE (e.lane = ANY (v.lanes) OR v.id = e.owner)
+        AND {schema}.lease_end(v.expires_at, v.lease_millis) > {schema}.now()
     );
 END
 $$;

@@ -1,38 +1,48 @@
 -- Makes the partitions of history for today and the days ahead, and returns how many. Each is made beside the table and
 -- attached: making it in place would wait for every reader and hold up the writers behind it.
+--
+-- The days are UTC, whatever the session's time zone and date style.
 CREATE OR REPLACE FUNCTION {schema}.ensure_partitions(days_ahead integer) RETURNS integer
 LANGUAGE plpgsql
 {safe}
+SET timezone = 'GMT'
+SET datestyle = 'ISO, YMD'
+-- Its caller tries again, so that no writer waits long behind it.
 SET lock_timeout = '2s'
 AS $$
 DECLARE
+  max_days_ahead CONSTANT integer := 30;
   class record;
-  day timestamp;
+  day timestamptz;
   leaf text;
   made integer := 0;
 BEGIN
-  FOR class IN SELECT c.name FROM {schema}.retention_classes c ORDER BY c.name LOOP
-    -- A class that nobody has made a table for is no reason to make none for the others.
-    CONTINUE WHEN to_regclass(format('{schema}.%I', 'history_' || class.name)) IS NULL;
-    FOR ahead IN 0..least(days_ahead, 30) LOOP
-      day := date_trunc('day', clock_timestamp() AT TIME ZONE 'UTC') + make_interval(days => ahead);
-      leaf := format('history_%s_%s', class.name, to_char(day, 'YYYYMMDD'));
+  FOR class IN
+    -- A class for which there is no table is no reason to make none for the others.
+    SELECT 'history_' || c.name AS parent
+    FROM {schema}.retention_classes c
+    JOIN pg_class t ON t.relnamespace = '{schema}'::regnamespace AND t.relname = 'history_' || c.name AND t.relkind = 'p'
+    JOIN pg_inherits i ON i.inhrelid = t.oid AND i.inhparent = '{schema}.history'::regclass
+    ORDER BY c.name
+  LOOP
+    FOR ahead IN 0..least(days_ahead, max_days_ahead) LOOP
+      day := date_trunc('day', clock_timestamp()) + make_interval(days => ahead);
+      leaf := format('%s_%s', class.parent, to_char(day, 'YYYYMMDD'));
       CONTINUE WHEN to_regclass(format('{schema}.%I', leaf)) IS NOT NULL;
-      -- One maker at a time; whoever waited finds it made. A lock on the table also makes what others made visible to
+      -- One maker at a time: the next one finds it made. A lock on the table also makes what others made visible to
       -- to_regclass, which an advisory lock does not. It is the one that ATTACH takes; readers and writers pass.
-      EXECUTE format('LOCK TABLE {schema}.%I IN SHARE UPDATE EXCLUSIVE MODE', 'history_' || class.name);
+      EXECUTE format('LOCK TABLE {schema}.%I IN SHARE UPDATE EXCLUSIVE MODE', class.parent);
       CONTINUE WHEN to_regclass(format('{schema}.%I', leaf)) IS NOT NULL;
       EXECUTE format(
         'CREATE TABLE {schema}.%I (
            LIKE {schema}.history INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES,
-           CONSTRAINT of_this_day CHECK (
-             finished_at IS NOT NULL AND finished_at >= %L::timestamptz AND finished_at < %L::timestamptz)
+           CONSTRAINT of_this_day CHECK (finished_at IS NOT NULL AND finished_at >= %L AND finished_at < %L)
          )',
-        leaf, day AT TIME ZONE 'UTC', (day + interval '1 day') AT TIME ZONE 'UTC'
+        leaf, day, day + interval '1 day'
       );
       EXECUTE format(
         'ALTER TABLE {schema}.%I ATTACH PARTITION {schema}.%I FOR VALUES FROM (%L) TO (%L)',
-        'history_' || class.name, leaf, day AT TIME ZONE 'UTC', (day + interval '1 day') AT TIME ZONE 'UTC'
+        class.parent, leaf, day, day + interval '1 day'
       );
       EXECUTE format('ALTER TABLE {schema}.%I DROP CONSTRAINT of_this_day', leaf);
       made := made + 1;

@@ -1,9 +1,11 @@
--- Takes executions back from supervisors that are gone. Their rows are deleted before, in a statement of its own, so that
--- no claim of theirs is under way.
+-- Takes executions back from supervisors that are gone, up to a bound, and tells whether there may be more. The caller has
+-- locked or deleted the supervisors' rows before, in a statement of its own, so that no claim of theirs is under way.
 CREATE OR REPLACE FUNCTION {schema}.retake(
-  owners uuid[], losing boolean, max_losses integer, lost_result text, quarantined_result text, cancelled_result text
+  owners uuid[], losing boolean, max_rows integer, max_bytes bigint, max_losses integer,
+  lost_result text, quarantined_result text, cancelled_result text
 ) RETURNS TABLE (
   taken integer,
+  more boolean,
   -- Processes that await what has ended, and the executions: two arrays of one length.
   woken_processes text[],
   woken_ids uuid[],
@@ -14,11 +16,26 @@ LANGUAGE plpgsql
 {pinned}
 AS $$
 DECLARE
+  -- The end of the domain `fence`. A row that is there cannot be claimed any more, and is set aside.
+  max_fence CONSTANT bigint := 9007199254740991;
+  -- As many as one message can carry. The others notice by themselves, see `find_ended`.
+  max_woken CONSTANT integer := 10000;
   ended timestamptz := {schema}.clock();
+  held uuid[];
   over uuid[];
 BEGIN
   PERFORM {schema}.require_read_committed();
-  PERFORM 1 FROM {schema}.executions e WHERE e.owner = ANY (owners) ORDER BY e.id FOR UPDATE;
+  SELECT array_agg(l.id)
+  INTO held
+  FROM (
+    SELECT e.id, sum(octet_length(e.payload)) OVER (ORDER BY e.id) - octet_length(e.payload) AS bytes_before
+    FROM {schema}.executions e
+    WHERE e.owner = ANY (owners)
+    ORDER BY e.id
+    LIMIT max_rows
+  ) l
+  WHERE l.bytes_before < max_bytes;
+  PERFORM 1 FROM {schema}.executions e WHERE e.id = ANY (held) ORDER BY e.id FOR UPDATE;
   WITH decided AS MATERIALIZED (
     SELECT e.*,
       CASE
@@ -28,7 +45,7 @@ BEGIN
         ELSE 'queued'
       END AS next
     FROM {schema}.executions e
-    WHERE e.owner = ANY (owners)
+    WHERE e.id = ANY (held) AND e.owner = ANY (owners)
   ), gone AS (
     DELETE FROM {schema}.executions e USING decided d WHERE e.id = d.id AND d.next <> 'queued'
   ), filed AS (
@@ -58,10 +75,11 @@ BEGIN
       e.claimed_at, ended, CASE WHEN losing THEN lost_result END, e.runner_ref
     FROM decided e
     WHERE e.next = 'queued'
+    ON CONFLICT DO NOTHING
   ), back AS (
     UPDATE {schema}.executions e
-    SET state = 'queued', owner = NULL, fence = e.fence + 1, claimed_at = NULL, deadline_at = NULL, runner_ref = NULL,
-      losses = e.losses + losing::integer
+    SET state = 'queued', owner = NULL, fence = least(e.fence + 1, max_fence), claimed_at = NULL, deadline_at = NULL,
+      runner_ref = NULL, losses = e.losses + losing::integer
     FROM decided d
     WHERE e.id = d.id AND d.next = 'queued'
   )
@@ -75,7 +93,10 @@ BEGIN
   WITH gone AS (
     DELETE FROM {schema}.waiters w WHERE w.execution_id = ANY (over) RETURNING w.process, w.execution_id
   )
-  SELECT array_agg(g.process::text), array_agg(g.execution_id) INTO woken_processes, woken_ids FROM gone g;
+  SELECT (array_agg(g.process::text))[1:max_woken], (array_agg(g.execution_id))[1:max_woken]
+  INTO woken_processes, woken_ids
+  FROM gone g;
+  more := EXISTS (SELECT 1 FROM {schema}.executions e WHERE e.owner = ANY (owners));
   RETURN NEXT;
 END
 $$;

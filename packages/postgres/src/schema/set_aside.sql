@@ -1,7 +1,7 @@
 -- For a claim that failed because of what a row holds: tries each row that it may have been, and ends as failed those
 -- that cannot be claimed, or carried to the client. They may hold anything, so history keeps what fits.
 CREATE OR REPLACE FUNCTION {schema}.set_aside(
-  me uuid, lane_ids bigint[], max_rows integer, max_bytes bigint, unreadable_result text,
+  me uuid, lane_ids bigint[], lane_limits integer[], max_rows integer, max_bytes bigint, unreadable_result text,
   OUT set_aside uuid[],
   -- Processes that await what has ended, and the executions: two arrays of one length.
   OUT woken_processes text[],
@@ -13,6 +13,8 @@ LANGUAGE plpgsql
 {pinned}
 AS $$
 DECLARE
+  -- As many as one message can carry. The others notice by themselves, see `find_ended`.
+  max_woken CONSTANT integer := 10000;
   claimed timestamptz := {schema}.clock();
   ended timestamptz := claimed;
   candidates uuid[];
@@ -25,16 +27,17 @@ BEGIN
   SELECT array_agg(d.id) INTO candidates
   FROM (
     SELECT c.id
-    FROM unnest(lane_ids) AS l(lane)
-    CROSS JOIN generate_series(0, 9) AS b(priority)
+    FROM unnest(lane_ids, lane_limits) AS l(lane, most)
+    CROSS JOIN generate_series(0, 9) AS p(priority)
     CROSS JOIN LATERAL (
       SELECT e.id, e.run_at
       FROM {schema}.executions e
-      WHERE e.state = 'queued' AND e.lane = l.lane AND e.priority = b.priority AND e.run_at <= {schema}.now()
+      WHERE e.state = 'queued' AND e.lane = l.lane AND e.priority = p.priority AND e.run_at <= {schema}.now()
+        AND (e.start_by IS NULL OR e.attempts > 0 OR e.losses > 0 OR e.start_by > {schema}.now())
       ORDER BY e.run_at, e.id
-      LIMIT max_rows
+      LIMIT l.most
     ) c
-    ORDER BY b.priority DESC, c.run_at, c.id
+    ORDER BY p.priority DESC, c.run_at, c.id
     LIMIT max_rows
   ) d;
   FOR candidate IN
@@ -84,6 +87,8 @@ BEGIN
   WITH gone AS (
     DELETE FROM {schema}.waiters w WHERE w.execution_id = ANY (set_aside) RETURNING w.process, w.execution_id
   )
-  SELECT array_agg(g.process::text), array_agg(g.execution_id) INTO woken_processes, woken_ids FROM gone g;
+  SELECT (array_agg(g.process::text))[1:max_woken], (array_agg(g.execution_id))[1:max_woken]
+  INTO woken_processes, woken_ids
+  FROM gone g;
 END
 $$;

@@ -24,6 +24,10 @@ LANGUAGE plpgsql
 {pinned}
 AS $$
 DECLARE
+  -- The end of the domain `fence`. A row that is there cannot be claimed any more, and is set aside.
+  max_fence CONSTANT bigint := 9007199254740991;
+  -- As many as one message can carry. The others notice by themselves, see `find_ended`.
+  max_woken CONSTANT integer := 10000;
   ended timestamptz := {schema}.clock();
   done bigint[];
   over uuid[];
@@ -66,7 +70,9 @@ BEGIN
     WITH gone AS (
       DELETE FROM {schema}.waiters w WHERE w.execution_id = ANY (over) RETURNING w.process, w.execution_id
     )
-    SELECT array_agg(g.process::text), array_agg(g.execution_id) INTO woken_processes, woken_ids FROM gone g;
+    SELECT (array_agg(g.process::text))[1:max_woken], (array_agg(g.execution_id))[1:max_woken]
+    INTO woken_processes, woken_ids
+    FROM gone g;
     RETURN;
   END IF;
 
@@ -116,9 +122,11 @@ BEGIN
     SELECT e.id, e.fence, e.attempts + 1, e.proposed, e.owner, true, e.confirmed, e.claimed_at, ended, e.result, e.ref
     FROM decided e
     WHERE e.next = 'queued' AND e.proposed <> 'returned'
+    ON CONFLICT DO NOTHING
   ), back AS (
     UPDATE {schema}.executions e
-    SET state = 'queued', owner = NULL, fence = e.fence + 1, claimed_at = NULL, deadline_at = NULL, runner_ref = NULL,
+    SET state = 'queued', owner = NULL, fence = least(e.fence + 1, max_fence), claimed_at = NULL, deadline_at = NULL,
+      runner_ref = NULL,
       run_at = CASE WHEN d.proposed = 'retry' THEN ended + d.delay * interval '1 millisecond' ELSE e.run_at END,
       attempts = e.attempts + (d.proposed = 'retry')::integer,
       losses = e.losses + (d.proposed = 'lost' AND d.flag)::integer
@@ -136,7 +144,9 @@ BEGIN
   WITH gone AS (
     DELETE FROM {schema}.waiters w WHERE w.execution_id = ANY (over || more_over) RETURNING w.process, w.execution_id
   )
-  SELECT array_agg(g.process::text), array_agg(g.execution_id) INTO woken_processes, woken_ids FROM gone g;
+  SELECT (array_agg(g.process::text))[1:max_woken], (array_agg(g.execution_id))[1:max_woken]
+  INTO woken_processes, woken_ids
+  FROM gone g;
   IF cardinality(done) = cardinality(ids) THEN
     RETURN;
   END IF;

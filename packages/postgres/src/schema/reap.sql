@@ -1,0 +1,39 @@
+-- Takes their executions from supervisors whose leases have lapsed, and forgets those that hold nothing more.
+CREATE OR REPLACE FUNCTION {schema}.reap(
+  max_supervisors integer, max_rows integer, max_bytes bigint, max_losses integer, lost_result text,
+  quarantined_result text, unconfirmed_result text,
+  OUT taken integer,
+  OUT more boolean,
+  -- Processes that await what has ended, and the executions: two arrays of one length.
+  OUT woken_processes text[],
+  OUT woken_ids uuid[],
+  -- Queues that got an execution back.
+  OUT queues text[]
+)
+LANGUAGE plpgsql
+{pinned}
+AS $$
+DECLARE
+  lapsed uuid[];
+BEGIN
+  -- First the supervisors are locked, then their executions are looked for: a claim of theirs that is under way keeps its
+  -- supervisor out of this, and a later one waits and finds the lease lapsed.
+  lapsed := ARRAY(
+    SELECT v.id
+    FROM {schema}.supervisors v
+    WHERE {schema}.lease_end(v.expires_at, v.lease_millis) <= {schema}.clock()
+    ORDER BY v.id
+    LIMIT max_supervisors
+    FOR UPDATE SKIP LOCKED
+  );
+  SELECT r.taken, r.more, r.woken_processes, r.woken_ids, r.queues
+  INTO taken, more, woken_processes, woken_ids, queues
+  FROM {schema}.retake(
+    lapsed, true, max_rows, max_bytes, max_losses, lost_result, quarantined_result, unconfirmed_result
+  ) r;
+  IF NOT more THEN
+    DELETE FROM {schema}.supervisors v WHERE v.id = ANY (lapsed);
+    more := cardinality(lapsed) = max_supervisors;
+  END IF;
+END
+$$;

@@ -1,0 +1,32 @@
+-- Takes back executions whose owner is no supervisor: a worker left before all it held was given back, or a row was
+-- changed by hand.
+CREATE OR REPLACE FUNCTION {schema}.reap_orphans(
+  max_owners integer, max_rows integer, max_bytes bigint, max_losses integer, lost_result text,
+  quarantined_result text, unconfirmed_result text,
+  OUT taken integer,
+  OUT more boolean,
+  -- Processes that await what has ended, and the executions: two arrays of one length.
+  OUT woken_processes text[],
+  OUT woken_ids uuid[],
+  -- Queues that got an execution back.
+  OUT queues text[]
+)
+LANGUAGE plpgsql
+{pinned}
+AS $$
+DECLARE
+  unknown uuid[];
+BEGIN
+  unknown := ARRAY(
+    SELECT DISTINCT e.owner
+    FROM {schema}.executions e
+    WHERE e.owner IS NOT NULL AND NOT EXISTS (SELECT 1 FROM {schema}.supervisors v WHERE v.id = e.owner)
+    LIMIT max_owners
+  );
+  SELECT r.taken, r.more OR cardinality(unknown) = max_owners, r.woken_processes, r.woken_ids, r.queues
+  INTO taken, more, woken_processes, woken_ids, queues
+  FROM {schema}.retake(
+    unknown, true, max_rows, max_bytes, max_losses, lost_result, quarantined_result, unconfirmed_result
+  ) r;
+END
+$$;

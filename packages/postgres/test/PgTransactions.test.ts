@@ -124,7 +124,6 @@ for (const version of TestPostgres.versions) {
           const broker = yield* Broker
           const { s, sql } = yield* database
           const lane = makeLane()
-          const worker = yield* hire(broker, [lane])
           const [expired, held] = ["a", "b"].map((key) =>
             execution({
               ...lane,

@@ -1,6 +1,5 @@
 /** The life of a supervisor: register, tick, unregister. */
 import type { Broker, SupervisorId, Tick } from "@effect-ray/core/Broker"
-import type { BrokerError } from "@effect-ray/core/BrokerError"
 import { isUuid, printable, storedMillis } from "@effect-ray/core/BrokerInput"
 import * as Endings from "@effect-ray/core/Endings"
 import { maxDetailLength } from "@effect-ray/core/Limits"

@@ -124,7 +124,7 @@ export interface Record {
   readonly enqueuedAt: DateTime.Utc
   readonly runAt: DateTime.Utc
   readonly finishedAt: Option.Option<DateTime.Utc>
-  /** Why a supervisor that serves its lane does not claim it, while it is queued and one says so. */
+  /** Why it is not claimed, while it is queued: its queue or task is paused, or a supervisor that serves its lane says so. */
   readonly held: Option.Option<string>
   /** The stored envelope (see `Envelope`), once terminal. */
   readonly result: Option.Option<string>
@@ -160,6 +160,13 @@ export interface Lane {
   readonly queue: string
   readonly task: string
 }
+
+/**
+ * What can be paused: a queue with all that is in it, or a task in whatever queue.
+ *
+ * @category models
+ */
+export type Pausable = { readonly queue: string } | { readonly task: string }
 
 /**
  * A lane to claim from.
@@ -226,6 +233,8 @@ export type Settled = "Settled" | "LeaseLost"
 export interface Tick {
   /** False when this supervisor's lease has lapsed: it is never revived, and its executions have other owners. */
   readonly alive: boolean
+  /** Those of its lanes that are paused: there is nothing to claim of them. */
+  readonly paused: ReadonlyArray<Lane>
   /** Executions of this supervisor that somebody wants cancelled. */
   readonly cancelling: ReadonlyArray<ExecutionId>
   /** How long until the next execution of its lanes is due; zero when one is due now; none when there is none. */
@@ -256,6 +265,8 @@ export interface Duty {
 export type Wakeup =
   | { readonly _tag: "Enqueued"; readonly queue: string }
   | { readonly _tag: "Cancelling"; readonly id: ExecutionId }
+  /** Something was paused or resumed: the next tick tells what. */
+  | { readonly _tag: "Paused" }
   /** Notifications may have been missed: look at everything at once. */
   | { readonly _tag: "Resync" }
 
@@ -336,6 +347,16 @@ export class Broker extends Context.Service<Broker, {
 
   /** Takes a duty's turn. False when another supervisor has taken it within the duty's interval. */
   readonly takeTurn: (duty: Duty) => Effect.Effect<boolean, BrokerError>
+
+  /**
+   * Pauses a queue or a task, by its name. What runs goes on; what waits, and what is enqueued, waits until `resume`. It
+   * is in force at the next claim of a supervisor that has heard of it, which is at its next tick at the latest. Returns
+   * false when it was paused already.
+   */
+  readonly pause: (what: Pausable) => Effect.Effect<boolean, BrokerError>
+
+  /** Resumes a queue or a task. Returns false when it was not paused. */
+  readonly resume: (what: Pausable) => Effect.Effect<boolean, BrokerError>
 
   /**
    * Says why this supervisor claims nothing of these lanes, for those who read their queued executions; `None`: it claims

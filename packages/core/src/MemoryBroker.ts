@@ -22,6 +22,7 @@ import {
   type ExecutionId,
   type Lane,
   maxAttemptsRead,
+  type Pausable,
   type NewExecution,
   type Settled,
   type Settlement,
@@ -62,6 +63,8 @@ interface Store {
   /** Rows that may still expire. */
   readonly expiring: Set<Row>
   readonly bell: Bell
+  /** What is paused, by `pauseOf`. */
+  readonly pauses: Set<string>
   /** When the next turn of each duty may be taken, by the duty's name. */
   readonly turns: Map<string, number>
 }
@@ -79,7 +82,8 @@ export const layer: Layer.Layer<Broker> = Layer.sync(Broker, () => {
     supervisors: new Map(),
     expiring: new Set(),
     bell: makeBell(),
-    turns: new Map()
+    turns: new Map(),
+    pauses: new Set()
   }
   const duties: ReadonlyArray<Duty> = [
     { name: "reap", interval: Duration.seconds(1), perform: Effect.as(atOnce((now) => reap(store, now)), false) },
@@ -112,6 +116,8 @@ export const layer: Layer.Layer<Broker> = Layer.sync(Broker, () => {
     duties,
     takeTurn: (duty) => atOnce((now) => takeTurn(store, duty, now)),
     hold: (options) => Effect.sync(() => hold(store, options)),
+    pause: (what) => Effect.sync(() => pause(store, what)),
+    resume: (what) => Effect.sync(() => resume(store, what)),
     listen: store.bell.listen
   })
 })
@@ -222,9 +228,32 @@ const hold = (store: Store, { lanes, reason, supervisor }: Parameters<Broker["Se
   }
 }
 
-/** What one of the supervisors says of a queued row's lane. */
+const pauseOf = (what: Pausable): string =>
+  JSON.stringify("queue" in what ? ["queue", what.queue] : ["task", what.task])
+
+const pause = ({ bell, pauses }: Store, what: Pausable): boolean => {
+  if (pauses.has(pauseOf(what))) return false
+  pauses.add(pauseOf(what))
+  bell.ringAll({ _tag: "Paused" })
+  return true
+}
+
+const resume = ({ bell, pauses }: Store, what: Pausable): boolean => {
+  if (!pauses.delete(pauseOf(what))) return false
+  bell.ringAll({ _tag: "Paused" })
+  return true
+}
+
+const isPaused = ({ pauses }: Store, { queue, task }: Lane): boolean =>
+  pauses.size > 0 && (pauses.has(pauseOf({ queue })) || pauses.has(pauseOf({ task })))
+
+/** Why a queued row is not claimed: a pause, or what one of the supervisors says of its lane. */
 const heldOf = (store: Store, row: Row): Option.Option<string> => {
   if (row.state !== "queued") return Option.none()
+  const { queue } = row.execution
+  if (isPaused(store, row.execution)) {
+    return Option.some(store.pauses.has(pauseOf({ queue })) ? "its queue is paused" : "its task is paused")
+  }
   const name = nameOf(row.execution)
   return Option.firstSomeOf(
     Array.from(store.supervisors.values(), ({ holds }) => Option.fromUndefinedOr(holds.get(name)))
@@ -255,12 +284,13 @@ const claim = (
   const supervisor = store.supervisors.get(options.supervisor)
   if (supervisor === undefined || supervisor.expiresAt <= now) return []
   const claimed: Array<Claimed> = []
+  const lanes = options.lanes.filter((lane) => !isPaused(store, lane))
   const limits = new Map(options.lanes.map((lane) => [nameOf(lane), lane.limit ?? options.limit]))
   const taken = new Map<string, number>()
   const line = (lane: Lane, priority: number) => `${priority}\u0000${nameOf(lane)}`
   const mayTake = (lane: Lane, priority: number) => (taken.get(line(lane, priority)) ?? 0) < limits.get(nameOf(lane))!
   while (claimed.length < options.limit) {
-    const row = store.lines.first(options.lanes, now, mayTake)
+    const row = store.lines.first(lanes, now, mayTake)
     if (row === undefined) break
     if (isExpired(row, now)) {
       expire(store, row, now)
@@ -399,13 +429,14 @@ const tick = (store: Store, options: Parameters<Broker["Service"]["tick"]>[0], n
   const dueDuties = options.duties.filter((name) => (store.turns.get(name) ?? 0) <= now && hasWork(store, name, now))
   const supervisor = store.supervisors.get(options.supervisor)
   if (supervisor === undefined || supervisor.expiresAt <= now) {
-    return { alive: false, cancelling: [], nextDue: Option.none(), dueDuties }
+    return { alive: false, paused: [], cancelling: [], nextDue: Option.none(), dueDuties }
   }
   supervisor.expiresAt = now + Duration.toMillis(options.lease)
   const cancelling = Array.from(supervisor.owned).filter((row) => row.state === "cancelling")
   const nextDue = Option.fromUndefinedOr(store.lines.nextDue(options.lanes))
   return {
     alive: true,
+    paused: supervisor.lanes.filter((lane) => isPaused(store, lane)),
     cancelling: cancelling.map((row) => row.execution.id),
     nextDue: Option.map(nextDue, (due) => Duration.millis(Math.max(0, due - now))),
     dueDuties

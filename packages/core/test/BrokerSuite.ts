@@ -17,6 +17,7 @@ import { holdPromises } from "./brokerSuite/hold.ts"
 import { inputPromises } from "./brokerSuite/input.ts"
 import { keyPromises } from "./brokerSuite/keys.ts"
 import { leasePromises } from "./brokerSuite/lease.ts"
+import { pausePromises } from "./brokerSuite/pause.ts"
 import { settlePromises } from "./brokerSuite/settle.ts"
 import { upkeepPromises } from "./brokerSuite/upkeep.ts"
 import { watchPromises } from "./brokerSuite/watch.ts"
@@ -41,6 +42,7 @@ export const brokerSuite = <R, E>(name: string, options: SuiteOptions<R, E>): vo
     claimPromises(it)
     settlePromises(it, options.advance)
     holdPromises(it, options.advance)
+    pausePromises(it, options.advance)
     leasePromises(it, options.advance)
     cancelPromises(it, options.advance)
     watchPromises(it, options.advance)

@@ -26,7 +26,12 @@ for (const version of TestPostgres.versions) {
         const options = { schema: (yield* TestPostgres.TestSchema).name }
 
         const pending = yield* PgMigrations.pending(options)
-        assert.deepStrictEqual(pending.migrations, ["0001_initial", "0002_functions_of_their_own", "0003_duties"])
+        assert.deepStrictEqual(pending.migrations, [
+          "0001_initial",
+          "0002_functions_of_their_own",
+          "0003_duties",
+          "0004_pauses"
+        ])
         assert.includeMembers([...pending.functions], ["claim", "settle", "tick"])
         const script = Option.getOrThrow(yield* PgMigrations.script(options))
         assert.include(script, `CREATE TABLE "${options.schema}".executions`)
@@ -135,7 +140,8 @@ describe("PgMigrations", () => {
     const [name, hash] of [
       ["0001_initial", "b61b683bc445a37b"],
       ["0002_functions_of_their_own", "52cd66cf1a067e09"],
-      ["0003_duties", "f8ec184f2f1514ba"]
+      ["0003_duties", "f8ec184f2f1514ba"],
+      ["0004_pauses", "92ed65cbf194814d"]
     ] as const
   ) {
     it(`${name} has the text that it always had`, () => {

@@ -18,6 +18,7 @@ import {
   fruitlessPause,
   isHeldBySuspect,
   isImpatient,
+  isPaused,
   maxPrefetchAgeMillis,
   maxStarts,
   mustBeAlone,
@@ -303,6 +304,13 @@ const release = (shift: Shift, entry: Entry, why: Stopped): void => {
 export const releaseBacklog = (shift: Shift): void => {
   for (const { backlog } of shift.shares) {
     while (backlog.length > 0) release(shift, backlog[0]!, "shutdown")
+  }
+}
+
+/** Gives back what waits for a slot and is of a lane that is paused. */
+export const releasePaused = (shift: Shift): void => {
+  for (const { backlog } of shift.shares) {
+    for (const entry of backlog.filter(({ claimed }) => isPaused(shift, claimed))) release(shift, entry, "shutdown")
   }
 }
 

@@ -56,7 +56,9 @@ export const makeRow = (execution: NewExecution, times: {
 
 export const isHeld = (row: Row): boolean => row.state === "running" || row.state === "cancelling"
 
-export const isOver = (row: Row): boolean => row.state !== "queued" && !isHeld(row)
+const ends: ReadonlySet<State> = new Set(["succeeded", "failed", "cancelled", "expired", "lost"])
+
+export const isOver = (row: Row): boolean => ends.has(row.state)
 
 /** Whether its `startBy` has passed before any attempt was started. */
 export const isExpired = (row: Row, now: number): boolean =>

@@ -9,9 +9,9 @@ import type { Scope } from "effect/Scope"
 import type * as Broker from "../Broker.ts"
 import type { BrokerError } from "../BrokerError.ts"
 import type { Obstacle, Outcome } from "../Outcome.ts"
-import { accept, endSpan, lookAtPools, refuse, startSoon, startWaiting, stop } from "./attempts.ts"
+import { accept, endSpan, lookAtPools, refuse, releasePaused, startSoon, startWaiting, stop } from "./attempts.ts"
 import * as Shares from "./shares.ts"
-import { maxClaim, nextTry, now, type Shift, wanted, type Wanted } from "./shift.ts"
+import { maxClaim, nameOfLane, nextTry, now, type Shift, wanted, type Wanted } from "./shift.ts"
 import { takeTurn } from "./upkeep.ts"
 
 /** The longest time between two ticks. The idle budget of a worker is one query in this time. */
@@ -228,8 +228,20 @@ export const tickLoop = (shift: Shift): Effect.Effect<void, never, Scope> => {
 }
 
 const hear = (shift: Shift, tick: Broker.Tick): void => {
+  hearPauses(shift, tick.paused)
   for (const id of tick.cancelling) cancel(shift, id)
   if (Option.isSome(tick.nextDue)) dueAfter(shift, tick.nextDue.value)
+}
+
+const hearPauses = (shift: Shift, paused: ReadonlyArray<Broker.Lane>): void => {
+  const names = new Set(paused.map(nameOfLane))
+  const resumed = [...shift.paused].some((name) => !names.has(name))
+  shift.paused = names
+  if (names.size > 0) releasePaused(shift)
+  // What is due there is told by the next tick, which looks into these lanes again.
+  if (!resumed) return
+  shift.claimable.openUnsafe()
+  shift.tickable.openUnsafe()
 }
 
 const cancel = (shift: Shift, id: Broker.ExecutionId): void => {
@@ -244,8 +256,8 @@ export const listen = (shift: Shift): Effect.Effect<void, never, Scope> => {
     "listen",
     shift.broker.listen(queues, (wakeup) => {
       if (wakeup._tag === "Cancelling") cancel(shift, wakeup.id)
-      else shift.claimable.openUnsafe()
-      if (wakeup._tag === "Resync") shift.tickable.openUnsafe()
+      else if (wakeup._tag !== "Paused") shift.claimable.openUnsafe()
+      if (wakeup._tag === "Resync" || wakeup._tag === "Paused") shift.tickable.openUnsafe()
     })
   )
 }

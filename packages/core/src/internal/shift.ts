@@ -103,6 +103,8 @@ export interface Shift {
   doubtful: boolean
   /** When the next execution of the lanes is due, by this process' clock. */
   nextDueMillis: number
+  /** The names of the lanes that are paused. */
+  paused: ReadonlySet<string>
   readonly lapsed: Deferred.Deferred<void>
 }
 
@@ -134,6 +136,7 @@ export const make = (
     tellable: Latch.makeUnsafe(false),
     doubtful: false,
     nextDueMillis: Number.POSITIVE_INFINITY,
+    paused: new Set(),
     lapsed: Deferred.makeUnsafe()
   }
 }
@@ -156,6 +159,12 @@ export const isImpatient = (shift: Shift, entry: Entry): boolean =>
 export const isHeldBySuspect = (shift: Shift): boolean =>
   shift.alone !== undefined ||
   shift.shares.some(({ backlog }) => backlog.some((entry) => mustBeAlone(shift, entry) && isImpatient(shift, entry)))
+
+export const nameOfLane = ({ queue, task }: Broker.Lane): string => JSON.stringify([queue, task])
+
+/** Whether nothing of a lane may be started. */
+export const isPaused = ({ paused }: Shift, lane: Broker.Lane): boolean =>
+  paused.size > 0 && paused.has(nameOfLane(lane))
 
 /** What to claim now. */
 export interface Wanted {
@@ -186,7 +195,9 @@ export const wanted = (shift: Shift): Wanted => {
     const room = Math.min(free, most - share.running - share.backlog.length)
     // Under load a claim waits until it is worth its round trip; slots are fed from the backlog meanwhile.
     if (room < (share.backlog.length === 0 ? 1 : Math.ceil(most / 4))) continue
-    for (const lane of share.lanes) lanes.push({ ...lane, limit: room })
+    const open = share.lanes.filter((lane) => !isPaused(shift, lane))
+    if (open.length === 0) continue
+    for (const lane of open) lanes.push({ ...lane, limit: room })
     limit += room
   }
   return lanes.length === 0 ? nothing : { limit: Math.min(free, limit), lanes }

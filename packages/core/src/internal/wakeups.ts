@@ -8,12 +8,18 @@ export interface Bell {
     queues: ReadonlyArray<string>,
     hear: (wakeup: Wakeup) => void
   ) => Effect.Effect<void, never, Scope.Scope>
-  /** Wakes everybody who listens to the queue. */
+  /** Wakes those that listen to the queue. */
   readonly ring: (queue: string, wakeup: Wakeup) => void
+  /** Wakes all. */
+  readonly ringAll: (wakeup: Wakeup) => void
 }
 
 export const makeBell = (): Bell => {
-  const listeners = new Set<{ readonly queues: ReadonlySet<string>; readonly hear: (wakeup: Wakeup) => void }>()
+  type Listener = { readonly queues: ReadonlySet<string>; readonly hear: (wakeup: Wakeup) => void }
+  const listeners = new Set<Listener>()
+  // Later: a listener may claim at once, and the verb that rings is still at work on its rows.
+  const tell = (listener: Listener, wakeup: Wakeup): void =>
+    queueMicrotask(() => listeners.has(listener) && listener.hear(wakeup))
   return {
     listen: (queues, hear) =>
       Effect.suspend(() => {
@@ -23,9 +29,11 @@ export const makeBell = (): Bell => {
       }),
     ring: (queue, wakeup) => {
       for (const listener of listeners) {
-        // Later: whoever hears it may claim at once, and the verb that rings is still at work on its rows.
-        if (listener.queues.has(queue)) queueMicrotask(() => listeners.has(listener) && listener.hear(wakeup))
+        if (listener.queues.has(queue)) tell(listener, wakeup)
       }
+    },
+    ringAll: (wakeup) => {
+      for (const listener of listeners) tell(listener, wakeup)
     }
   }
 }

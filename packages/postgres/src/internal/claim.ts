@@ -24,8 +24,12 @@ interface ClaimedRow extends OwnedRow {
   readonly ord: number
   readonly lane: bigint
   readonly run_seconds: number
-  /** Some of what was found was left: a suspect goes alone, and payloads may be large. */
-  readonly more: boolean
+}
+
+/** The row numbered 0: that the supervisor lives, what time it is, and whether some of what is due was left. */
+interface Header {
+  readonly run_seconds: number
+  readonly is_left: boolean
 }
 
 /** Whether a lane may have more in one of its priorities than its limit let through. */
@@ -62,7 +66,7 @@ export const makeClaim = (
     const began = performance.now()
     const rows = store.own(
       (sql) =>
-        sql<ClaimedRow>`
+        sql<ClaimedRow & Header>`
       SELECT * FROM ${s}.claim(
         ${supervisor},
         ${arrays.int8(pairs.map(({ lane }) => lane))},
@@ -79,7 +83,7 @@ export const makeClaim = (
     return Effect.map(rows, ([header, ...taken]) => {
       // Without a header the supervisor is not alive, which tells nothing of the lanes.
       if (header === undefined) return taken
-      const all = taken.length < limit && taken[0]?.more !== true && !isCut(taken, limits)
+      const all = taken.length < limit && !header.is_left && !isCut(taken, limits)
       floors.raise({ era, lanes, taken, all, fromBottom, began, clock: header.run_seconds })
       return taken
     })

@@ -42,7 +42,12 @@ export interface Applied {
 
 const hashOf = (text: string): string => createHash("sha256").update(render(text, "")).digest("hex").slice(0, 32)
 
-const all = Object.entries(functions).map(([name, text]) => ({ name, text, hash: hashOf(text) }))
+/** Those that the body of another one, which is read when that is made, calls. */
+const first = ["now"]
+
+const all = Object.entries(functions)
+  .map(([name, text]) => ({ name, text, hash: hashOf(text) }))
+  .sort((a, b) => Number(first.includes(b.name)) - Number(first.includes(a.name)))
 
 /** Names of the functions that are missing, or not as this version has them. What a later version applied stays. */
 export const pending = (applied: ReadonlyArray<Applied>): ReadonlyArray<string> =>

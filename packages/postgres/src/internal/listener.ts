@@ -110,9 +110,10 @@ export const makeListener = Effect.fnUntraced(function*(
   const hear = (payload: string): void => {
     const decoded = decode(payload)
     if (decoded._tag === "None" || decoded.value.from === store.process) return
-    const { again, cancelling, queues } = decoded.value
+    const { again, cancelling, paused, queues } = decoded.value
     if (again === true) local.again()
     if (queues !== undefined) local.enqueued(new Map(queues))
+    if (paused === true) local.paused()
     if (cancelling !== undefined) hearCancelling(cancelling)
   }
 

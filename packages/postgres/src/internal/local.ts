@@ -24,6 +24,7 @@ export interface Local {
   readonly isHeard: () => boolean
   readonly cancelling: (ids: ReadonlyArray<ExecutionId>) => void
   readonly resync: () => void
+  readonly paused: () => void
   /** Something may be due that is older than what was claimed last. */
   readonly again: () => void
   readonly ended: (ids: ReadonlyArray<ExecutionId>) => void
@@ -81,6 +82,7 @@ export const makeLocal: Effect.Effect<Local, never, Scope.Scope> = Effect.gen(fu
       for (const id of ids) tell({ _tag: "Cancelling", id })
     },
     resync: () => tell({ _tag: "Resync" }),
+    paused: () => tell({ _tag: "Paused" }),
     again: () => local.onAgain(),
     ended: (ids) => local.onEnded(ids),
     onAgain: () => {},

@@ -30,6 +30,8 @@ export class Message extends Schema.Class<Message>("Message")({
   queues: Schema.optionalKey(Schema.Array(Schema.Tuple([Schema.String, Schema.Number]))),
   /** Something may be due that is older than what was claimed last. */
   again: Schema.optionalKey(Schema.Boolean),
+  /** Something was paused or resumed. */
+  paused: Schema.optionalKey(Schema.Boolean),
   cancelling: Schema.optionalKey(Schema.Array(Schema.String))
 }) {}
 
@@ -66,6 +68,7 @@ export const makeNotifier = Effect.fnUntraced(function*(
   const cancelling = new Set<ExecutionId>()
   const ended = new Map<string, Set<ExecutionId>>()
   let again = false
+  let paused = false
   let timer: NodeJS.Timeout | undefined
   let lastSent = 0
 
@@ -94,6 +97,7 @@ export const makeNotifier = Effect.fnUntraced(function*(
       length += written
     }
     if (batch.length > 0 || again) all({ queues: batch, ...(again ? { again } : {}) })
+    if (paused) all({ paused })
     for (const ids of chunks([...cancelling])) all({ cancelling: ids })
     for (const [process, ids] of ended) {
       for (const chunk of chunks([...ids])) messages.push([`${store.channel}_${process}`, chunk.join(",")])
@@ -102,6 +106,7 @@ export const makeNotifier = Effect.fnUntraced(function*(
     cancelling.clear()
     ended.clear()
     again = false
+    paused = false
     return messages
   }
 
@@ -159,6 +164,14 @@ export const makeNotifier = Effect.fnUntraced(function*(
       local.cancelling(ids)
       if (!options.notify) return
       for (const id of ids) cancelling.add(id)
+      schedule()
+    },
+
+    /** Something was paused or resumed. */
+    paused: (): void => {
+      local.paused()
+      if (!options.notify) return
+      paused = true
       schedule()
     },
 

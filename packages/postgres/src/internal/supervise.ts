@@ -1,5 +1,6 @@
 /** The life of a supervisor: register, tick, unregister. */
-import type { Broker, SupervisorId, Tick } from "@effect-ray/core/Broker"
+import type { Broker, Pausable, SupervisorId, Tick } from "@effect-ray/core/Broker"
+import type { BrokerError } from "@effect-ray/core/BrokerError"
 import { isUuid, printable, storedMillis } from "@effect-ray/core/BrokerInput"
 import * as Endings from "@effect-ray/core/Endings"
 import { maxDetailLength } from "@effect-ray/core/Limits"
@@ -27,6 +28,8 @@ const maxLabelLength = 200
 
 interface TickRow {
   readonly alive: boolean
+  readonly paused_queues: ReadonlyArray<string> | null
+  readonly paused_tasks: ReadonlyArray<string> | null
   readonly cancelling: ReadonlyArray<string> | null
   readonly next_due_millis: number | null
   readonly due_duties: ReadonlyArray<string> | null
@@ -37,7 +40,7 @@ export const makeSupervise = (
   notifier: Notifier,
   noteLanes: LaneBook,
   partitions: Partitions
-): Pick<Broker["Service"], "register" | "unregister" | "hold" | "tick"> => {
+): Pick<Broker["Service"], "register" | "unregister" | "hold" | "tick" | "pause" | "resume"> => {
   const { s } = store
 
   const tick = ({ duties, lanes, lease, supervisor }: Parameters<Broker["Service"]["tick"]>[0]) =>
@@ -50,6 +53,7 @@ export const makeSupervise = (
         Effect.mapError(unavailable("tick")),
         Effect.map(([row]): Tick => ({
           alive: row!.alive,
+          paused: (row!.paused_queues ?? []).map((queue, index) => ({ queue, task: row!.paused_tasks![index]! })),
           cancelling: row!.cancelling ?? [],
           nextDue: Option.map(
             Option.fromNullOr(row!.next_due_millis),
@@ -58,6 +62,17 @@ export const makeSupervise = (
           dueDuties: row!.due_duties ?? []
         }))
       )
+
+  const change = (verb: "pause" | "resume", what: Pausable): Effect.Effect<boolean, BrokerError> => {
+    const [kind, name] = "queue" in what ? ["queue", what.queue] : ["task", what.task]
+    const statement = store.beside((sql) =>
+      sql<{ readonly changed: boolean }>`SELECT ${s}.${sql.literal(verb)}(${kind}, ${name}) AS changed`
+    )
+    return Effect.map(Effect.mapError(retryTransient(statement), unavailable(verb)), ([row]) => {
+      if (row!.changed) notifier.paused()
+      return row!.changed
+    })
+  }
 
   /** Gives back a part of what a supervisor holds. */
   const leave = (supervisor: SupervisorId) =>
@@ -113,6 +128,9 @@ export const makeSupervise = (
     tick: (options) =>
       isUuid(options.supervisor)
         ? tick(options)
-        : Effect.succeed({ alive: false, cancelling: [], nextDue: Option.none(), dueDuties: [] })
+        : Effect.succeed({ alive: false, paused: [], cancelling: [], nextDue: Option.none(), dueDuties: [] }),
+
+    pause: (what) => change("pause", what),
+    resume: (what) => change("resume", what)
   }
 }

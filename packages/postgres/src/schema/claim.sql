@@ -13,7 +13,7 @@ CREATE OR REPLACE FUNCTION {schema}.claim(
   id uuid, fence bigint, lane bigint, priority smallint, task text, queue text, payload text, format integer,
   attempt integer, losses integer, max_attempts integer, timeout_millis double precision, traceparent text,
   claimed_millis double precision, waited_millis double precision, run_seconds double precision, at_most_once boolean,
-  more boolean
+  is_left boolean
 )
 LANGUAGE plpgsql
 {pinned}
@@ -33,10 +33,6 @@ BEGIN
   IF NOT FOUND THEN
     RETURN;
   END IF;
-  -- The first row, numbered 0, says that the supervisor lives, and what time it is.
-  ord := 0;
-  run_seconds := date_part('epoch', claimed);
-  RETURN NEXT;
   RETURN QUERY
   WITH due AS MATERIALIZED (
     SELECT d.lane, d.priority, d.floor_at, d.floor_id, count(*) AS n
@@ -52,7 +48,7 @@ BEGIN
         FROM {schema}.executions e
         WHERE e.state = 'queued' AND e.lane = p.lane AND e.priority = p.priority
           AND (e.run_at, e.id) >= (p.floor_at, p.floor_id) AND e.run_at <= {schema}.now()
-          AND (e.start_by IS NULL OR e.attempts > 0 OR e.losses > 0 OR e.start_by > {schema}.now())
+          AND {schema}.may_start(e.start_by, e.attempts, e.losses)
         ORDER BY e.run_at, e.id
         LIMIT p.most
       ) c
@@ -69,7 +65,7 @@ BEGIN
       FROM {schema}.executions e
       WHERE e.state = 'queued' AND e.lane = d.lane AND e.priority = d.priority
         AND (e.run_at, e.id) >= (d.floor_at, d.floor_id) AND e.run_at <= {schema}.now()
-        AND (e.start_by IS NULL OR e.attempts > 0 OR e.losses > 0 OR e.start_by > {schema}.now())
+        AND {schema}.may_start(e.start_by, e.attempts, e.losses)
       ORDER BY e.run_at, e.id
       LIMIT d.n
       FOR NO KEY UPDATE SKIP LOCKED
@@ -85,21 +81,28 @@ BEGIN
       l.bytes <= max_bytes
       AND l.ord < coalesce((SELECT min(m.ord) FROM locked m WHERE m.losses >= suspect_losses), max_rows + 1)
     )
+  ),
+  taken AS (
+    UPDATE {schema}.executions e
+    SET state = 'running', owner = me, fence = e.fence + 1, claimed_at = claimed,
+      deadline_at = claimed + e.timeout_millis * interval '1 millisecond'
+    FROM chosen c
+    -- By their place, which cannot change under the lock. One that moved before it was locked is left for later.
+    WHERE e.ctid = c.place
+    RETURNING c.ord::integer,
+      e.id, e.fence::bigint, e.lane, e.priority::smallint, e.task::text, e.queue::text, e.payload::text,
+      e.format::integer, e.attempts + 1, e.losses::integer, e.max_attempts::integer, e.timeout_millis::float8,
+      e.traceparent::text, date_part('epoch', claimed) * 1000,
+      (date_part('epoch', claimed) - date_part('epoch', e.run_at)) * 1000, date_part('epoch', e.run_at),
+      -- Who runs it need not be on the disk before it runs: a claim that a crash of Postgres undoes leaves the execution
+      -- queued, to be run again. Not so where it must never run again.
+      CASE WHEN e.at_most_once THEN set_config('synchronous_commit', waits, true) IS NOT NULL ELSE false END
   )
-  UPDATE {schema}.executions e
-  SET state = 'running', owner = me, fence = e.fence + 1, claimed_at = claimed,
-    deadline_at = claimed + e.timeout_millis * interval '1 millisecond'
-  FROM chosen c
-  -- By their place, which cannot change under the lock. One that moved before it was locked is left for later.
-  WHERE e.ctid = c.place
-  RETURNING c.ord::integer,
-    e.id, e.fence::bigint, e.lane, e.priority::smallint, e.task::text, e.queue::text, e.payload::text,
-    e.format::integer, e.attempts + 1, e.losses::integer, e.max_attempts::integer, e.timeout_millis::float8,
-    e.traceparent::text, date_part('epoch', claimed) * 1000,
-    (date_part('epoch', claimed) - date_part('epoch', e.run_at)) * 1000, date_part('epoch', e.run_at),
-    -- Who runs it need not be on the disk before it runs: a claim that a crash of Postgres undoes leaves the execution
-    -- queued, to be run again. Not so where it must never run again.
-    CASE WHEN e.at_most_once THEN set_config('synchronous_commit', waits, true) IS NOT NULL ELSE false END,
-    (SELECT count(*) FROM locked) > (SELECT count(*) FROM chosen);
+  SELECT t.*, NULL::boolean FROM taken t
+  UNION ALL
+  -- The row numbered 0 says that the supervisor lives, what time it is, and whether some of what is due was left: another
+  -- transaction holds it, a suspect goes alone, or one message does not carry more.
+  SELECT 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+    date_part('epoch', claimed), NULL, coalesce((SELECT sum(d.n) FROM due d) > (SELECT count(*) FROM taken), false);
 END
 $$;

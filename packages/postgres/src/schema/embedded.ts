@@ -117,7 +117,7 @@ CREATE OR REPLACE FUNCTION {schema}.claim(
   id uuid, fence bigint, lane bigint, priority smallint, task text, queue text, payload text, format integer,
   attempt integer, losses integer, max_attempts integer, timeout_millis double precision, traceparent text,
   claimed_millis double precision, waited_millis double precision, run_seconds double precision, at_most_once boolean,
-  more boolean
+  is_left boolean
 )
 LANGUAGE plpgsql
 {pinned}
@@ -137,10 +137,6 @@ BEGIN
   IF NOT FOUND THEN
     RETURN;
   END IF;
-  -- The first row, numbered 0, says that the supervisor lives, and what time it is.
-  ord := 0;
-  run_seconds := date_part('epoch', claimed);
-  RETURN NEXT;
   RETURN QUERY
   WITH due AS MATERIALIZED (
     SELECT d.lane, d.priority, d.floor_at, d.floor_id, count(*) AS n
@@ -156,7 +152,7 @@ BEGIN
         FROM {schema}.executions e
         WHERE e.state = 'queued' AND e.lane = p.lane AND e.priority = p.priority
           AND (e.run_at, e.id) >= (p.floor_at, p.floor_id) AND e.run_at <= {schema}.now()
-          AND (e.start_by IS NULL OR e.attempts > 0 OR e.losses > 0 OR e.start_by > {schema}.now())
+          AND {schema}.may_start(e.start_by, e.attempts, e.losses)
         ORDER BY e.run_at, e.id
         LIMIT p.most
       ) c
@@ -173,7 +169,7 @@ BEGIN
       FROM {schema}.executions e
       WHERE e.state = 'queued' AND e.lane = d.lane AND e.priority = d.priority
         AND (e.run_at, e.id) >= (d.floor_at, d.floor_id) AND e.run_at <= {schema}.now()
-        AND (e.start_by IS NULL OR e.attempts > 0 OR e.losses > 0 OR e.start_by > {schema}.now())
+        AND {schema}.may_start(e.start_by, e.attempts, e.losses)
       ORDER BY e.run_at, e.id
       LIMIT d.n
       FOR NO KEY UPDATE SKIP LOCKED
@@ -189,22 +185,29 @@ BEGIN
       l.bytes <= max_bytes
       AND l.ord < coalesce((SELECT min(m.ord) FROM locked m WHERE m.losses >= suspect_losses), max_rows + 1)
     )
+  ),
+  taken AS (
+    UPDATE {schema}.executions e
+    SET state = 'running', owner = me, fence = e.fence + 1, claimed_at = claimed,
+      deadline_at = claimed + e.timeout_millis * interval '1 millisecond'
+    FROM chosen c
+    -- By their place, which cannot change under the lock. One that moved before it was locked is left for later.
+    WHERE e.ctid = c.place
+    RETURNING c.ord::integer,
+      e.id, e.fence::bigint, e.lane, e.priority::smallint, e.task::text, e.queue::text, e.payload::text,
+      e.format::integer, e.attempts + 1, e.losses::integer, e.max_attempts::integer, e.timeout_millis::float8,
+      e.traceparent::text, date_part('epoch', claimed) * 1000,
+      (date_part('epoch', claimed) - date_part('epoch', e.run_at)) * 1000, date_part('epoch', e.run_at),
+      -- Who runs it need not be on the disk before it runs: a claim that a crash of Postgres undoes leaves the execution
+      -- queued, to be run again. Not so where it must never run again.
+      CASE WHEN e.at_most_once THEN set_config('synchronous_commit', waits, true) IS NOT NULL ELSE false END
   )
-  UPDATE {schema}.executions e
-  SET state = 'running', owner = me, fence = e.fence + 1, claimed_at = claimed,
-    deadline_at = claimed + e.timeout_millis * interval '1 millisecond'
-  FROM chosen c
-  -- By their place, which cannot change under the lock. One that moved before it was locked is left for later.
-  WHERE e.ctid = c.place
-  RETURNING c.ord::integer,
-    e.id, e.fence::bigint, e.lane, e.priority::smallint, e.task::text, e.queue::text, e.payload::text,
-    e.format::integer, e.attempts + 1, e.losses::integer, e.max_attempts::integer, e.timeout_millis::float8,
-    e.traceparent::text, date_part('epoch', claimed) * 1000,
-    (date_part('epoch', claimed) - date_part('epoch', e.run_at)) * 1000, date_part('epoch', e.run_at),
-    -- Who runs it need not be on the disk before it runs: a claim that a crash of Postgres undoes leaves the execution
-    -- queued, to be run again. Not so where it must never run again.
-    CASE WHEN e.at_most_once THEN set_config('synchronous_commit', waits, true) IS NOT NULL ELSE false END,
-    (SELECT count(*) FROM locked) > (SELECT count(*) FROM chosen);
+  SELECT t.*, NULL::boolean FROM taken t
+  UNION ALL
+  -- The row numbered 0 says that the supervisor lives, what time it is, and whether some of what is due was left: another
+  -- transaction holds it, a suspect goes alone, or one message does not carry more.
+  SELECT 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+    date_part('epoch', claimed), NULL, coalesce((SELECT sum(d.n) FROM due d) > (SELECT count(*) FROM taken), false);
 END
 $$;
 `,
@@ -572,7 +575,16 @@ BEGIN
       SELECT e.id, e.task::text, e.queue::text, e.state, e.priority::smallint, e.payload::text, e.format::integer,
         e.attempts::integer, e.losses::integer, e.fence::bigint, e.tags::jsonb, e.enqueued_at::timestamptz,
         e.run_at::timestamptz, NULL::timestamptz AS ended_at,
-        CASE WHEN e.state = 'queued' THEN (SELECT o.reason FROM {schema}.holds o WHERE o.lane = e.lane LIMIT 1) END AS held,
+        CASE WHEN e.state = 'queued' THEN coalesce(
+          (
+            SELECT CASE p.kind WHEN 'queue' THEN 'its queue is paused' ELSE 'its task is paused' END
+            FROM {schema}.pauses p
+            WHERE (p.kind, p.name) IN (('queue', e.queue::text), ('task', e.task::text))
+            ORDER BY p.kind
+            LIMIT 1
+          ),
+          (SELECT o.reason FROM {schema}.holds o WHERE o.lane = e.lane LIMIT 1)
+        ) END AS held,
         NULL::text AS result, octet_length(e.payload) AS bytes
       FROM {schema}.executions e
       WHERE e.id = ANY (wanted)
@@ -735,6 +747,11 @@ CREATE OR REPLACE FUNCTION {schema}.lease_end(expires_at timestamptz, lease_mill
 LANGUAGE sql STABLE PARALLEL SAFE
 RETURN greatest(expires_at, pg_postmaster_start_time() + lease_millis * interval '1 millisecond');
 `,
+  may_start: `-- Whether the time by which an execution had to be started is no reason against starting it. The planner inlines it.
+CREATE OR REPLACE FUNCTION {schema}.may_start(start_by timestamptz, attempts integer, losses integer) RETURNS boolean
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN start_by IS NULL OR attempts > 0 OR losses > 0 OR start_by > {schema}.now();
+`,
   note_lanes: `-- Notes lanes for people to see. Rows that are there are left alone.
 CREATE OR REPLACE FUNCTION {schema}.note_lanes(ids bigint[], queues text[], tasks text[]) RETURNS void
 LANGUAGE plpgsql
@@ -789,6 +806,19 @@ BEGIN
   SELECT e.id, e.fence::bigint, octet_length(e.payload)
   FROM {schema}.executions e
   WHERE e.owner = me AND e.state IN ('running', 'cancelling');
+END
+$$;
+`,
+  pause: `-- Pauses a queue or a task, and returns whether it was not paused before.
+CREATE OR REPLACE FUNCTION {schema}.pause(kind text, name text) RETURNS boolean
+LANGUAGE plpgsql
+{pinned}
+AS $$
+BEGIN
+  INSERT INTO {schema}.pauses (kind, name, paused_at)
+  VALUES (pause.kind, pause.name, {schema}.clock())
+  ON CONFLICT ON CONSTRAINT pauses_pkey DO NOTHING;
+  RETURN FOUND;
 END
 $$;
 `,
@@ -909,6 +939,17 @@ BEGIN
       current_setting('transaction_isolation')
       USING ERRCODE = 'object_not_in_prerequisite_state';
   END IF;
+END
+$$;
+`,
+  resume: `-- Resumes a queue or a task, and returns whether it was paused.
+CREATE OR REPLACE FUNCTION {schema}.resume(kind text, name text) RETURNS boolean
+LANGUAGE plpgsql
+{pinned}
+AS $$
+BEGIN
+  DELETE FROM {schema}.pauses p WHERE p.kind = resume.kind AND p.name = resume.name;
+  RETURN FOUND;
 END
 $$;
 `,
@@ -1050,7 +1091,7 @@ BEGIN
       SELECT e.id, e.run_at
       FROM {schema}.executions e
       WHERE e.state = 'queued' AND e.lane = l.lane AND e.priority = p.priority AND e.run_at <= {schema}.now()
-        AND (e.start_by IS NULL OR e.attempts > 0 OR e.losses > 0 OR e.start_by > {schema}.now())
+        AND {schema}.may_start(e.start_by, e.attempts, e.losses)
       ORDER BY e.run_at, e.id
       LIMIT l.most
     ) c
@@ -1309,13 +1350,16 @@ BEGIN
 END
 $$;
 `,
-  tick: `-- Renews a supervisor's lease, and tells what it has to know: what is to be cancelled, when the next execution of its lanes
--- is due, and which duties are.
+  tick: `-- Renews a supervisor's lease, and tells what it has to know: which of its lanes are paused, what is to be cancelled, when
+-- the next execution of these lanes is due, and which duties are.
 CREATE OR REPLACE FUNCTION {schema}.tick(
   me uuid, lease_millis double precision, lane_ids bigint[], duty_names text[],
   OUT alive boolean,
   OUT cancelling uuid[],
   OUT next_due_millis double precision,
+  -- Of the lanes that the supervisor serves: two arrays of one length.
+  OUT paused_queues text[],
+  OUT paused_tasks text[],
   OUT due_duties text[]
 )
 LANGUAGE plpgsql
@@ -1323,12 +1367,25 @@ LANGUAGE plpgsql
 AS $$
 DECLARE
   ticked timestamptz := {schema}.clock();
+  served bigint[];
 BEGIN
   -- A lapsed supervisor is never revived: its executions may have other owners already.
   UPDATE {schema}.supervisors v
   SET lease_millis = tick.lease_millis, expires_at = ticked + tick.lease_millis * interval '1 millisecond'
-  WHERE v.id = me AND {schema}.lease_end(v.expires_at, v.lease_millis) > ticked;
+  WHERE v.id = me AND {schema}.lease_end(v.expires_at, v.lease_millis) > ticked
+  RETURNING v.lanes INTO served;
   alive := FOUND;
+
+  IF EXISTS (SELECT 1 FROM {schema}.pauses) THEN
+    SELECT array_agg(l.queue::text), array_agg(l.task::text)
+    INTO paused_queues, paused_tasks
+    FROM {schema}.lanes l
+    WHERE l.id = ANY (served) AND EXISTS (
+      SELECT 1
+      FROM {schema}.pauses p
+      WHERE (p.kind, p.name) IN (('queue', l.queue), ('task', l.task))
+    );
+  END IF;
 
   SELECT array_agg(e.id) INTO cancelling FROM {schema}.executions e WHERE e.owner = me AND e.state = 'cancelling';
 
@@ -1340,6 +1397,7 @@ BEGIN
     SELECT e.run_at
     FROM {schema}.executions e
     WHERE e.state = 'queued' AND e.lane = l.lane AND e.priority = p.priority
+      AND {schema}.may_start(e.start_by, e.attempts, e.losses)
     ORDER BY e.run_at, e.id
     LIMIT 1
   ) d;

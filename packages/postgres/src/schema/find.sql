@@ -22,7 +22,16 @@ BEGIN
       SELECT e.id, e.task::text, e.queue::text, e.state, e.priority::smallint, e.payload::text, e.format::integer,
         e.attempts::integer, e.losses::integer, e.fence::bigint, e.tags::jsonb, e.enqueued_at::timestamptz,
         e.run_at::timestamptz, NULL::timestamptz AS ended_at,
-        CASE WHEN e.state = 'queued' THEN (SELECT o.reason FROM {schema}.holds o WHERE o.lane = e.lane LIMIT 1) END AS held,
+        CASE WHEN e.state = 'queued' THEN coalesce(
+          (
+            SELECT CASE p.kind WHEN 'queue' THEN 'its queue is paused' ELSE 'its task is paused' END
+            FROM {schema}.pauses p
+            WHERE (p.kind, p.name) IN (('queue', e.queue::text), ('task', e.task::text))
+            ORDER BY p.kind
+            LIMIT 1
+          ),
+          (SELECT o.reason FROM {schema}.holds o WHERE o.lane = e.lane LIMIT 1)
+        ) END AS held,
         NULL::text AS result, octet_length(e.payload) AS bytes
       FROM {schema}.executions e
       WHERE e.id = ANY (wanted)

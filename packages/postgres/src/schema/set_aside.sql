@@ -33,7 +33,7 @@ BEGIN
       SELECT e.id, e.run_at
       FROM {schema}.executions e
       WHERE e.state = 'queued' AND e.lane = l.lane AND e.priority = p.priority AND e.run_at <= {schema}.now()
-        AND (e.start_by IS NULL OR e.attempts > 0 OR e.losses > 0 OR e.start_by > {schema}.now())
+        AND {schema}.may_start(e.start_by, e.attempts, e.losses)
       ORDER BY e.run_at, e.id
       LIMIT l.most
     ) c

@@ -1,10 +1,13 @@
--- Renews a supervisor's lease, and tells what it has to know: what is to be cancelled, when the next execution of its lanes
--- is due, and which duties are.
+-- Renews a supervisor's lease, and tells what it has to know: which of its lanes are paused, what is to be cancelled, when
+-- the next execution of these lanes is due, and which duties are.
 CREATE OR REPLACE FUNCTION {schema}.tick(
   me uuid, lease_millis double precision, lane_ids bigint[], duty_names text[],
   OUT alive boolean,
   OUT cancelling uuid[],
   OUT next_due_millis double precision,
+  -- Of the lanes that the supervisor serves: two arrays of one length.
+  OUT paused_queues text[],
+  OUT paused_tasks text[],
   OUT due_duties text[]
 )
 LANGUAGE plpgsql
@@ -12,12 +15,25 @@ LANGUAGE plpgsql
 AS $$
 DECLARE
   ticked timestamptz := {schema}.clock();
+  served bigint[];
 BEGIN
   -- A lapsed supervisor is never revived: its executions may have other owners already.
   UPDATE {schema}.supervisors v
   SET lease_millis = tick.lease_millis, expires_at = ticked + tick.lease_millis * interval '1 millisecond'
-  WHERE v.id = me AND {schema}.lease_end(v.expires_at, v.lease_millis) > ticked;
+  WHERE v.id = me AND {schema}.lease_end(v.expires_at, v.lease_millis) > ticked
+  RETURNING v.lanes INTO served;
   alive := FOUND;
+
+  IF EXISTS (SELECT 1 FROM {schema}.pauses) THEN
+    SELECT array_agg(l.queue::text), array_agg(l.task::text)
+    INTO paused_queues, paused_tasks
+    FROM {schema}.lanes l
+    WHERE l.id = ANY (served) AND EXISTS (
+      SELECT 1
+      FROM {schema}.pauses p
+      WHERE (p.kind, p.name) IN (('queue', l.queue), ('task', l.task))
+    );
+  END IF;
 
   SELECT array_agg(e.id) INTO cancelling FROM {schema}.executions e WHERE e.owner = me AND e.state = 'cancelling';
 
@@ -29,6 +45,7 @@ BEGIN
     SELECT e.run_at
     FROM {schema}.executions e
     WHERE e.state = 'queued' AND e.lane = l.lane AND e.priority = p.priority
+      AND {schema}.may_start(e.start_by, e.attempts, e.losses)
     ORDER BY e.run_at, e.id
     LIMIT 1
   ) d;

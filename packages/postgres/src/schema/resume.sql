@@ -1,0 +1,10 @@
+-- Resumes a queue or a task, and returns whether it was paused.
+CREATE OR REPLACE FUNCTION {schema}.resume(kind text, name text) RETURNS boolean
+LANGUAGE plpgsql
+{pinned}
+AS $$
+BEGIN
+  DELETE FROM {schema}.pauses p WHERE p.kind = resume.kind AND p.name = resume.name;
+  RETURN FOUND;
+END
+$$;

@@ -1,12 +1,15 @@
 """What a Python host does with one call: find the function, read the arguments, encode how it ended."""
 
 import asyncio
+import collections.abc
 import contextvars
 import dataclasses
 import enum
 import importlib
+import inspect
 import json
 import threading
+import types
 import uuid
 from concurrent.futures import Future
 from typing import Any, Callable, Dict, Optional, Tuple
@@ -82,25 +85,44 @@ def unreadable(error: BaseException) -> Ended:
     return _undecodable("payload", error)
 
 
+def is_awaitable(value: Any) -> bool:
+    """As `inspect.isawaitable` says it, but by the value's real type: the class that a value claims is its own code."""
+    kind = type(value)
+    if issubclass(kind, types.GeneratorType):
+        return bool(value.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE)
+    return issubclass(kind, collections.abc.Awaitable)
+
+
 def succeeded(call: Call, value: Any, max_bytes: int) -> Ended:
     """The end of a handler that returned."""
-    return _encode(frames.SUCCESS, None if call.request.get("discard") else value, max_bytes, "result")
+    return _encode(frames.SUCCESS, lambda: None if call.request.get("discard") else value, max_bytes, "result")
 
 
 def raised(error: BaseException, cancelled: bool, max_bytes: int) -> Ended:
     """The end of a handler that raised."""
-    if isinstance(error, effect_ray.TaskFailure):
-        return _encode(frames.FAILURE, {"_tag": error.tag, **error.fields, "_tag": error.tag}, max_bytes, "error")
-    if cancelled and isinstance(error, (effect_ray.Cancelled, asyncio.CancelledError)):
+    kind = type(error)
+    if issubclass(kind, effect_ray.TaskFailure):
+        return _encode(frames.FAILURE, lambda: _declared(error), max_bytes, "error")
+    if cancelled and issubclass(kind, (effect_ray.Cancelled, asyncio.CancelledError)):
         return frames.INTERRUPTED, b""
     return _died(python_errors.python_error(error))
 
 
-def _encode(kind: int, value: Any, max_bytes: int, what: str) -> Ended:
+def untold(error: BaseException) -> Ended:
+    """The end of a handler of which nothing can be told, because looking at it raised this."""
+    detail = f"the handler has ended, but looking at its value or exception raised {python_errors.type_name(error)}"
+    return _died({"_tag": "PythonError", "type": "", "detail": detail, "traceback": ""})
+
+
+def _declared(error: Any) -> Dict[str, Any]:
+    return {"_tag": error.tag, **error.fields, "_tag": error.tag}
+
+
+def _encode(kind: int, value: Callable[[], Any], max_bytes: int, what: str) -> Ended:
     try:
-        body = _json(value).encode()
+        body = _json(value()).encode()
     except BaseException as error:
-        # Among them what the value's own methods raise, and a value too large for memory.
+        # Among them what the methods of the value or the error raise, and a value too large for memory.
         return _undecodable(what, error)
     if len(body) > max_bytes:
         return _died({"_tag": "ResultTooLarge", "bytes": len(body), "maxBytes": max_bytes})
@@ -123,16 +145,16 @@ def _plain(value: Any) -> Any:
     if isinstance(value, enum.Enum):
         return value.value
     if hasattr(value, "tolist"):
-        # NumPy's arrays and scalars, and what imitates them. Some of the scalars are what they are.
+        # NumPy's arrays and scalars, and what imitates them. Some of the scalars, and a mock, have another `tolist` then.
         plain = value.tolist()
-        return _refuse_value(value) if type(plain) is type(value) else plain
+        return _refuse_value(value) if hasattr(plain, "tolist") else plain
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     return _refuse_value(value)
 
 
 def _refuse_value(value: Any) -> Any:
-    raise TypeError(f"a {type(value).__qualname__} cannot be encoded as JSON")
+    raise TypeError(f"a {python_errors.type_name(value)} cannot be encoded as JSON")
 
 
 _PLAIN = (str, int, float, bool, type(None))
@@ -160,7 +182,7 @@ def _name(key: Any) -> str:
         return json.dumps(key, allow_nan=False)
     if isinstance(key, enum.Enum) or hasattr(key, "tolist"):
         return _name(_plain(key))
-    raise TypeError(f"a {type(key).__qualname__} cannot be a key in JSON")
+    raise TypeError(f"a {python_errors.type_name(key)} cannot be a key in JSON")
 
 
 def _undecodable(what: str, error: BaseException) -> Ended:

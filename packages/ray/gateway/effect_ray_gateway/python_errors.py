@@ -1,7 +1,8 @@
 """What a Python exception says: in a sentence, and as a traceback. The handler's own code runs here, so nothing of it is trusted."""
 
+import contextlib
 import traceback
-from typing import Any, Dict, Iterator, List, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Set, Tuple
 
 #: The longest message, with those of its causes, and the longest traceback. A worker stores no more of either.
 MAX_DETAIL_CHARS = 2048
@@ -13,20 +14,32 @@ MAX_CHAIN = 1000
 #: What stands around the words of one that is behind another.
 _BRACKETS_CHARS = 20
 
+#: The attributes as Python keeps them, whatever a class puts over them.
+_qualname: Callable[[type], str] = type.__dict__["__qualname__"].__get__
+_cause: Callable[[BaseException], Any] = BaseException.__dict__["__cause__"].__get__
+_context: Callable[[BaseException], Any] = BaseException.__dict__["__context__"].__get__
+_suppresses_context: Callable[[BaseException], bool] = BaseException.__dict__["__suppress_context__"].__get__
+_traceback_of: Callable[[BaseException], Any] = BaseException.__dict__["__traceback__"].__get__
+
 
 def python_error(error: BaseException) -> Dict[str, Any]:
     """The reason of an attempt whose handler raised this."""
     return {
         "_tag": "PythonError",
-        "type": last_words(type(error).__qualname__, MAX_DETAIL_CHARS),
+        "type": last_words(type_name(error), MAX_DETAIL_CHARS),
         "detail": _detail(error),
         "traceback": last_words(_traceback(error), MAX_TRACEBACK_CHARS),
     }
 
 
+def type_name(value: Any) -> str:
+    """The name of a value's type. Unlike `__class__`, it cannot fail."""
+    return _qualname(type(value))
+
+
 def words(error: BaseException) -> str:
-    """The message and the notes of an exception, bounded."""
-    return last_words(_words(error), MAX_DETAIL_CHARS)
+    """The type, the message and the notes of an exception, bounded."""
+    return last_words(f"{type_name(error)}: {_words(error)}", MAX_DETAIL_CHARS)
 
 
 def _detail(error: BaseException) -> str:
@@ -44,7 +57,7 @@ def _words(error: BaseException) -> str:
     try:
         text = str(error)
     except BaseException as another:
-        text = f"<its message cannot be read: {type(another).__qualname__}>"
+        text = f"<its message cannot be read: {type_name(another)}>"
     try:
         given = getattr(error, "__notes__", None)
         notes = [str(note) for note in given] if isinstance(given, list) else []
@@ -65,7 +78,7 @@ class _Told:
     def __init__(self, error: BaseException, told: "List[_Told]", seen: Set[int]) -> None:
         seen.add(id(error))
         told.append(self)
-        self.type = type(error).__qualname__
+        self.type = type_name(error)
         self.words = _words(error)
         self.behind: List[Tuple[str, _Told]] = []
         for name, other in _behind(error):
@@ -84,15 +97,19 @@ class _Told:
 
 
 def _behind(error: BaseException) -> Iterator[Tuple[str, BaseException]]:
-    if error.__cause__ is not None:
-        yield "cause", error.__cause__
-    elif error.__context__ is not None and not error.__suppress_context__:
-        yield "while handling", error.__context__
-    group = getattr(error, "exceptions", None)
+    cause, context = _cause(error), _context(error)
+    if cause is not None:
+        yield "cause", cause
+    elif context is not None and not _suppresses_context(error):
+        yield "while handling", context
     # An exception group, which Python has since 3.11.
+    try:
+        group = getattr(error, "exceptions", None)
+    except BaseException:
+        return
     if isinstance(group, tuple):
         for index, other in enumerate(group[:MAX_ERRORS]):
-            if isinstance(other, BaseException):
+            if issubclass(type(other), BaseException):
                 yield f"exceptions {index}", other
 
 
@@ -106,7 +123,8 @@ def _root(error: BaseException) -> BaseException:
 
 
 def _traceback(error: BaseException) -> str:
-    try:
-        return "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    except BaseException:
-        return "".join(traceback.format_tb(error.__traceback__))
+    with contextlib.suppress(BaseException):
+        return "".join(traceback.format_exception(type(error), error, _traceback_of(error)))
+    with contextlib.suppress(BaseException):
+        return "".join([*traceback.format_tb(_traceback_of(error)), f"{words(error)}\n"])
+    return ""

@@ -5,11 +5,10 @@ that outlives its grace is reported as lost, and the whole process is replaced.
 """
 
 import asyncio
-import inspect
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Dict, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Optional, Set, Tuple
 
 from . import python_calls
 from .host_client import Client
@@ -109,17 +108,22 @@ class PythonHost:
                 value = call.context.run(function, *positional, **named)
             finally:
                 self._end_if_forked()
+            is_awaitable = python_calls.is_awaitable(value)
         except BaseException as error:
             return self._raised(call, error)
-        if inspect.isawaitable(value):
+        if is_awaitable:
             self._loop.call_soon_threadsafe(self._start_task, call, value)
         else:
-            self._end(call, python_calls.succeeded(call, value, self._max_result_bytes))
+            self._returned(call, value)
 
     # On the main thread
 
     def _start_task(self, call: Call, awaitable: Any) -> None:
-        call.task = call.context.run(self._loop.create_task, self._settled(awaitable))
+        try:
+            call.task = call.context.run(self._loop.create_task, self._settled(awaitable))
+        except BaseException as error:
+            # Handlers can give the loop a task factory.
+            return self._raised(call, error)
         call.task.add_done_callback(lambda task: self._task_done(call, task))
         if call.cancelled.is_set():
             call.task.cancel()
@@ -142,7 +146,7 @@ class PythonHost:
         if error is not None:
             self._raised(call, error)
         else:
-            self._end(call, python_calls.succeeded(call, value, self._max_result_bytes))
+            self._returned(call, value)
 
     def _cancel_task(self, call: Call) -> None:
         if call.task is not None:
@@ -158,8 +162,19 @@ class PythonHost:
             code = error.code if isinstance(error, SystemExit) else error
             os._exit(code if isinstance(code, int) else 0 if code is None else 1)
 
+    def _returned(self, call: Call, value: Any) -> None:
+        self._end_as(call, lambda: python_calls.succeeded(call, value, self._max_result_bytes))
+
     def _raised(self, call: Call, error: BaseException) -> None:
-        self._end(call, python_calls.raised(error, call.cancelled.is_set(), self._max_result_bytes))
+        self._end_as(call, lambda: python_calls.raised(error, call.cancelled.is_set(), self._max_result_bytes))
+
+    def _end_as(self, call: Call, how: Callable[[], python_calls.Ended]) -> None:
+        try:
+            ended = how()
+        except BaseException as error:
+            # Without an end the attempt would run until its timeout.
+            ended = python_calls.untold(error)
+        self._end(call, ended)
 
     def _end(self, call: Call, ended: python_calls.Ended) -> None:
         if self._calls.pop(call.number, None) is not None:

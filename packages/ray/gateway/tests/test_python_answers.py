@@ -3,6 +3,9 @@
 import dataclasses
 import enum
 import json
+import types
+import weakref
+from unittest import mock
 
 import numpy
 import pytest
@@ -75,6 +78,61 @@ def test_what_goes_round_in_a_circle_is_undecodable():
     circle = {Colour.RED: 1}
     circle["self"] = circle
     assert answer(circle)[1]["_tag"] == "Undecodable"
+
+
+class Untouchable:
+    @property
+    def __class__(self):
+        raise RuntimeError("no class")
+
+
+def dead():
+    """A proxy of what is gone."""
+
+    class Value:
+        pass
+
+    return weakref.proxy(Value())
+
+
+class Endless:
+    def tolist(self):
+        return Endless()
+
+
+@pytest.mark.parametrize(
+    "make", [Untouchable, dead, mock.Mock, mock.MagicMock, Endless, lambda: [Untouchable()], lambda: {"a": dead()}]
+)
+def test_a_value_that_fails_or_goes_on_without_end_is_undecodable(make):
+    value = make()
+    assert not python_calls.is_awaitable(value)
+    kind, reason = answer(value)
+    assert (kind, reason["_tag"], reason["what"]) == (2, "Undecodable", "result")
+
+
+@types.coroutine
+def old_coroutine():
+    yield
+
+
+def generator():
+    yield
+
+
+async def coroutine():
+    pass
+
+
+async def async_generator():
+    yield
+
+
+@pytest.mark.parametrize("make, awaitable", [(old_coroutine, True), (coroutine, True), (generator, False), (async_generator, False)])
+def test_awaits_what_python_would(make, awaitable):
+    value = make()
+    assert python_calls.is_awaitable(value) == awaitable
+    if make is coroutine:
+        value.close()
 
 
 def test_what_nobody_wants_need_not_be_json():

@@ -1,11 +1,13 @@
 """What is told of an exception that a handler raised, without a host."""
 
+import asyncio
 import json
 import sys
 
 import pytest
 
-from effect_ray_gateway import placement, python_calls, python_errors
+import effect_ray
+from effect_ray_gateway import placement, python_calls, python_errors, python_host
 
 
 def told(error):
@@ -111,6 +113,84 @@ def test_an_exception_whose_own_code_fails_is_told_all_the_same():
     reason = told(Untouchable())
     assert (reason["type"], reason["detail"]) == ("Untouchable", "<its message cannot be read: SystemExit>")
     assert told(Careless("x"))["detail"] == "x (exceptions 2: ValueError: three)"
+
+
+def hostile(name):
+    """An exception that raises when this attribute is read."""
+
+    def fails(self):
+        raise RuntimeError("untouchable")
+
+    return type("Hostile", (Exception,), {name: property(fails)})("told")
+
+
+class Closed(Exception):
+    def __getattribute__(self, name):
+        raise RuntimeError("untouchable")
+
+
+class Nameless(type):
+    def __getattribute__(cls, name):
+        raise RuntimeError("no name")
+
+
+@pytest.mark.parametrize("name", ["__class__", "__traceback__", "__cause__", "__context__", "__notes__", "exceptions", "args"])
+def test_no_attribute_of_an_exception_is_trusted(name):
+    def raises():
+        raise hostile(name)
+
+    reason = told(caught(raises))
+    assert (reason["_tag"], reason["type"], reason["detail"]) == ("PythonError", "Hostile", "told")
+    assert "raises" in reason["traceback"]
+
+
+def test_an_exception_that_shows_no_attribute_at_all_is_told():
+    assert (told(Closed("told"))["type"], told(Closed("told"))["detail"]) == ("Closed", "told")
+    assert told(Nameless("Nameless", (Exception,), {})("told"))["detail"] == "told"
+
+
+class Unprepared(effect_ray.TaskFailure):
+    def __init__(self):
+        pass
+
+
+class Unreadable(effect_ray.TaskFailure):
+    @property
+    def tag(self):
+        raise RuntimeError("no tag")
+
+    @tag.setter
+    def tag(self, value):
+        pass
+
+
+@pytest.mark.parametrize(
+    "error, words",
+    [
+        (Unprepared(), "AttributeError: 'Unprepared' object has no attribute 'tag'"),
+        (Unreadable("Strict", {}), "RuntimeError: no tag"),
+        (effect_ray.TaskFailure("Strict", None), "TypeError: 'NoneType' object is not a mapping"),
+    ],
+)
+def test_a_declared_error_that_cannot_be_read_is_undecodable(error, words):
+    assert told(error) == {"_tag": "Undecodable", "what": "error", "detail": words}
+
+
+@pytest.mark.parametrize("step", ["succeeded", "raised"])
+def test_an_attempt_ends_whatever_is_raised_while_its_end_is_looked_at(monkeypatch, step):
+    def fails(*_):
+        raise SystemExit("not looked at")
+
+    monkeypatch.setattr(python_calls, step, fails)
+    orders = {"placement": {}, "limits": {}}
+    host = python_host.PythonHost(orders, asyncio.new_event_loop())
+    ends = []
+    monkeypatch.setattr(host.client, "finished", lambda number, ident, kind, body: ends.append((number, kind, json.loads(body))))
+    header = {"module": "time", "function": "time", "keywords": [] if step == "succeeded" else ["none"]}
+    host.run(7, bytes(24), json.dumps(header).encode() + (b"\n{}" if step == "succeeded" else b'\n{"none":1}'))
+    host._threads.shutdown()
+    ((number, kind, reason),) = ends
+    assert (number, kind, reason["_tag"]) == (7, 2, "PythonError") and "SystemExit" in reason["detail"]
 
 
 def test_is_bounded_and_keeps_the_root():

@@ -88,7 +88,15 @@ def test_an_exception_without_words_ends_its_attempt_all_the_same(served, functi
 def test_a_value_that_fails_to_be_encoded_is_undecodable(served, function, what):
     result = ended(served, function)
     assert (result.kind, result.json["_tag"], result.json["what"]) == (2, "Undecodable", what)
-    assert result.json["detail"] == "no list"
+    assert result.json["detail"] == "MemoryError: no list"
+
+
+@pytest.mark.parametrize("function", ["shapeless", "shapeless_later"])
+def test_an_error_or_a_value_that_cannot_be_looked_at_ends_its_attempt(served, function):
+    result = ended(served, function)
+    assert (result.kind, result.json["_tag"], result.json["what"]) == (2, "Undecodable", "error")
+    result = ended(served, "untouchable")
+    assert (result.kind, result.json["_tag"], result.json["what"]) == (2, "Undecodable", "result")
 
 
 def test_a_module_that_is_missing_is_a_python_error(served):

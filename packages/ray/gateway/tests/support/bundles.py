@@ -78,6 +78,24 @@ def fragile():
 def fragile_error():
     effect_ray.fail("Fragile", value=Fragile())
 
+class Shapeless(effect_ray.TaskFailure):
+    def __init__(self):
+        pass
+
+def shapeless():
+    raise Shapeless()
+
+async def shapeless_later():
+    raise Shapeless()
+
+class Untouchable:
+    @property
+    def __class__(self):
+        raise RuntimeError("no class")
+
+def untouchable():
+    return Untouchable()
+
 def large_error():
     effect_ray.fail("Large", text="x" * 3_000_000)
 

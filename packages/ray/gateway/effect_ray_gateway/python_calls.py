@@ -8,11 +8,12 @@ import enum
 import importlib
 import inspect
 import json
+import sys
 import threading
 import types
 import uuid
 from concurrent.futures import Future
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 
 import effect_ray
 
@@ -22,10 +23,15 @@ from . import frames, python_errors
 Ended = Tuple[int, bytes]
 
 
+class _Refused(ValueError):
+    """What is not JSON, in our own words."""
+
+
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
+    raise _Refused(f"{constant} is not JSON")
 
 
+_of = python_errors.type_name
 _PAYLOADS = json.JSONDecoder(parse_constant=_refuse)
 
 
@@ -52,7 +58,7 @@ class Call:
         self.request = json.loads(header)
         self.payload = _PAYLOADS.decode(payload.decode())
         if self.request["keywords"] and not isinstance(self.payload, dict):
-            raise ValueError("a JSON object was expected, for keyword arguments")
+            raise _Refused("a JSON object was expected, for keyword arguments")
         execution, fence = frames.IDENT.unpack(self.ident)
         attempt = effect_ray.Attempt(
             task=self.request.get("task", ""),
@@ -130,63 +136,91 @@ def _encode(kind: int, value: Callable[[], Any], max_bytes: int, what: str) -> E
 
 
 def _json(value: Any) -> str:
-    try:
-        return _dumps(value, _plain)
-    except TypeError:
-        # Nothing asks us about the keys of a dictionary. So all of it is converted, where it does not go without.
-        return _dumps(_with_plain_keys(value), _refuse_value)
+    return json.dumps(_plain(value), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 
 
-def _dumps(value: Any, default: Callable[[Any], Any]) -> str:
-    return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=default)
+#: What `json` writes as it is, and so do we with what is derived from it.
+_SCALARS = (str, int, float, bool, type(None))
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, enum.Enum):
-        return value.value
-    if hasattr(value, "tolist"):
-        # NumPy's arrays and scalars, and what imitates them. Some of the scalars, and a mock, have another `tolist` then.
-        plain = value.tolist()
-        return _refuse_value(value) if hasattr(plain, "tolist") else plain
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    return _refuse_value(value)
+    """The value in lists, dictionaries and scalars.
 
-
-def _refuse_value(value: Any) -> Any:
-    raise TypeError(f"a {python_errors.type_name(value)} cannot be encoded as JSON")
-
-
-_PLAIN = (str, int, float, bool, type(None))
-
-
-def _with_plain_keys(value: Any) -> Any:
-    if isinstance(value, dict):
-        plain: Dict[str, Any] = {}
-        for key, item in value.items():
-            name = _name(key)
-            if name in plain:
-                raise ValueError(f"two keys of a dictionary are {name!r} in JSON")
-            plain[name] = _with_plain_keys(item)
-        return plain
-    if isinstance(value, (list, tuple)):
-        return [_with_plain_keys(item) for item in value]
-    return value if isinstance(value, _PLAIN) else _with_plain_keys(_plain(value))
+    Left to itself `json` would write two keys that are one, and some members of an `Enum` by their text. One call a level, as deep as
+    payloads can be.
+    """
+    kind = type(value)
+    if kind in _SCALARS:
+        return value
+    if issubclass(kind, enum.Enum):
+        return _plain(value.value)
+    is_dataclass = kind not in (list, dict) and dataclasses.is_dataclass(kind)
+    items: Iterable[Tuple[Any, Any]]
+    if issubclass(kind, (dict, list, tuple, *_SCALARS)):
+        if is_dataclass:
+            raise _Refused(f"a {_of(value)} is a dataclass and something else too: it cannot be encoded as JSON")
+        if issubclass(kind, (list, tuple)):
+            plain_list: List[Any] = []
+            for item in value:
+                plain_list.append(_plain(item))
+            return plain_list
+        if not issubclass(kind, dict):
+            return value
+        items = value.items()
+    elif hasattr(value, "tolist"):
+        return _plain(_listed(value))
+    elif is_dataclass:
+        items = [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
+    else:
+        raise _Refused(f"a {_of(value)} cannot be encoded as JSON")
+    plain: Dict[str, Any] = {}
+    for key, item in items:
+        name = _name(key)
+        if name in plain:
+            raise _Refused(f"two keys of a dictionary are {name!r} in JSON")
+        plain[name] = _plain(item)
+    return plain
 
 
 def _name(key: Any) -> str:
-    """A key as JSON has it: what is no text becomes one, as `json` does it, and before that what a value would become."""
-    if isinstance(key, str):
-        return str.__str__(key)
-    if isinstance(key, _PLAIN):
-        return json.dumps(key, allow_nan=False)
-    if isinstance(key, enum.Enum) or hasattr(key, "tolist"):
-        return _name(_plain(key))
-    raise TypeError(f"a {python_errors.type_name(key)} cannot be a key in JSON")
+    """A key as JSON has it: what is not text becomes text, as `json` does it, after it became what a value would."""
+    kind = type(key)
+    if kind is str:
+        return str(key)
+    if issubclass(kind, enum.Enum):
+        return _name(key.value)
+    if issubclass(kind, _SCALARS) and not dataclasses.is_dataclass(kind):
+        return str.__str__(key) if issubclass(kind, str) else json.dumps(key, allow_nan=False)
+    if hasattr(key, "tolist"):
+        return _name(_listed(key))
+    raise _Refused(f"a {_of(key)} cannot be a key in JSON")
+
+
+def _listed(value: Any) -> Any:
+    """What NumPy's arrays and scalars hold, and what imitates them, unless the list would say less than they do."""
+    dtype_kind = getattr(getattr(value, "dtype", None), "kind", None)
+    if dtype_kind in ("m", "M"):
+        raise _Refused(f"a {_of(value)} of dates or durations cannot be encoded as JSON, which has no units: convert it to text")
+    if dtype_kind == "V":
+        raise _Refused(f"a {_of(value)} of records cannot be encoded as JSON without the names of its fields: convert it to dictionaries")
+    # A value of this module has imported it.
+    masked_arrays = sys.modules.get("numpy.ma")
+    if masked_arrays is not None and masked_arrays.is_masked(value):
+        raise _Refused(f"a {_of(value)} with masked values cannot be encoded as JSON: fill them")
+    # A memoryview is bytes, some scalars have no plain form, and a mock would go on for ever.
+    if type(value) is memoryview or hasattr(plain := value.tolist(), "tolist"):
+        raise _Refused(f"a {_of(value)} cannot be encoded as JSON")
+    return plain
 
 
 def _undecodable(what: str, error: BaseException) -> Ended:
-    return _died({"_tag": "Undecodable", "what": what, "detail": python_errors.words(error)})
+    if isinstance(error, RecursionError):
+        detail = "it holds itself, or is nested too deeply"
+    elif isinstance(error, _Refused):
+        detail = python_errors.last_words(str(error), python_errors.MAX_DETAIL_CHARS)
+    else:
+        detail = python_errors.words(error)
+    return _died({"_tag": "Undecodable", "what": what, "detail": detail})
 
 
 def _died(reason: Dict[str, Any]) -> Ended:

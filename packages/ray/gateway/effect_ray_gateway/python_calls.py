@@ -101,7 +101,7 @@ def is_awaitable(value: Any) -> bool:
 
 def succeeded(call: Call, value: Any, max_bytes: int) -> Ended:
     """The end of a handler that returned."""
-    return _encode(frames.SUCCESS, lambda: None if call.request.get("discard") else value, max_bytes, "result")
+    return _encode(frames.SUCCESS, lambda: _returned(value, call.request.get("discard", False)), max_bytes, "result")
 
 
 def raised(error: BaseException, cancelled: bool, max_bytes: int) -> Ended:
@@ -118,6 +118,21 @@ def untold(error: BaseException) -> Ended:
     """The end of a handler of which nothing can be told, because looking at it raised this."""
     detail = f"the handler has ended, but looking at its value or exception raised {python_errors.type_name(error)}"
     return _died({"_tag": "PythonError", "type": "", "detail": detail, "traceback": ""})
+
+
+#: What has run no line until somebody does this with it. A handler that returns one would count as done.
+_NOT_RUN = [
+    (types.GeneratorType, "a generator, of which nothing has run: loop over it"),
+    (types.AsyncGeneratorType, "an asynchronous generator, of which nothing has run: loop over it with `async for`"),
+    (types.CoroutineType, "a coroutine that nothing awaits: await it"),
+]
+
+
+def _returned(value: Any, discard: bool) -> Any:
+    for kind, what in _NOT_RUN:
+        if issubclass(type(value), kind):
+            raise _Refused(f"the function returned {what}, and return what comes of it")
+    return None if discard else value
 
 
 def _declared(error: Any) -> Dict[str, Any]:

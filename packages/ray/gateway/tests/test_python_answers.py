@@ -210,6 +210,20 @@ def test_awaits_what_python_would(make, awaitable):
         value.close()
 
 
+@pytest.mark.parametrize("discard", [True, False])
+@pytest.mark.parametrize(
+    "make, cure", [(generator, "loop over it"), (async_generator, "loop over it with `async for`"), (coroutine, "await it")]
+)
+def test_a_function_that_has_not_run_has_not_succeeded(make, cure, discard):
+    call, value = python_calls.Call(1, b"", b""), make()
+    call.request = {"discard": discard}
+    kind, body = python_calls.succeeded(call, value, 1000)
+    reason = json.loads(body)
+    assert (kind, reason["_tag"], reason["what"]) == (2, "Undecodable", "result") and cure in reason["detail"]
+    if make is coroutine:
+        value.close()
+
+
 def test_what_nobody_wants_need_not_be_json():
     call = python_calls.Call(1, b"", b"")
     call.request = {"discard": True}

@@ -5,12 +5,14 @@ that outlives its grace is reported as lost, and the whole process is replaced.
 """
 
 import asyncio
+import contextlib
 import os
+import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Dict, Optional, Set, Tuple
 
-from . import python_calls
+from . import python_calls, python_errors
 from .host_client import Client
 from .python_calls import Call
 
@@ -26,14 +28,64 @@ Settled = Tuple[Any, Optional[BaseException]]
 
 def run(orders: Dict[str, Any]) -> Dict[str, str]:
     """Runs the host until its connection ends; called on the actor's main thread."""
-    return asyncio.run(_main(orders))
+    loop = HandlersLoop()
+    asyncio.set_event_loop(loop)
+    end_by_sigterm()
+    return loop.run_until_complete(_main(orders))
 
 
 async def _main(orders: Dict[str, Any]) -> Dict[str, str]:
     host = PythonHost(orders, asyncio.get_running_loop())
     host.client.start()
     await host.over.wait()
+    # As `asyncio.run` does it: what handlers left behind can clean up.
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
     return {"kind": "terminated", "detail": "the gateway sent the host away"}
+
+
+class HandlersLoop(asyncio.SelectorEventLoop):
+    """Goes on where a task or a callback of one handler exits: asyncio ends the loop then, which is the other handlers' too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pid = os.getpid()
+
+    def run_forever(self) -> None:
+        while True:
+            try:
+                return super().run_forever()
+            except (SystemExit, KeyboardInterrupt) as error:
+                end_if_forked(self._pid)
+                # Whatever awaits the task hears of it as well.
+                told = python_errors.python_error(error)
+                with contextlib.suppress(OSError):
+                    print(f"a task or a callback of a handler exits:\n{told['traceback']}", file=sys.stderr, flush=True)
+
+
+def end_by_sigterm() -> None:
+    """Ray's own handler raises `SystemExit` wherever the main thread is, so that a handler's attempt would end in place of the host."""
+    pid = os.getpid()
+
+    def terminated(_number: int, _frame: Any) -> None:
+        if os.getpid() == pid:
+            os._exit(128 + signal.SIGTERM)
+        sys.exit(128 + signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, terminated)
+
+
+def end_if_forked(pid: int) -> None:
+    """Ends a process that a handler forked where the handler ends.
+
+    It would stay for good, and take from this one what wakes its loop: they share it.
+    """
+    if os.getpid() != pid:
+        error = sys.exc_info()[1]
+        code = error.code if isinstance(error, SystemExit) else error
+        os._exit(code if isinstance(code, int) else 0 if code is None else 1)
 
 
 class PythonHost:
@@ -107,7 +159,7 @@ class PythonHost:
             try:
                 value = call.context.run(function, *positional, **named)
             finally:
-                self._end_if_forked()
+                end_if_forked(self._pid)
             is_awaitable = python_calls.is_awaitable(value)
         except BaseException as error:
             return self._raised(call, error)
@@ -133,16 +185,17 @@ class PythonHost:
             try:
                 return await awaitable, None
             finally:
-                self._end_if_forked()
-        except asyncio.CancelledError:
-            raise
+                end_if_forked(self._pid)
         except BaseException as error:
             # Even SystemExit: it ends the attempt, not the loop that all attempts share.
             return None, error
 
     def _task_done(self, call: Call, task: "asyncio.Task[Settled]") -> None:
-        # A task that was cancelled before its first step never ran: the callback sees that end as well.
-        value, error = (None, asyncio.CancelledError()) if task.cancelled() else task.result()
+        try:
+            value, error = task.result()
+        except asyncio.CancelledError as cancelled:
+            # Before its first step, so that none of the above has run.
+            value, error = None, cancelled
         if error is not None:
             self._raised(call, error)
         else:
@@ -153,14 +206,6 @@ class PythonHost:
             call.task.cancel()
 
     # On any thread
-
-    def _end_if_forked(self) -> None:
-        # A process that a handler forked ends where the handler does. It would stay for good, and take from this one what
-        # wakes its loop: they share it.
-        if os.getpid() != self._pid:
-            error = sys.exc_info()[1]
-            code = error.code if isinstance(error, SystemExit) else error
-            os._exit(code if isinstance(code, int) else 0 if code is None else 1)
 
     def _returned(self, call: Call, value: Any) -> None:
         self._end_as(call, lambda: python_calls.succeeded(call, value, self._max_result_bytes))

@@ -1,6 +1,7 @@
 """What a Python exception says: in a sentence, and as a traceback. The handler's own code runs here, so nothing of it is trusted."""
 
 import contextlib
+import re
 import traceback
 from typing import Any, Callable, Dict, Iterator, List, Set, Tuple
 
@@ -13,9 +14,12 @@ MAX_ERRORS = 10
 MAX_CHAIN = 1000
 #: What stands around the words of one that is behind another.
 _BRACKETS_CHARS = 20
+#: The sequences for a terminal: Ray colours what it tells of a task.
+_TERMINAL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
 
 #: The attributes as Python keeps them, whatever a class puts over them.
 _qualname: Callable[[type], str] = type.__dict__["__qualname__"].__get__
+_args: Callable[[BaseException], Any] = BaseException.__dict__["args"].__get__
 _cause: Callable[[BaseException], Any] = BaseException.__dict__["__cause__"].__get__
 _context: Callable[[BaseException], Any] = BaseException.__dict__["__context__"].__get__
 _suppresses_context: Callable[[BaseException], bool] = BaseException.__dict__["__suppress_context__"].__get__
@@ -58,16 +62,19 @@ def _words(error: BaseException) -> str:
         text = str(error)
     except BaseException as another:
         text = f"<its message cannot be read: {type_name(another)}>"
-    try:
+        with contextlib.suppress(BaseException):
+            text += f" {_args(error)!r}" if _args(error) else ""
+    notes: List[str] = []
+    with contextlib.suppress(BaseException):
         given = getattr(error, "__notes__", None)
-        notes = [str(note) for note in given] if isinstance(given, list) else []
-    except BaseException:
-        notes = []
+        if isinstance(given, (list, tuple)):
+            notes.extend(str(note) for note in given)
     return " ".join([text, *(f"[{note}]" for note in notes)]).strip()
 
 
 def last_words(text: str, max_chars: int) -> str:
-    """The end of a text, which says more than its beginning, without what Postgres does not store."""
+    """The end of a text, which says more than its beginning, without what Postgres does not store, and without a terminal's colours."""
+    text = _TERMINAL.sub("", text)
     cut = text if len(text) <= max_chars else f"…{text[1 - max_chars:]}"
     return cut.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 

@@ -115,6 +115,35 @@ def test_an_exception_whose_own_code_fails_is_told_all_the_same():
     assert told(Careless("x"))["detail"] == "x (exceptions 2: ValueError: three)"
 
 
+def test_an_exception_without_words_tells_what_it_was_made_of():
+    class Sullen(Exception):
+        def __str__(self):
+            raise RuntimeError("no words")
+
+    class Mute:
+        def __repr__(self):
+            raise RuntimeError("no words")
+
+    assert told(Sullen("rows", 5))["detail"] == "<its message cannot be read: RuntimeError> ('rows', 5)"
+    assert told(Sullen(Mute()))["detail"] == "<its message cannot be read: RuntimeError>"
+
+
+def test_notes_need_not_be_a_list_and_those_that_can_be_read_are_told():
+    class Mute:
+        def __str__(self):
+            raise RuntimeError("no words")
+
+    error = ValueError("no rows")
+    error.__notes__ = ("page 3", Mute())
+    assert told(error)["detail"] == "no rows [page 3]"
+
+
+def test_the_colours_of_a_terminal_are_not_told():
+    error = ValueError("\x1b[36mray::f()\x1b[39m (pid=1) \x1b]8;;http://x\x1b\\link\x1b]8;;\x07 \x1b[1;31;40mred\x1bM")
+    assert told(error)["detail"] == "ray::f() (pid=1) link red"
+    assert "\x1b" not in told(error)["traceback"]
+
+
 def hostile(name):
     """An exception that raises when this attribute is read."""
 

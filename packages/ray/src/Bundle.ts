@@ -182,17 +182,20 @@ const describe = (error: unknown): string => {
 }
 
 /**
- * The Python package of a folder: its files, with links followed. Secrets, virtual environments, caches and what
- * `.effect-ray-ignore` in the folder names are left out; what was is told in the log.
+ * The Python package of a folder: its files, with links followed, and `beside` them those that the folder does not have. Secrets,
+ * virtual environments, caches and what `.effect-ray-ignore` in the folder names are left out; what was is told in the log.
  *
  * @category constructors
  */
-export const python = Effect.fn("Bundle.python")(function*(folder: string): Effect.fn.Return<Uint8Array, RayError> {
+export const python = Effect.fn("Bundle.python")(function*(
+  folder: string,
+  beside: Readonly<Record<string, File>> = {}
+): Effect.fn.Return<Uint8Array, RayError> {
   const { leftOut, source } = yield* attempt(folder, () => readPythonFolder(path.resolve(folder)))
   if (leftOut.length > 0) {
     yield* Effect.logInfo("left out of the Python folder; a line !NAME in its .effect-ray-ignore takes one in").pipe(
       Effect.annotateLogs({ folder, count: leftOut.length, names: listed(leftOut) })
     )
   }
-  return yield* pack(source.files)
+  return yield* pack({ ...beside, ...source.files })
 })

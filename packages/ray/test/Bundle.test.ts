@@ -129,6 +129,20 @@ describe("Bundle", () => {
       assert.notStrictEqual(packageName(yield* Bundle.python(folder)), packageName(first))
     }))
 
+  it.live("takes into a Python package what lies beside its folder, unless the folder has its own", () =>
+    Effect.gen(function*() {
+      const folder = yield* tempFolder
+      write(folder, { "ml.py": "x = 1\n", "own.py": "x = 2\n" })
+      const file = (text: string) => ({ content: new TextEncoder().encode(text) })
+      const zip = yield* Bundle.python(folder, { "own.py": file("x = 3\n"), "beside.py": file("x = 4\n") })
+      const texts = Object.entries(unzipSync(zip)).map(([name, data]) => [name, new TextDecoder().decode(data)])
+      assert.deepStrictEqual(Object.fromEntries(texts), {
+        "beside.py": "x = 4\n",
+        "ml.py": "x = 1\n",
+        "own.py": "x = 2\n"
+      })
+    }))
+
   it.live("keeps the names of classes and functions, by which tasks may be named", () =>
     Effect.gen(function*() {
       const folder = yield* project({

@@ -438,6 +438,12 @@ layer(RunnerLive, { excludeTestServices: true, timeout: "3 minutes" })("RayRunne
       })
     }))
 
+  it.effect("answers a declared error that a task of Ray's raised, which the handler started", () =>
+    Effect.gen(function*() {
+      const { ended } = yield* run(yield* Runner.Runner, Tasks.Answer, { python: "in_a_ray_task(1)" })
+      assert.deepStrictEqual(ended, { _tag: "Failed", error: "{\"_tag\":\"Diverged\",\"step\":1}" })
+    }))
+
   it.effect("gives a Python function no payload that does not fit its Schema", () =>
     Effect.gen(function*() {
       const { ended } = yield* run(yield* Runner.Runner, Tasks.Train, { rows: "ten" })

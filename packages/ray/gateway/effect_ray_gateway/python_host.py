@@ -5,13 +5,14 @@ that outlives its grace is reported as lost, and the whole process is replaced.
 """
 
 import asyncio
-import inspect
+import contextlib
 import os
+import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Dict, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Optional, Set, Tuple
 
-from . import python_calls
+from . import python_calls, python_errors
 from .host_client import Client
 from .python_calls import Call
 
@@ -27,14 +28,64 @@ Settled = Tuple[Any, Optional[BaseException]]
 
 def run(orders: Dict[str, Any]) -> Dict[str, str]:
     """Runs the host until its connection ends; called on the actor's main thread."""
-    return asyncio.run(_main(orders))
+    loop = HandlersLoop()
+    asyncio.set_event_loop(loop)
+    end_by_sigterm()
+    return loop.run_until_complete(_main(orders))
 
 
 async def _main(orders: Dict[str, Any]) -> Dict[str, str]:
     host = PythonHost(orders, asyncio.get_running_loop())
     host.client.start()
     await host.over.wait()
+    # As `asyncio.run` does it: what handlers left behind can clean up.
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
     return {"kind": "terminated", "detail": "the gateway sent the host away"}
+
+
+class HandlersLoop(asyncio.SelectorEventLoop):
+    """Goes on where a task or a callback of one handler exits: asyncio ends the loop then, which is the other handlers' too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pid = os.getpid()
+
+    def run_forever(self) -> None:
+        while True:
+            try:
+                return super().run_forever()
+            except (SystemExit, KeyboardInterrupt) as error:
+                end_if_forked(self._pid)
+                # Whatever awaits the task hears of it as well.
+                told = python_errors.python_error(error)
+                with contextlib.suppress(OSError):
+                    print(f"a task or a callback of a handler exits:\n{told['traceback']}", file=sys.stderr, flush=True)
+
+
+def end_by_sigterm() -> None:
+    """Ray's own handler raises `SystemExit` wherever the main thread is, so that a handler's attempt would end in place of the host."""
+    pid = os.getpid()
+
+    def terminated(_number: int, _frame: Any) -> None:
+        if os.getpid() == pid:
+            os._exit(128 + signal.SIGTERM)
+        sys.exit(128 + signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, terminated)
+
+
+def end_if_forked(pid: int) -> None:
+    """Ends a process that a handler forked where the handler ends.
+
+    It would stay for good, and take from this one what wakes its loop: they share it.
+    """
+    if os.getpid() != pid:
+        error = sys.exc_info()[1]
+        code = error.code if isinstance(error, SystemExit) else error
+        os._exit(code if isinstance(code, int) else 0 if code is None else 1)
 
 
 class PythonHost:
@@ -108,18 +159,23 @@ class PythonHost:
             try:
                 value = call.context.run(function, *positional, **named)
             finally:
-                self._end_if_forked()
+                end_if_forked(self._pid)
+            is_awaitable = python_calls.is_awaitable(value)
         except BaseException as error:
             return self._raised(call, error)
-        if inspect.isawaitable(value):
+        if is_awaitable:
             self._loop.call_soon_threadsafe(self._start_task, call, value)
         else:
-            self._end(call, python_calls.succeeded(call, value, self._max_result_bytes))
+            self._returned(call, value)
 
     # On the main thread
 
     def _start_task(self, call: Call, awaitable: Any) -> None:
-        call.task = call.context.run(self._loop.create_task, self._settled(awaitable))
+        try:
+            call.task = call.context.run(self._loop.create_task, self._settled(awaitable))
+        except BaseException as error:
+            # Handlers can give the loop a task factory.
+            return self._raised(call, error)
         call.task.add_done_callback(lambda task: self._task_done(call, task))
         if call.cancelled.is_set():
             call.task.cancel()
@@ -129,20 +185,21 @@ class PythonHost:
             try:
                 return await awaitable, None
             finally:
-                self._end_if_forked()
-        except asyncio.CancelledError:
-            raise
+                end_if_forked(self._pid)
         except BaseException as error:
             # Even SystemExit: it ends the attempt, not the loop that all attempts share.
             return None, error
 
     def _task_done(self, call: Call, task: "asyncio.Task[Settled]") -> None:
-        # A task that was cancelled before its first step never ran: the callback sees that end as well.
-        value, error = (None, asyncio.CancelledError()) if task.cancelled() else task.result()
+        try:
+            value, error = task.result()
+        except asyncio.CancelledError as cancelled:
+            # Before its first step, so that none of the above has run.
+            value, error = None, cancelled
         if error is not None:
             self._raised(call, error)
         else:
-            self._end(call, python_calls.succeeded(call, value, self._max_result_bytes))
+            self._returned(call, value)
 
     def _cancel_task(self, call: Call) -> None:
         if call.task is not None:
@@ -150,16 +207,19 @@ class PythonHost:
 
     # On any thread
 
-    def _end_if_forked(self) -> None:
-        # A process that a handler forked ends where the handler does. It would stay for good, and take from this one what
-        # wakes its loop: they share it.
-        if os.getpid() != self._pid:
-            error = sys.exc_info()[1]
-            code = error.code if isinstance(error, SystemExit) else error
-            os._exit(code if isinstance(code, int) else 0 if code is None else 1)
+    def _returned(self, call: Call, value: Any) -> None:
+        self._end_as(call, lambda: python_calls.succeeded(call, value, self._max_result_bytes))
 
     def _raised(self, call: Call, error: BaseException) -> None:
-        self._end(call, python_calls.raised(error, call.cancelled.is_set(), self._max_result_bytes))
+        self._end_as(call, lambda: python_calls.raised(error, call.cancelled.is_set(), self._max_result_bytes))
+
+    def _end_as(self, call: Call, how: Callable[[], python_calls.Ended]) -> None:
+        try:
+            ended = how()
+        except BaseException as error:
+            # Without an end the attempt would run until its timeout.
+            ended = python_calls.untold(error)
+        self._end(call, ended)
 
     def _end(self, call: Call, ended: python_calls.Ended) -> None:
         if self._calls.pop(call.number, None) is not None:

@@ -1,11 +1,13 @@
 """What is told of an exception that a handler raised, without a host."""
 
+import asyncio
 import json
 import sys
 
 import pytest
 
-from effect_ray_gateway import placement, python_calls, python_errors
+import effect_ray
+from effect_ray_gateway import placement, python_calls, python_errors, python_host
 
 
 def told(error):
@@ -111,6 +113,113 @@ def test_an_exception_whose_own_code_fails_is_told_all_the_same():
     reason = told(Untouchable())
     assert (reason["type"], reason["detail"]) == ("Untouchable", "<its message cannot be read: SystemExit>")
     assert told(Careless("x"))["detail"] == "x (exceptions 2: ValueError: three)"
+
+
+def test_an_exception_without_words_tells_what_it_was_made_of():
+    class Sullen(Exception):
+        def __str__(self):
+            raise RuntimeError("no words")
+
+    class Mute:
+        def __repr__(self):
+            raise RuntimeError("no words")
+
+    assert told(Sullen("rows", 5))["detail"] == "<its message cannot be read: RuntimeError> ('rows', 5)"
+    assert told(Sullen(Mute()))["detail"] == "<its message cannot be read: RuntimeError>"
+
+
+def test_notes_need_not_be_a_list_and_those_that_can_be_read_are_told():
+    class Mute:
+        def __str__(self):
+            raise RuntimeError("no words")
+
+    error = ValueError("no rows")
+    error.__notes__ = ("page 3", Mute())
+    assert told(error)["detail"] == "no rows [page 3]"
+
+
+def test_the_colours_of_a_terminal_are_not_told():
+    error = ValueError("\x1b[36mray::f()\x1b[39m (pid=1) \x1b]8;;http://x\x1b\\link\x1b]8;;\x07 \x1b[1;31;40mred\x1bM")
+    assert told(error)["detail"] == "ray::f() (pid=1) link red"
+    assert "\x1b" not in told(error)["traceback"]
+
+
+def hostile(name):
+    """An exception that raises when this attribute is read."""
+
+    def fails(self):
+        raise RuntimeError("untouchable")
+
+    return type("Hostile", (Exception,), {name: property(fails)})("told")
+
+
+class Closed(Exception):
+    def __getattribute__(self, name):
+        raise RuntimeError("untouchable")
+
+
+class Nameless(type):
+    def __getattribute__(cls, name):
+        raise RuntimeError("no name")
+
+
+@pytest.mark.parametrize("name", ["__class__", "__traceback__", "__cause__", "__context__", "__notes__", "exceptions", "args"])
+def test_no_attribute_of_an_exception_is_trusted(name):
+    def raises():
+        raise hostile(name)
+
+    reason = told(caught(raises))
+    assert (reason["_tag"], reason["type"], reason["detail"]) == ("PythonError", "Hostile", "told")
+    assert "raises" in reason["traceback"]
+
+
+def test_an_exception_that_shows_no_attribute_at_all_is_told():
+    assert (told(Closed("told"))["type"], told(Closed("told"))["detail"]) == ("Closed", "told")
+    assert told(Nameless("Nameless", (Exception,), {})("told"))["detail"] == "told"
+
+
+class Unprepared(effect_ray.TaskFailure):
+    def __init__(self):
+        pass
+
+
+class Unreadable(effect_ray.TaskFailure):
+    @property
+    def tag(self):
+        raise RuntimeError("no tag")
+
+    @tag.setter
+    def tag(self, value):
+        pass
+
+
+@pytest.mark.parametrize(
+    "error, words",
+    [
+        (Unprepared(), "AttributeError: 'Unprepared' object has no attribute 'tag'"),
+        (Unreadable("Strict", {}), "RuntimeError: no tag"),
+        (effect_ray.TaskFailure("Strict", None), "TypeError: 'NoneType' object is not a mapping"),
+    ],
+)
+def test_a_declared_error_that_cannot_be_read_is_undecodable(error, words):
+    assert told(error) == {"_tag": "Undecodable", "what": "error", "detail": words}
+
+
+@pytest.mark.parametrize("step", ["succeeded", "raised"])
+def test_an_attempt_ends_whatever_is_raised_while_its_end_is_looked_at(monkeypatch, step):
+    def fails(*_):
+        raise SystemExit("not looked at")
+
+    monkeypatch.setattr(python_calls, step, fails)
+    orders = {"placement": {}, "limits": {}}
+    host = python_host.PythonHost(orders, asyncio.new_event_loop())
+    ends = []
+    monkeypatch.setattr(host.client, "finished", lambda number, ident, kind, body: ends.append((number, kind, json.loads(body))))
+    header = {"module": "time", "function": "time", "keywords": [] if step == "succeeded" else ["none"]}
+    host.run(7, bytes(24), json.dumps(header).encode() + (b"\n{}" if step == "succeeded" else b'\n{"none":1}'))
+    host._threads.shutdown()
+    ((number, kind, reason),) = ends
+    assert (number, kind, reason["_tag"]) == (7, 2, "PythonError") and "SystemExit" in reason["detail"]
 
 
 def test_is_bounded_and_keeps_the_root():

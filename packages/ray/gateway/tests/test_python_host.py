@@ -88,7 +88,15 @@ def test_an_exception_without_words_ends_its_attempt_all_the_same(served, functi
 def test_a_value_that_fails_to_be_encoded_is_undecodable(served, function, what):
     result = ended(served, function)
     assert (result.kind, result.json["_tag"], result.json["what"]) == (2, "Undecodable", what)
-    assert result.json["detail"] == "no list"
+    assert result.json["detail"] == "MemoryError: no list"
+
+
+@pytest.mark.parametrize("function", ["shapeless", "shapeless_later"])
+def test_an_error_or_a_value_that_cannot_be_looked_at_ends_its_attempt(served, function):
+    result = ended(served, function)
+    assert (result.kind, result.json["_tag"], result.json["what"]) == (2, "Undecodable", "error")
+    result = ended(served, "untouchable")
+    assert (result.kind, result.json["_tag"], result.json["what"]) == (2, "Undecodable", "result")
 
 
 def test_a_module_that_is_missing_is_a_python_error(served):
@@ -223,6 +231,27 @@ def test_a_coroutine_that_ends_with_a_value_keeps_it(served, tmp_path):
     assert (result.kind, result.json) == (0, "kept on")
 
 
+@pytest.mark.parametrize("function", ["cancelled_by_itself", "cancelled_inside"])
+def test_what_a_cancellation_of_the_handlers_own_says_is_told(served, function):
+    reason = ended(served, function).json
+    assert (reason["_tag"], reason["type"], reason["detail"]) == ("PythonError", "CancelledError", "of its own")
+
+
+def test_a_task_or_a_callback_that_exits_ends_no_other_attempt(served):
+    pid = ended(served, "about").json["pid"]
+    others = [served.run(served.pool, run_body(function, {})) for function in ("forever", "polite")]
+    for other in others:
+        served.started(other)
+    for how, type_ in {"exit": "SystemExit", "interrupt": "KeyboardInterrupt"}.items():
+        reason = ended(served, "exits_inside", {"how": how}).json
+        assert (reason["type"], reason["detail"]) == (type_, "no more")
+    assert ended(served, "exits_in_a_callback").json == "gone on"
+    for other in others:
+        served.cancel(other)
+        assert served.result(other).kind == 3
+    assert ended(served, "about").json["pid"] == pid
+
+
 def test_calls_that_wait_for_a_slot_can_be_cancelled(served):
     calls = [served.run(served.pool, run_body("forever", {})) for _ in range(25)]
     for call in calls:
@@ -246,6 +275,12 @@ def test_a_function_that_cannot_be_stopped_costs_its_host(served):
 @pytest.mark.parametrize("how", ["exit", "return"])
 def test_a_process_that_a_handler_forked_does_not_become_a_second_host(served, function, how):
     child = ended(served, function, {"how": how}).json
+    until(lambda: not alive(child), "it is gone")
+    assert ended(served, "add_later", {"a": 1, "b": 2}).json == 3
+
+
+def test_a_process_that_a_handler_forked_ends_where_a_task_of_it_exits(served):
+    child = ended(served, "forks_inside").json
     until(lambda: not alive(child), "it is gone")
     assert ended(served, "add_later", {"a": 1, "b": 2}).json == 3
 
@@ -285,7 +320,7 @@ def test_what_a_function_started_goes_with_its_host(served, tmp_path, how):
     until(lambda: not alive(child), "its child is gone")
 
 
-@pytest.mark.parametrize("how", ["die", "kill"])
+@pytest.mark.parametrize("how", ["die", "kill", "terminate"])
 def test_a_host_that_dies_ends_its_calls_at_once(served, how):
     pid = ended(served, "about").json["pid"]
     other = served.run(served.pool, run_body("forever", {}))
@@ -293,7 +328,7 @@ def test_a_host_that_dies_ends_its_calls_at_once(served, how):
     if how == "die":
         assert ended(served, "die", seconds=10).type == "LOST"
     else:
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL if how == "kill" else signal.SIGTERM)
     lost = served.result(other, 10)
     assert (lost.type, lost.json["collateral"]) == ("LOST", False)
     until(lambda: not alive(pid), "its process is gone", 10)

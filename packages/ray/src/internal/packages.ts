@@ -2,6 +2,7 @@
 import type { Worker } from "@effect-ray/core/Worker"
 import * as Effect from "effect/Effect"
 import * as Semaphore from "effect/Semaphore"
+import * as fs from "node:fs"
 import * as path from "node:path"
 import * as Bundle from "../Bundle.ts"
 import * as RayCluster from "../RayCluster.ts"
@@ -14,8 +15,10 @@ export interface Packages {
   readonly upload: Effect.Effect<void, RayError>
 }
 
-/** For Python tasks whose modules are installed on the nodes: every pool has a package of its own. */
-const nothing = Bundle.pack({ README: { content: new TextEncoder().encode("The worker names no folder.\n") } })
+/** A host has its own one. This is for the tasks and actors of Ray that handlers start, on any node. */
+const handlersModule = Effect.sync((): Record<string, Bundle.File> => ({
+  "effect_ray.py": { content: fs.readFileSync(new URL("../../gateway/effect_ray.py", import.meta.url)) }
+}))
 
 export const makePackages = Effect.fnUntraced(function*(
   worker: Worker,
@@ -27,11 +30,12 @@ export const makePackages = Effect.fnUntraced(function*(
     zips.set("node", yield* Bundle.node(module, { external: worker.external }))
   }
   if (worker.tasks.some((task) => task.runtime === "python")) {
+    const beside = yield* handlersModule
     zips.set(
       "python",
       worker.python === undefined
-        ? yield* nothing
-        : yield* Bundle.python(path.resolve(path.dirname(module), worker.python))
+        ? yield* Bundle.pack(beside)
+        : yield* Bundle.python(path.resolve(path.dirname(module), worker.python), beside)
     )
   }
   const uris = new Map<Runtime, string>()

@@ -78,6 +78,24 @@ def fragile():
 def fragile_error():
     effect_ray.fail("Fragile", value=Fragile())
 
+class Shapeless(effect_ray.TaskFailure):
+    def __init__(self):
+        pass
+
+def shapeless():
+    raise Shapeless()
+
+async def shapeless_later():
+    raise Shapeless()
+
+class Untouchable:
+    @property
+    def __class__(self):
+        raise RuntimeError("no class")
+
+def untouchable():
+    return Untouchable()
+
 def large_error():
     effect_ray.fail("Large", text="x" * 3_000_000)
 
@@ -102,6 +120,35 @@ async def stubborn(begun):
             await asyncio.Event().wait()
         except asyncio.CancelledError:
             return "kept on"
+
+async def cancelled_by_itself():
+    raise asyncio.CancelledError("of its own")
+
+async def cancelled_inside():
+    inner = asyncio.create_task(asyncio.sleep(600))
+    await asyncio.sleep(0)
+    inner.cancel("of its own")
+    await inner
+
+async def exits_inside(how):
+    async def exits():
+        raise {"exit": SystemExit, "interrupt": KeyboardInterrupt}[how]("no more")
+    await asyncio.create_task(exits())
+
+async def exits_in_a_callback():
+    loop, gone_on = asyncio.get_running_loop(), asyncio.Event()
+    loop.call_soon(sys.exit, 3)
+    loop.call_soon(gone_on.set)
+    await gone_on.wait()
+    return "gone on"
+
+async def forks_inside():
+    async def exits():
+        sys.exit(0)
+    child = os.fork()
+    if child == 0:
+        await asyncio.gather(asyncio.Event().wait(), exits())
+    return child
 
 def polite():
     attempt = effect_ray.current()

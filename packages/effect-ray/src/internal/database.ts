@@ -2,6 +2,7 @@
 import * as PgBroker from "@effect-ray/postgres/PgBroker"
 import * as PgGatewayRegistry from "@effect-ray/postgres/PgGatewayRegistry"
 import * as PgMigrations from "@effect-ray/postgres/PgMigrations"
+import * as PgStore from "@effect-ray/postgres/PgStore"
 import * as PgClient from "@effect/sql-pg/PgClient"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -86,9 +87,9 @@ type Options = Pick<Settings.Settings, "schema">
 export const layerStore = (settings: Pick<Settings.Settings, "schema" | "listenUrl">) =>
   Layer.unwrap(Effect.as(
     PgMigrations.check({ schema: settings.schema }),
-    Layer.mergeAll(
-      PgBroker.layer(Settings.brokerOptions(settings)),
-      PgGatewayRegistry.layer({ schema: settings.schema })
+    Layer.provide(
+      Layer.mergeAll(PgBroker.layerShared(Settings.brokerOptions(settings)), PgGatewayRegistry.layerShared),
+      PgStore.layer({ schema: settings.schema })
     )
   ))
 

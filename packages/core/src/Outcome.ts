@@ -1,10 +1,9 @@
 /**
  * How an attempt ended, and what becomes of its execution.
  *
- * `propose` is the one place with an opinion about that. It proposes only: cancel,
- * success and retry may race, and the broker's settle resolves them under the
- * row's lock (success beats cancel; a retry or a release of a `cancelling` row
- * becomes `cancelled`).
+ * `propose` decides what a supervisor proposes. Cancel, success and retry may race, so the broker has the last word, under
+ * the row's lock: a success beats a cancel, a retry or a release of a `cancelling` row becomes `cancelled`, and a retry
+ * needs an attempt that is left. It also decides alone where no supervisor can propose: when a lease lapsed.
  */
 import * as Data from "effect/Data"
 import type * as Duration from "effect/Duration"
@@ -117,7 +116,7 @@ const isFinal = (reason: TaskError.Reason): boolean =>
   reason._tag === "Undecodable" || reason._tag === "Unschedulable" || reason._tag === "ResultTooLarge"
 
 /**
- * Every rule about how an attempt ends lives in this function.
+ * What a supervisor proposes for an attempt that is over.
  *
  * @category deciding
  */

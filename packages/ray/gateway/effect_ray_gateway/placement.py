@@ -73,7 +73,7 @@ class Cluster(Protocol):
         """Why no node can ever hold such a host; none when one can."""
 
     async def shortage(self, placement: Dict[str, Any]) -> Optional[str]:
-        """What a host that is not placed yet waits for; none when there is enough of everything."""
+        """What a host that is not placed yet lacks; none when it has its place and only its environment is missing."""
 
     async def run(
         self, placed: Placed, name: str, spec: Dict[str, Any], orders: Dict[str, Any], on_placed: Callable[[], None]
@@ -227,11 +227,28 @@ class RayCluster:
         return shapes + [dict(group.resources) for group in groups]
 
     async def shortage(self, placement: Dict[str, Any]) -> Optional[str]:
-        free, total = await self._call(lambda: (self._ray.available_resources(), self._ray.cluster_resources()))
-        for name, amount in _wanted(placement).items():
+        wanted = _wanted(placement)
+        free, total, demands = await self._call(lambda: (*self._amounts(), self._demands()))
+        # Only Ray knows what has no place: a host whose environment is being set up occupies its own already, and what is
+        # free in all may be spread over several nodes.
+        if not any(_equal(demand, wanted) for demand in demands):
+            return None
+        for name, amount in wanted.items():
             if free.get(name, 0) < amount:
                 return f"{name} {amount:g}, available {free.get(name, 0):g} of {total.get(name, 0):g}"
-        return None
+        asked = ", ".join(f"{name} {amount:g} (available {free[name]:g} of {total[name]:g})" for name, amount in wanted.items())
+        return f"no single node has {asked} free"
+
+    def _amounts(self) -> Tuple[Dict[str, float], Dict[str, float]]:
+        return self._ray.available_resources(), self._ray.cluster_resources()
+
+    def _demands(self) -> List[Dict[str, float]]:
+        """What is asked of Ray and has no place on a node yet."""
+        from ray.autoscaler.v2.sdk import get_cluster_status
+
+        status = get_cluster_status(self._ray.get_runtime_context().gcs_address)
+        demands = status.resource_demands.ray_task_actor_demand
+        return [request.bundle for demand in demands for request in demand.bundles_by_count]
 
 
 def _cpus(placement: Dict[str, Any]) -> float:
@@ -243,6 +260,11 @@ def _wanted(placement: Dict[str, Any]) -> Dict[str, float]:
     wanted = {"CPU": _cpus(placement), "GPU": placement.get("gpus") or 0, "memory": placement.get("memory") or 0}
     wanted.update(placement.get("resources") or {})
     return {name: amount for name, amount in wanted.items() if amount > 0}
+
+
+def _equal(one: Dict[str, float], other: Dict[str, float]) -> bool:
+    # Ray counts in ten-thousandths.
+    return one.keys() == other.keys() and all(abs(one[name] - other[name]) < 1e-4 for name in one)
 
 
 def _environment(spec: Dict[str, Any]) -> str:

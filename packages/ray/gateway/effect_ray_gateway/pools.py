@@ -71,6 +71,8 @@ class Pool:
         self._failure = ""
         #: Since when the host that is being started waits for its place on a node.
         self._waiting_since: Optional[float] = None
+        #: What it lacks, as Ray said last; none while Ray sets up its environment.
+        self._shortage: Optional[str] = None
         #: Since when calls wait and there is no host.
         self._unserved_since: Optional[float] = None
         #: When the last call waited that no host could take, and the highest priority of such calls.
@@ -212,6 +214,7 @@ class Pool:
         self._starting = host
         self.hosts.add(host)
         self._waiting_since = time.monotonic()
+        self._shortage = None
         task = asyncio.get_running_loop().create_task(self._start(host))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -233,7 +236,7 @@ class Pool:
 
     def _placed(self, host: Host) -> None:
         host.placed_at = time.monotonic()
-        self._waiting_since = None
+        self._waiting_since = self._shortage = None
 
     def _unschedulable(self, host: Host, misfit: str) -> None:
         # A node may be on its way: it is looked for again when calls come again.
@@ -264,7 +267,7 @@ class Pool:
         failed = self._starting is host and why.kind not in ("terminated", "unschedulable")
         if self._starting is host:
             self._starting = None
-            self._waiting_since = None
+            self._waiting_since = self._shortage = None
         if failed:
             self._failures += 1
             self._failure = why.detail
@@ -327,26 +330,27 @@ class Pool:
         if starting is not None and self._waiting_since is not None and not self._is_wanted(now):
             starting.retiring = True
             return starting.fence(Exit("terminated", "no call waits for it any more"))
-        if self.needs_room(now, WAITING_SECONDS) and not self.ready:
-            self._show("starting", (await self._obstacle())[1])
+        if self._waiting_since is not None:
+            shortage = await self._cluster.shortage(self.placement)
+            # Only if it has not been placed meanwhile.
+            self._shortage = None if self._waiting_since is None else shortage
+        if self._waits(now, WAITING_SECONDS) and not self.ready:
+            self._show("starting", self._obstacle()[1])
         since = self._unserved_since
-        if since is not None and now - since >= self._gateway.config.wait_seconds:
-            why, detail = await self._obstacle()
-            if not self.ready:
-                self._give_back(why, detail)
+        if since is not None and now - since >= self._gateway.config.wait_seconds and not self.ready:
+            self._give_back(*self._obstacle())
 
-    async def _obstacle(self) -> Tuple[str, str]:
+    def _obstacle(self) -> Tuple[str, str]:
         """What keeps the pool from its first host, as the `why` of LOST frames and in words."""
         if self._starting is None:
             return ("failed", self._failure) if self._failures else ("starting", "a host is about to be asked for")
         if self._waiting_since is None:
             return "starting", "its process is coming up"
-        shortage = await self._cluster.shortage(self.placement)
-        if shortage is None:
+        if self._shortage is None:
             packages = ", ".join(self.placement.get("pip") or [])
             return "starting", f"Ray sets up its environment{f' with {packages}' if packages else ''}"
         held = self._gateway.held(self)
-        return "waiting", f"{shortage}{f' (hosts of other pools that have some: {held})' if held else ''}"
+        return "waiting", f"{self._shortage}{f' (hosts of other pools that have some: {held})' if held else ''}"
 
     def _is_wanted(self, now: float) -> bool:
         return self.waiting > 0 or now - self._wanted_at < WANTED_SECONDS
@@ -354,7 +358,10 @@ class Pool:
     # Room for others
 
     def needs_room(self, now: float, seconds: float) -> bool:
-        """Whether it wants a host that Ray has not been able to place for so long."""
+        """Whether it wants a host for which Ray has had no room for so long."""
+        return self._shortage is not None and self._waits(now, seconds)
+
+    def _waits(self, now: float, seconds: float) -> bool:
         return self._waiting_since is not None and now - self._waiting_since >= seconds and self._is_wanted(now)
 
     def wants(self) -> Set[str]:

@@ -322,6 +322,27 @@ def test_a_pool_that_waits_says_for_what_and_gets_the_idle_hosts_of_others(fake,
     assert supervisor.next("HOST_DOWN").json["number"] == host.number
 
 
+def test_a_pool_whose_environment_is_set_up_takes_no_hosts_of_others(fake, monkeypatch):
+    for name in ("WAITING_SECONDS", "YIELD_SECONDS", "TURN_SECONDS"):
+        monkeypatch.setattr(pools_module, name, 0)
+    supervisor = fake.supervisor()
+    idle, slow = supervisor.open(spec(1)), supervisor.open(spec(2, env={"A": "1"}))
+    call = supervisor.run(idle, BODY)
+    host = fake.host()
+    host.answer(host.run())
+    supervisor.result(call)
+    monkeypatch.setattr(type(fake.cluster), "run", never_placed)
+    fake.cluster.lacks = None
+    supervisor.run(slow, BODY)
+    assert "environment" in until(lambda: told(supervisor, 2), "it says what it waits for")
+    # Everything that is due by time has been seen to since.
+    asked = fake.cluster.asked
+    until(lambda: fake.cluster.asked > asked + 1, "time goes on")
+    assert leaving(fake) == set()
+    supervisor.run(idle, BODY)
+    host.answer(host.run())
+
+
 def test_a_pool_with_several_hosts_gives_one_to_a_pool_that_has_none(fake, monkeypatch):
     for name in ("WAITING_SECONDS", "YIELD_SECONDS"):
         monkeypatch.setattr(pools_module, name, 0)

@@ -342,15 +342,18 @@ class Pool:
 
     def _obstacle(self) -> Tuple[str, str]:
         """What keeps the pool from its first host, as the `why` of LOST frames and in words."""
+        if self._shortage is not None:
+            held = self._gateway.held(self)
+            return "waiting", f"{self._shortage}{f' (hosts of other pools that have some: {held})' if held else ''}"
+        # A host may take longer to fail than any call waits for it, so it is the last one's failure that calls hear.
+        if self._failures:
+            return "failed", self._failure
         if self._starting is None:
-            return ("failed", self._failure) if self._failures else ("starting", "a host is about to be asked for")
+            return "starting", "a host is about to be asked for"
         if self._waiting_since is None:
             return "starting", "its process is coming up"
-        if self._shortage is None:
-            packages = ", ".join(self.placement.get("pip") or [])
-            return "starting", f"Ray sets up its environment{f' with {packages}' if packages else ''}"
-        held = self._gateway.held(self)
-        return "waiting", f"{self._shortage}{f' (hosts of other pools that have some: {held})' if held else ''}"
+        packages = ", ".join(self.placement.get("pip") or [])
+        return "starting", f"Ray sets up its environment{f' with {packages}' if packages else ''}"
 
     def _is_wanted(self, now: float) -> bool:
         return self.waiting > 0 or now - self._wanted_at < WANTED_SECONDS

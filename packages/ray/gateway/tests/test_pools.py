@@ -136,6 +136,38 @@ def test_calls_are_given_back_when_the_first_host_takes_long_and_go_to_it_when_i
         assert len(fake.cluster.orders) == 1
 
 
+def test_calls_hear_of_a_failure_that_came_while_none_waited(monkeypatch):
+    monkeypatch.setattr(pools_module, "MAX_RETRY_SECONDS", 0)
+    with FakeGateway(wait_seconds=0.05, ping_seconds=0.05) as fake:
+        supervisor = fake.supervisor()
+        pool = supervisor.open(spec())
+        call = supervisor.run(pool, BODY)
+        order = fake.order()
+        assert supervisor.result(call).json["why"] == "starting"
+        order.end("exit", "the layer fails")
+        state_of(supervisor, 1, "failed")
+        # The next host is being started, and takes as long.
+        for _ in range(2):
+            assert supervisor.result(supervisor.run(pool, BODY)).json == unplaced("failed", "the layer fails")
+        # Each call that comes waits for it, as long as any.
+        host = fake.host()
+        call = supervisor.run(pool, BODY)
+        host.answer(host.run())
+        assert supervisor.result(call).type == "RESULT"
+
+
+def test_a_pool_that_failed_and_waits_for_resources_says_so(monkeypatch):
+    monkeypatch.setattr(pools_module, "MAX_RETRY_SECONDS", 0)
+    with FakeGateway(wait_seconds=0.05, ping_seconds=0.05) as fake:
+        supervisor = fake.supervisor()
+        pool = supervisor.open(spec())
+        supervisor.run(pool, BODY)
+        fake.order().end("exit", "the layer fails")
+        state_of(supervisor, 1, "failed")
+        monkeypatch.setattr(type(fake.cluster), "run", never_placed)
+        assert supervisor.result(supervisor.run(pool, BODY)).json["why"] == "waiting"
+
+
 def test_calls_say_what_they_wait_for_and_the_wish_for_a_host_ends_after_them(monkeypatch):
     monkeypatch.setattr(pools_module, "WANTED_SECONDS", 0.3)
     with FakeGateway(wait_seconds=0.05, ping_seconds=0.05) as fake:

@@ -248,13 +248,16 @@ class Pool:
         """The host has said HELLO."""
         if self._starting is host:
             self._starting = None
-        self._failures = 0
         self._unserved_since = None
         for member in self.members:
             member.send(self._host_up(host))
         self._show("ready")
         self.freed(host)
         self.grow()
+
+    def proved(self) -> None:
+        """One of its hosts has come up for good."""
+        self._failures = 0
 
     def went_down(self, host: Host, why: Exit) -> None:
         """The host is fenced and its calls have ended."""
@@ -264,7 +267,7 @@ class Pool:
             down = frames.json_frame(frames.HOST_DOWN, {"number": host.number, "detail": why.detail})
             for member in self.members:
                 member.send(down)
-        failed = self._starting is host and why.kind not in ("terminated", "unschedulable")
+        failed = not host.proven and not host.collateral and why.kind not in ("terminated", "unschedulable")
         if self._starting is host:
             self._starting = None
             self._waiting_since = self._shortage = None

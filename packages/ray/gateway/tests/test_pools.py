@@ -81,6 +81,15 @@ def test_hosts_get_calls_in_turn(fake):
             supervisor.run(pool, BODY)
 
 
+def serves(fake, supervisor, pool, slots=1):
+    """The pool's next host, which has ended an attempt."""
+    call = supervisor.run(pool, BODY)
+    host = fake.host(slots)
+    host.answer(host.run())
+    assert supervisor.result(call).type == "RESULT"
+    return host
+
+
 def unplaced(why, detail):
     return {"kind": "unplaced", "why": why, "detail": detail, "collateral": True}
 
@@ -136,6 +145,41 @@ def test_calls_are_given_back_when_the_first_host_takes_long_and_go_to_it_when_i
         assert len(fake.cluster.orders) == 1
 
 
+def failures(fake):
+    """How many hosts of the only pool have failed in a row: the next one waits for the longer."""
+    return fake.look(lambda gateway: next(iter(gateway.pools.values()))._failures)
+
+
+def test_a_host_that_dies_before_it_has_ended_an_attempt_has_not_come_up(fake, monkeypatch):
+    monkeypatch.setattr(pools_module, "MAX_RETRY_SECONDS", 0)
+    supervisor = fake.supervisor()
+    pool = supervisor.open(spec())
+    for number in range(1, 4):
+        running, waiting = supervisor.run(pool, BODY), supervisor.run(pool, BODY)
+        host = fake.host()
+        host.run()
+        host.order.end("killed", "SIGSEGV")
+        assert supervisor.result(running).json["kind"] == "killed"
+        assert supervisor.result(waiting).json == unplaced("failed", "SIGSEGV")
+        assert state_of(supervisor, 1, "failed")["detail"] == "SIGSEGV"
+        assert failures(fake) == number
+    serves(fake, supervisor, pool)
+    assert failures(fake) == 0
+
+
+def test_a_host_that_has_lived_for_some_time_has_come_up(fake, monkeypatch):
+    monkeypatch.setattr(hosts_module, "PROVEN_SECONDS", 0)
+    supervisor = fake.supervisor()
+    pool = supervisor.open(spec())
+    running = supervisor.run(pool, BODY)
+    host = fake.host()
+    host.run()
+    until(lambda: fake.look(lambda gateway: gateway.hosts[host.name].proven), "it has come up")
+    host.order.end("killed", "SIGSEGV")
+    assert supervisor.result(running).json["kind"] == "killed"
+    assert failures(fake) == 0
+
+
 def test_calls_hear_of_a_failure_that_came_while_none_waited(monkeypatch):
     monkeypatch.setattr(pools_module, "MAX_RETRY_SECONDS", 0)
     with FakeGateway(wait_seconds=0.05, ping_seconds=0.05) as fake:
@@ -189,8 +233,8 @@ def test_a_pool_that_has_lost_its_hosts_gives_back_as_one_that_never_had_any():
     with FakeGateway(wait_seconds=0.05, ping_seconds=0.05) as fake:
         supervisor = fake.supervisor()
         pool = supervisor.open(spec())
+        host = serves(fake, supervisor, pool)
         first, second = supervisor.run(pool, BODY), supervisor.run(pool, BODY)
-        host = fake.host()
         host.run()
         host.order.end("killed", "by the test")
         assert supervisor.result(first).json["kind"] == "killed"
@@ -200,8 +244,8 @@ def test_a_pool_that_has_lost_its_hosts_gives_back_as_one_that_never_had_any():
 def test_a_host_that_is_gone_gets_no_more_calls(fake):
     supervisor = fake.supervisor()
     pool = supervisor.open(spec())
+    host = serves(fake, supervisor, pool, slots=10)
     first = supervisor.run(pool, BODY)
-    host = fake.host(slots=10)
     host.run()
     host.close()
     assert state_after_end(fake, host)

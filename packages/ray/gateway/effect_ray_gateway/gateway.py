@@ -277,7 +277,7 @@ async def serve(config: Config, secret: str, listen: Listen, node: str) -> None:
     gateway = Gateway(config, secret)
     server = await gateway.listen(host, listen.port)
     port = server.sockets[0].getsockname()[1]
-    cluster = gateway.cluster = RayCluster((host, port))
+    cluster = gateway.cluster = RayCluster((host, port), gateway.instance)
     loop = asyncio.get_running_loop()
     draining: List["asyncio.Task[None]"] = []
     loop.add_signal_handler(signal.SIGTERM, lambda: draining.append(loop.create_task(gateway.drain(config.drain_seconds))))

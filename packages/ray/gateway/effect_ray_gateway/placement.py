@@ -25,7 +25,8 @@ MAX_NODES_TRIED = 20
 #: of standard error. Ray itself keeps them for as long as its session lasts.
 LOG_FILE_BYTES = 16 * 1024 * 1024
 LOG_FILES_KEPT = 2
-#: Tells an environment from one of the same content that could not be set up: Ray remembers those for ten minutes.
+#: Tells an environment from one of the same content that could not be set up, by this gateway or by the last one: Ray
+#: remembers those for ten minutes.
 TRY_VARIABLE = "EFFECT_RAY_ENVIRONMENT_TRY"
 #: Ray gives every node a label with its id.
 NODE_ID_LABEL = "ray.io/node-id"
@@ -84,13 +85,14 @@ class Cluster(Protocol):
 class RayCluster:
     """The Ray cluster that this driver is connected to."""
 
-    def __init__(self, gateway: Address) -> None:
+    def __init__(self, gateway: Address, instance: str) -> None:
         # Ray is imported here, so that everything else can be tested without it.
         import ray
         from . import host_actor
 
         self._ray = ray
         self._gateway = gateway
+        self._instance = instance
         self._executor = ThreadPoolExecutor(1, "ray")
         #: Nodes on which no Node.js was found, and when.
         self._without_node: Dict[str, float] = {}
@@ -179,11 +181,8 @@ class RayCluster:
         # Ray's own settings for its workers, where the cluster has none.
         variables = {"RAY_ROTATION_MAX_BYTES": str(LOG_FILE_BYTES), "RAY_ROTATION_BACKUP_COUNT": str(LOG_FILES_KEPT)}
         variables = {name: value for name, value in variables.items() if name not in os.environ}
-        tries = self._tries.get(_environment(spec), 0)
-        if tries:
-            variables[TRY_VARIABLE] = str(tries)
-        if variables:
-            runtime_env["env_vars"] = variables
+        variables[TRY_VARIABLE] = f"{self._instance}-{self._tries.get(_environment(spec), 0)}"
+        runtime_env["env_vars"] = variables
         if placement.get("gpus"):
             options["num_gpus"] = placement["gpus"]
         if placement.get("memory"):

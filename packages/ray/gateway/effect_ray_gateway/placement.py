@@ -272,10 +272,31 @@ def _environment(spec: Dict[str, Any]) -> str:
 
 
 def _words(error: BaseException) -> str:
-    # What pip and Ray say at length ends with what went wrong.
-    name, words = type(error).__name__, " ".join(str(error).split())
+    """What went wrong, with the words that matter first: people see no more than the beginning."""
+    name, lines = type(error).__name__, str(error).splitlines()
+    # The last of pip's errors says it best; an earlier one may list every version there is.
+    errors = [line.strip() for line in lines if line.lstrip().startswith("ERROR:")]
+    rest = [line.strip() for line in _after_frames(lines)]
+    words = " ".join(" ".join([*reversed(errors), *(line for line in rest if line not in errors)]).split())
     room = MAX_DETAIL - len(name) - 2
-    return f"{name}: {words}" if len(words) <= room else f"{name}: …{words[1 - room:]}"
+    if len(words) <= room:
+        return f"{name}: {words}"
+    return f"{name}: {words[:room - 1]}…" if errors else f"{name}: …{words[1 - room:]}"
+
+
+def _after_frames(lines: List[str]) -> List[str]:
+    """What stands below the last frame of tracebacks."""
+    frames = [at for at, line in enumerate(lines) if line.lstrip().startswith('File "')]
+    if not frames:
+        return lines
+    end = frames[-1] + 1
+    while end < len(lines) and _indent(lines[end]) > _indent(lines[frames[-1]]):
+        end += 1
+    return lines[end:]
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
 def _source(name: str) -> str:

@@ -139,6 +139,9 @@ export interface Options {
   readonly timeout?: Duration.Duration
 }
 
+/** What a proxy says when the dashboard behind it is not there. */
+const proxyAlone: ReadonlyArray<number> = [502, 503, 504]
+
 const Version = Schema.Struct({ ray_version: Schema.String.check(Schema.isMaxLength(maxVersion)) })
 const JobInfo = Schema.Struct({
   submission_id: Schema.NullOr(Schema.String),
@@ -203,6 +206,13 @@ const make = Effect.fnUntraced(function*(options: Options) {
       Effect.filterOrFail(
         (answer) => answer.status !== 401 && answer.status !== 403,
         () => new RayError({ reason: new Unauthorized({ address: address.url, token: Option.isSome(token) }) })
+      ),
+      Effect.filterOrFail(
+        ({ status }) => !proxyAlone.includes(status),
+        ({ status }) =>
+          new RayError({
+            reason: new Unreachable({ address: address.url, detail: `${name} was answered with ${status}` })
+          })
       )
     )
 
@@ -223,7 +233,6 @@ const make = Effect.fnUntraced(function*(options: Options) {
   const version = Effect.gen(function*() {
     const name = "GET /api/version"
     const answer = yield* send(name, HttpClientRequest.get(url("/api/version")))
-    // A proxy says so when the dashboard behind it is not there.
     if (answer.status >= 500) return yield* unexpected(name, answer)
     if (answer.status !== 200) return yield* notRay(`it answers ${name} with ${answer.status}`)
     const { ray_version } = yield* Effect.mapError(

@@ -65,7 +65,8 @@ export const layer = (
 export const whenThere = (url: Redacted.Redacted<string>, patience: Duration.Duration) =>
   waitFor(`Postgres at ${where(url)}`, Effect.scoped(Layer.build(layer(url))), {
     patience,
-    isOutage: ({ isAway }) => isAway
+    isOutage: ({ isAway }) => isAway,
+    silent: () => new DatabaseUnreachable({ where: where(url), detail: "no answer in time", isAway: true })
   })
 
 /** Postgres says that it is about to start or to stop, or has no connection to spare. */

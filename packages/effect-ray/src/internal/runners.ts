@@ -6,7 +6,7 @@ import * as InProcessRunner from "@effect-ray/core/InProcessRunner"
 import type { Runner } from "@effect-ray/core/Runner"
 import * as LocalRay from "@effect-ray/ray/LocalRay"
 import * as RayCluster from "@effect-ray/ray/RayCluster"
-import type { RayError } from "@effect-ray/ray/RayError"
+import { RayError, Unreachable } from "@effect-ray/ray/RayError"
 import * as RayRunner from "@effect-ray/ray/RayRunner"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -84,7 +84,8 @@ export const whenThere = (
 ): Effect.Effect<string, RayError> =>
   waitFor(`Ray at ${at.address}`, Effect.provide(RayCluster.check, cluster(settings, at), { local: true }), {
     patience: settings.startTimeout,
-    isOutage: (error) => error.reason._tag === "Unreachable"
+    isOutage: (error) => error.reason._tag === "Unreachable",
+    silent: () => new RayError({ reason: new Unreachable({ address: at.address, detail: "no answer in time" }) })
   })
 
 /** Attempts on the Ray cluster at an address. */

@@ -14,7 +14,7 @@ import * as References from "effect/References"
 import * as Schema from "effect/Schema"
 import type { ExecutionId } from "./Broker.ts"
 import { describe } from "./internal/describe.ts"
-import { toJson } from "./internal/json.ts"
+import { NotJson, toText } from "./internal/json.ts"
 import { sanitise, utf8Bytes } from "./internal/text.ts"
 import { continueTrace } from "./internal/trace.ts"
 import * as Limits from "./Limits.ts"
@@ -135,14 +135,9 @@ const makeRun = <R>(
 ) => {
   // The services that the Schemas need are in the layer's context: `Task.toLayer` asks for them by type.
   type Codec<A> = (input: unknown) => Effect.Effect<A, Schema.SchemaError>
-  const encodeText = (schema: Schema.Top) => {
-    const encode = Schema.encodeUnknownEffect(toJson(schema)) as Codec<unknown>
-    // It throws where a value is nested too deep, or its text is too long for this machine.
-    return (value: unknown) => Effect.map(encode(value), (json) => JSON.stringify(json))
-  }
   const decodePayload = Schema.decodeUnknownEffect(Schema.toCodecJson(task.payloadSchema)) as Codec<unknown>
-  const encodeSuccess = encodeText(task.successSchema)
-  const encodeError = encodeText(task.errorSchema)
+  const encodeSuccess = toText(task.successSchema)
+  const encodeError = toText(task.errorSchema)
   const isDeclared = Schema.is(task.errorSchema)
 
   const encodeEnd = (exit: Exit.Exit<unknown, unknown>): Effect.Effect<Ended> => {
@@ -226,7 +221,7 @@ const bounded = (text: string, end: (text: string) => Ended): Effect.Effect<Ende
 /** Why something could not be decoded or encoded. */
 const wordsOf = (cause: Cause.Cause<unknown>): string => {
   const error = Cause.squash(cause)
-  return Schema.isSchemaError(error) ? error.message : TaskError.describe(defect(cause))
+  return Schema.isSchemaError(error) || error instanceof NotJson ? error.message : TaskError.describe(defect(cause))
 }
 
 const undecodable = (what: "payload" | "result" | "error", detail: string) =>

@@ -228,6 +228,29 @@ const undecodable = (what: "payload" | "result" | "error", detail: string) =>
   Ended.Died({ reason: new TaskError.Undecodable({ what, detail: sanitise(detail, Limits.maxDetailLength) }) })
 
 /**
+ * How an attempt ended, by the exit of its `run`. `stopped`: it was asked to end, so an interruption is what was asked for,
+ * whatever its finalizers died of meanwhile; the record has no place for that, so `log` is given a line about it. An interruption
+ * that was not asked for is the handler's own.
+ *
+ * @category running
+ */
+export const endOf = (
+  exit: Exit.Exit<Ended>,
+  stopped: boolean,
+  log: (line: Effect.Effect<void>) => void
+): Ended => {
+  if (Exit.isSuccess(exit)) return exit.value
+  const { cause } = exit
+  if (!stopped || !Cause.hasInterrupts(cause)) return Ended.Died({ reason: defect(cause) })
+  if (!Cause.hasInterruptsOnly(cause)) {
+    const beside = defect(cause)
+    const line = Effect.logWarning("a handler was stopped as asked, and died of something else besides")
+    log(Effect.annotateLogs(line, { error: TaskError.describe(beside), stack: beside.stack }))
+  }
+  return Ended.Interrupted({ confirmed: true })
+}
+
+/**
  * Describes what a handler died of, bounded and storable: what was thrown, its causes, and their stacks.
  *
  * @category formatting

@@ -81,7 +81,7 @@ export const make = async (worker: Worker, options: Options): Promise<Executor> 
   const { context, services } = built.value
   const runFork = Effect.runForkWith(context)
 
-  const fibers = new Map<bigint, Fiber.Fiber<Ended>>()
+  const running = new Map<bigint, { readonly fiber: Fiber.Fiber<Ended>; stopped: boolean }>()
   const writer = new Frame.Writer(options.emit)
   const assembler = new Frame.Assembler(options.limits.maxPayloadBytes + 64 * 1024)
 
@@ -124,18 +124,24 @@ export const make = async (worker: Worker, options: Options): Promise<Executor> 
       payload: input.payload,
       traceparent: Option.fromNullishOr(traceparent)
     }))
-    fibers.set(call, fiber)
+    const entry = { fiber, stopped: false }
+    running.set(call, entry)
     fiber.addObserver((exit) => {
-      fibers.delete(call)
-      finish(to, endOf(exit))
+      running.delete(call)
+      const about = { task, execution: frame.execution, attempt }
+      finish(to, Handler.endOf(exit, entry.stopped, (line) => runFork(Effect.annotateLogs(line, about))))
     })
   }
 
+  const stop = (call: bigint): void => {
+    const entry = running.get(call)
+    if (entry === undefined) return
+    entry.stopped = true
+    entry.fiber.interruptUnsafe()
+  }
+
   const decoder = new Frame.Decoder((frame) => {
-    if (frame.type === Frame.Type.CANCEL) {
-      fibers.get(frame.wholeCall)?.interruptUnsafe()
-      return
-    }
+    if (frame.type === Frame.Type.CANCEL) return stop(frame.wholeCall)
     const body = assembler.add(frame)
     if (body !== undefined) run(frame, body)
   })
@@ -143,16 +149,10 @@ export const make = async (worker: Worker, options: Options): Promise<Executor> 
   return {
     push: (frames) => decoder.push(frames),
     close: () => {
-      for (const fiber of fibers.values()) fiber.interruptUnsafe()
+      for (const call of Array.from(running.keys())) stop(call)
       return Effect.runPromise(Scope.close(scope, Exit.void))
     }
   }
-}
-
-const endOf = (exit: Exit.Exit<Ended>): Ended => {
-  if (Exit.isSuccess(exit)) return exit.value
-  if (Exit.hasInterrupts(exit)) return Ended.Interrupted({ confirmed: true })
-  return Ended.Died({ reason: Handler.defect(exit.cause) })
 }
 
 const unreadable = (error: unknown) =>

@@ -258,15 +258,13 @@ export const endOf = (
 export const defect = (cause: Cause.Cause<unknown>): TaskError.Defect => {
   const described = describe(failuresOf(cause), Limits)
   const service = /^Service not found: (.+)$/.exec(described.detail)?.[1]
-  return new TaskError.Defect(
-    service === undefined ? described : {
-      ...described,
-      detail: sanitise(
-        `${described.detail}. Provide it to the handler's layer: Worker.make({ handlers: Layer.provide(…, ${service}'s layer) })`,
-        Limits.maxDetailLength
-      )
-    }
-  )
+  if (service === undefined) return new TaskError.Defect(described)
+  const cure = `. Provide it to the handler's layer: Worker.make({ handlers: Layer.provide(…, ${service}'s layer) })`
+  return new TaskError.Defect({
+    name: described.name,
+    detail: sanitise(described.detail + cure, Limits.maxDetailLength),
+    stack: sanitise(described.stack.replace(described.detail, (detail) => detail + cure), Limits.maxStackLength)
+  })
 }
 
 /** What failed, in the order in which `Cause.squash` would choose: errors, then defects. */

@@ -257,7 +257,7 @@ export const endOf = (
  */
 export const defect = (cause: Cause.Cause<unknown>): TaskError.Defect => {
   const described = describe(failuresOf(cause), Limits)
-  const service = /^Service not found: (.+)$/.exec(described.detail)?.[1]
+  const service = /^Service not found: (.+)$/s.exec(described.detail)?.[1]
   if (service === undefined) return new TaskError.Defect(described)
   const cure = `. Provide it to the handler's layer: Worker.make({ handlers: Layer.provide(…, ${service}'s layer) })`
   return new TaskError.Defect({

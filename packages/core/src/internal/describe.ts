@@ -5,7 +5,6 @@
  * looked at, causes may go round in a circle and fields may hold half a program. All of it is bounded, and none of it throws.
  */
 import * as Redactable from "effect/Redactable"
-import * as Schema from "effect/Schema"
 import { sanitise } from "./text.ts"
 
 /** The most errors that are told of one failure: itself, and what is behind it. */
@@ -230,7 +229,7 @@ const isPlain = (u: object): boolean => {
 /** The fields that are not told elsewhere. */
 const fields = (thrown: object, none: string): string => {
   const name = nameOf(thrown)
-  const shown = Schema.isSchemaError(thrown)
+  const shown = name === "SchemaError"
     // Its message tells all of its issue.
     ? []
     : Object.keys(thrown).filter((key) => !isSaid(thrown, key, name) && isShown(thrown, key))

@@ -21,6 +21,7 @@ import * as Scope from "effect/Scope"
 import * as Frame from "../Frame.ts"
 import { cureOf } from "./cure.ts"
 import type { Orders } from "./orders.ts"
+import { Told } from "./told.ts"
 
 export interface Executor {
   /** Whole frames, in a buffer that is ours from now on. */
@@ -54,14 +55,12 @@ const readRun = (body: Buffer): { readonly header: Run; readonly payload: string
   return { header: JSON.parse(body.toString("utf8", 0, end)), payload: body.toString("utf8", end + 1) }
 }
 
-/** The worker's layer failed. Its message and its stack tell of the causes too. */
-class NotBuilt extends Error {
-  constructor(cause: Cause.Cause<unknown>) {
-    const defect = Handler.defect(cause)
-    const cure = cureOf(Cause.squash(cause))
-    super(cure === undefined ? TaskError.describe(defect) : `${TaskError.describe(defect)}\n${cure}`)
-    this.stack = defect.stack
-  }
+/** Why the worker's layer failed, with its causes. */
+const notBuilt = (cause: Cause.Cause<unknown>): Told => {
+  const defect = Handler.defect(cause)
+  const cure = cureOf(Cause.squash(cause))
+  const words = TaskError.describe(defect)
+  return new Told(cure === undefined ? words : `${words}\n${cure}`, defect.stack)
 }
 
 export const make = async (worker: Worker, options: Options): Promise<Executor> => {
@@ -77,7 +76,7 @@ export const make = async (worker: Worker, options: Options): Promise<Executor> 
       Effect.flatMap((context) => Effect.map(Handler.ofWorker(worker, context), (services) => ({ context, services })))
     )
   )
-  if (Exit.isFailure(built)) throw new NotBuilt(built.cause)
+  if (Exit.isFailure(built)) throw notBuilt(built.cause)
   const { context, services } = built.value
   const runFork = Effect.runForkWith(context)
 

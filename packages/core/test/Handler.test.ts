@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Effect, Exit, Fiber, Layer, Logger, Option, Schema } from "effect"
+import { Context, Effect, type Exit, Fiber, Layer, Logger, Option, Schema } from "effect"
 import { Handler, Limits, Outcome, Task } from "../src/index.ts"
 
 class Bad extends Schema.TaggedError<Bad>()("Bad", { at: Schema.Date }) {}

@@ -71,6 +71,8 @@ class Promised extends Task.make("Promised", {
   timeout: "1 second",
   retry: { attempts: 2, schedule: Schedule.spaced("1 second") }
 }) {}
+class Itself extends Task.make("Itself", { retry: { attempts: 2, schedule: Schedule.spaced("1 second") } }) {}
+class Untidy extends Task.make("Untidy", { timeout: "1 second", retry: { attempts: 1 } }) {}
 class Stubborn extends Task.make("Stubborn", { timeout: "1 second", retry: { attempts: 1 } }) {}
 
 const endless: Runner.Pool = { limit: Number.POSITIVE_INFINITY, closed: undefined }
@@ -117,7 +119,21 @@ const promised = (seen: Seen, how: typeof Promised.payloadSchema.Type["how"]): E
 
 const workerOf = (seen: Seen) =>
   Worker.make({
-    tasks: [Double, Fail, Die, Promised, Chain, Unencodable, Careless, Thoughtful, Once, Sleep, Stubborn],
+    tasks: [
+      Double,
+      Fail,
+      Die,
+      Promised,
+      Chain,
+      Unencodable,
+      Careless,
+      Thoughtful,
+      Once,
+      Sleep,
+      Itself,
+      Untidy,
+      Stubborn
+    ],
     handlers: Layer.mergeAll(
       Double.toLayer(({ n }) => Effect.succeed(2 * n)),
       Fail.toLayer(({ final }) => Effect.fail(new Broken({ what: final ? "final" : "again" }))),
@@ -144,6 +160,13 @@ const workerOf = (seen: Seen) =>
           Effect.ensuring(Ref.update(seen.running, (n) => n - 1))
         )
       ),
+      Itself.toLayer(() =>
+        Effect.withFiber((fiber) => {
+          queueMicrotask(() => fiber.interruptUnsafe())
+          return Effect.never
+        })
+      ),
+      Untidy.toLayer(() => Effect.ensuring(Effect.never, Effect.die(new TypeError("not closed")))),
       Stubborn.toLayer(() => Effect.uninterruptible(Deferred.await(seen.release)))
     )
   })
@@ -246,6 +269,35 @@ describe("Supervisor", () => {
         const execution = yield* Task.enqueue(Fail, { final: true })
         yield* untilState(execution.id, "failed")
         assert.lengthOf(yield* attemptsOf(execution.id), 1)
+      })
+    ))
+
+  it.effect("counts an attempt whose handler interrupts its own fiber", () =>
+    serve(() =>
+      Effect.gen(function*() {
+        const execution = yield* Task.enqueue(Itself)
+        yield* untilState(execution.id, "failed")
+        const attempts = yield* attemptsOf(execution.id)
+        assert.deepStrictEqual(attempts.map((a) => [a.attempt, a.outcome]), [[1, "retry"], [2, "failed"]])
+        const reason = reasonOf(yield* Effect.exit(execution.await))
+        assert(reason._tag === "Defect")
+        assert.strictEqual(reason.detail, "the handler interrupted itself")
+      })
+    ))
+
+  it.effect("calls an attempt timed out or cancelled whose finalizer dies while it is stopped", () =>
+    serve(() =>
+      Effect.gen(function*() {
+        const late = yield* Task.enqueue(Untidy)
+        yield* untilState(late.id, "failed")
+        assert.strictEqual(reasonOf(yield* Effect.exit(late.await))._tag, "TimedOut")
+        const unwanted = yield* Task.enqueue(Untidy)
+        yield* untilState(unwanted.id, "running")
+        yield* TestClock.adjust("100 millis")
+        yield* unwanted.cancel
+        yield* untilState(unwanted.id, "cancelled")
+        const reason = reasonOf(yield* Effect.exit(unwanted.await))
+        assert(reason._tag === "Cancelled" && reason.confirmed)
       })
     ))
 

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { DateTime, Effect, Exit, HashMap, HashSet, Layer, Logger, Option, Schema, Tracer } from "effect"
-import { Broker, type BrokerError, Limits, MemoryBroker, Task } from "../src/index.ts"
+import { Broker, BrokerError, Limits, MemoryBroker, Task } from "../src/index.ts"
+import { makeDesk, succeeded } from "./brokerSuite/kit.ts"
 
 class OutOfInk extends Schema.TaggedError<OutOfInk>()("OutOfInk", { page: Schema.Int }) {}
 
@@ -248,6 +249,23 @@ describe("Task", () => {
       assert.isTrue(Exit.isFailure(exit))
       assert.include(String(exit), "nothing is known of this id")
       assert.strictEqual(yield* execution.cancel, "TooLate")
+    }).pipe(Effect.provide(MemoryBroker.layer)))
+
+  it.effect("tells of an id that is another task's, whatever its Schema makes of the result", () =>
+    Effect.gen(function*() {
+      const Count = Task.make("Count", { success: Schema.Unknown })
+      const { id } = yield* Task.enqueue(Render, { url: "a" })
+      const execution = yield* Task.execution(Count, id)
+      const isOther = (error: unknown) => {
+        assert(error instanceof BrokerError.BrokerError && error.reason._tag === "InvalidId")
+        assert.strictEqual(error.message, `Count: "${id}" is the id of an execution of Render`)
+      }
+      isOther(yield* Effect.flip(execution.poll))
+      const worker = yield* (yield* makeDesk).hire({ lanes: [{ queue: "images", task: "Render" }] })
+      yield* worker.settle(yield* worker.claimOne, succeeded("{\"bytes\":1}"))
+      isOther(yield* Effect.flip(execution.poll))
+      isOther(yield* Effect.flip(execution.await))
+      assert.deepStrictEqual(yield* (yield* Task.execution(Render, id)).await, { bytes: 1 })
     }).pipe(Effect.provide(MemoryBroker.layer)))
 
   it.effect("refuses an id that is none when it is given, and takes a UUID however it is written", () =>

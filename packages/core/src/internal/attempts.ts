@@ -1,5 +1,4 @@
 /** Running attempts: starting, stopping, and noticing how they end. */
-import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -207,7 +206,7 @@ const onExit = (shift: Shift, entry: Entry, exit: Exit.Exit<Ended>): void => {
     // Settled without it, or owned by others: nobody will ask for its end.
     if (entry.phase === "settling") shift.abandoned--
     forget(shift, [entry])
-  } else conclude(shift, entry, endedOf(exit))
+  } else conclude(shift, entry, endedOf(shift, entry, exit))
   startWaiting(shift)
   if (wanted(shift).limit > 0) shift.claimable.openUnsafe()
   shift.progressed.openUnsafe()
@@ -219,12 +218,11 @@ const forget = (shift: Shift, entries: ReadonlyArray<Entry>): void => {
   Effect.runForkWith(shift.context)(shift.runner.acknowledge(ends))
 }
 
-const endedOf = (exit: Exit.Exit<Ended>): Ended => {
-  if (Exit.isSuccess(exit)) return exit.value
-  return Cause.hasInterruptsOnly(exit.cause)
-    ? Ended.Interrupted({ confirmed: true })
-    : Ended.Died({ reason: Handler.defect(exit.cause) })
-}
+const endedOf = (shift: Shift, { claimed, stopped }: Entry, exit: Exit.Exit<Ended>): Ended =>
+  Handler.endOf(exit, stopped !== undefined, (line) => {
+    const about = { task: claimed.task, execution: claimed.id, attempt: claimed.attempt }
+    Effect.runForkWith(shift.context)(Effect.annotateLogs(line, about))
+  })
 
 /** Decides about an end and hands the outcome to the settler. */
 const conclude = (shift: Shift, entry: Entry, ended: Ended): void => {

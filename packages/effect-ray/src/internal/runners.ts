@@ -32,13 +32,14 @@ export const inProcess = (
   { worker }: WorkerModule,
   mode: "in-process" | "sync"
 ): Layer.Layer<Runner, HandlersFailed> =>
-  Layer.catch(
+  Layer.catchCause(
     mode === "sync" ? InProcessRunner.layerSync(worker) : InProcessRunner.layer(worker),
-    (error) =>
-      Layer.unwrap(Effect.fail(
-        new HandlersFailed({ detail: Handler.defect(Cause.fail(error)).stack })
-      ))
+    (cause) => Layer.unwrap(Effect.fail(new HandlersFailed({ detail: whyNot(cause) })))
   )
+
+/** As a host on Ray tells it. */
+const whyNot = (cause: Cause.Cause<unknown>): string =>
+  Cause.hasInterruptsOnly(cause) ? "it interrupted itself" : Handler.defect(cause).stack
 
 /** What a runner on Ray needs to know. */
 export type RaySettings = Pick<

@@ -71,22 +71,30 @@ const told = (lines: ReadonlyArray<string>) => lines.filter((line) => line.start
 /** Runs the body beside a supervisor with that runner, over the memory broker. Collects the log's lines. */
 const serve = <A, E>(
   runner: ReturnType<typeof makeRunner>,
-  body: (lines: ReadonlyArray<string>) => Effect.Effect<A, E, Broker.Broker>,
+  body: (lines: ReadonlyArray<string>, claims: { readonly count: number }) => Effect.Effect<A, E, Broker.Broker>,
   options: Partial<Supervisor.Options> = {}
 ) => {
   const lines: Array<string> = []
+  const claims = { count: 0 }
+  const broker = Layer.effect(
+    Broker.Broker,
+    Effect.map(Broker.Broker, (broker) => ({
+      ...broker,
+      claim: (options) => Effect.suspend(() => (claims.count++, broker.claim(options)))
+    }))
+  ).pipe(Layer.provide(MemoryBroker.layer))
   const logger = Logger.map(Logger.formatStructured, (line) => void lines.push(String(line.message)))
   return Effect.gen(function*() {
     const supervisor = yield* Supervisor.run({ worker, concurrency: 10, drain: "1 second", ...options }).pipe(
       Effect.provideService(Runner.Runner, runner.service),
       Effect.forkChild
     )
-    const result = yield* body(lines)
+    const result = yield* body(lines, claims)
     const stopping = yield* Effect.forkChild(Fiber.interrupt(supervisor))
     yield* TestClock.adjust("30 seconds")
     yield* Fiber.join(stopping)
     return result
-  }).pipe(Effect.provide(MemoryBroker.layer), Effect.provide(Logger.layer([logger])))
+  }).pipe(Effect.provide(broker), Effect.provide(Logger.layer([logger])))
 }
 
 const record = (id: string) => Effect.flatMap(Broker.Broker, (broker) => Effect.map(broker.read(id), Option.getOrThrow))
@@ -268,6 +276,20 @@ describe("Pools", () => {
         yield* pass(1)
         assert.deepStrictEqual(yield* states(healthy), { succeeded: 20 })
         assert.strictEqual(runner.state.most, 2)
+      }))
+  })
+
+  it.effect("claims no more than any idle worker while a pool is held back and nothing is there to try it with", () => {
+    const runner = makeRunner()
+    return serve(runner, (_, claims) =>
+      Effect.gen(function*() {
+        const execution = yield* Task.enqueue(Needy, { n: 1 })
+        yield* pass(10)
+        yield* execution.cancel
+        yield* pass(10)
+        const before = claims.count
+        yield* pass(60)
+        assert.isAtMost(claims.count - before, 15)
       }))
   })
 

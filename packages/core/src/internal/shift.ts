@@ -192,10 +192,14 @@ export const wanted = (shift: Shift): Wanted => {
   return lanes.length === 0 ? nothing : { limit: Math.min(free, limit), lanes }
 }
 
-/** When a share that is held back is to be tried again; infinite when there is none. */
-export const nextTry = (shift: Shift): number =>
-  shift.shares.reduce(
+/** When the next try of a share that is held back becomes due; infinite when none will. */
+export const nextTry = (shift: Shift): number => {
+  const time = now(shift)
+  return shift.shares.reduce(
     (next, { hold, pool, running }) =>
-      hold === undefined || running > 0 || pool.closed !== undefined ? next : Math.min(next, hold.nextTry),
+      hold === undefined || hold.nextTry <= time || running > 0 || pool.closed !== undefined
+        ? next
+        : Math.min(next, hold.nextTry),
     Number.POSITIVE_INFINITY
   )
+}

@@ -48,7 +48,7 @@ export interface Options {
   readonly drain?: Duration.Input
   /**
    * How long an execution waits while no process for it can be had, because no node can hold one or none starts. It then
-   * fails with `Unschedulable` or `HostFailed`. Default 10 minutes.
+   * fails with `Unschedulable` or `HostFailed`, unless another supervisor can still run it. Default 10 minutes.
    */
   readonly unschedulableAfter?: Duration.Input
   /** Host and process, for people. */

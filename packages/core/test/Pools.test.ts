@@ -68,9 +68,9 @@ const makeRunner = (limits: { readonly long?: number } = {}) => {
 
 const told = (lines: ReadonlyArray<string>) => lines.filter((line) => line.startsWith("executions of these tasks"))
 
-/** Runs the body beside a supervisor with that runner, over the memory broker. Collects the log's lines. */
+/** Runs the body beside a supervisor for each of these runners, over one memory broker. Collects the log's lines. */
 const serve = <A, E>(
-  runner: ReturnType<typeof makeRunner>,
+  runners: ReturnType<typeof makeRunner> | ReadonlyArray<ReturnType<typeof makeRunner>>,
   body: (lines: ReadonlyArray<string>, claims: { readonly count: number }) => Effect.Effect<A, E, Broker.Broker>,
   options: Partial<Supervisor.Options> = {}
 ) => {
@@ -85,12 +85,16 @@ const serve = <A, E>(
   ).pipe(Layer.provide(MemoryBroker.layer))
   const logger = Logger.map(Logger.formatStructured, (line) => void lines.push(String(line.message)))
   return Effect.gen(function*() {
-    const supervisor = yield* Supervisor.run({ worker, concurrency: 10, drain: "1 second", ...options }).pipe(
-      Effect.provideService(Runner.Runner, runner.service),
-      Effect.forkChild
+    const supervisors = yield* Effect.forEach(
+      [runners].flat(),
+      ({ service }) =>
+        Supervisor.run({ worker, concurrency: 10, drain: "1 second", ...options }).pipe(
+          Effect.provideService(Runner.Runner, service),
+          Effect.forkChild
+        )
     )
     const result = yield* body(lines, claims)
-    const stopping = yield* Effect.forkChild(Fiber.interrupt(supervisor))
+    const stopping = yield* Effect.forkChild(Fiber.interruptAll(supervisors))
     yield* TestClock.adjust("30 seconds")
     yield* Fiber.join(stopping)
     return result
@@ -208,6 +212,32 @@ describe("Pools", () => {
         }), { unschedulableAfter: "2 minutes" })
     })
   }
+
+  it.effect("fails nothing that another worker is busy with, may have a process for later, or has just begun to try", () => {
+    const broken = makeRunner()
+    const busy = makeRunner()
+    busy.state.needy.limit = 1
+    return serve([broken, busy], (lines) =>
+      Effect.gen(function*() {
+        const work = yield* Task.enqueueAll(Needy, numbers(40).map((payload) => ({ ...payload, seconds: 5 })))
+        yield* pass(250)
+        assert.deepStrictEqual(yield* states(work), { succeeded: 40 })
+        assert.isAbove(broken.state.tries, 5)
+
+        const late = yield* Task.enqueueAll(Needy, numbers(10))
+        busy.state.needy.limit = 0
+        busy.state.obstacle = { kind: "starting", detail: "packages are installed" }
+        busy.state.hear()
+        yield* pass(250)
+        assert.strictEqual((yield* states(late)).failed, undefined)
+        busy.state.obstacle = { kind: "failed", detail: "the bundle throws" }
+        yield* pass(40)
+        assert.strictEqual((yield* states(late)).failed, undefined)
+        yield* pass(90)
+        assert.deepStrictEqual(yield* states(late), { failed: 10 })
+        assert.lengthOf(lines.filter((line) => line.startsWith("executions failed")), 1)
+      }), { unschedulableAfter: "1 minute" })
+  })
 
   it.effect("lets an execution wait for resources however long that takes", () => {
     const runner = makeRunner()

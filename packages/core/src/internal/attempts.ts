@@ -10,7 +10,7 @@ import * as Handler from "../Handler.ts"
 import { Ended, type Obstacle, Outcome, reasonOf, type Stopped, suspectLosses } from "../Outcome.ts"
 import { type Attempt, formatPlace } from "../Runner.ts"
 import { Undecodable } from "../TaskError.ts"
-import { decide, hasWaited } from "./decide.ts"
+import { decide } from "./decide.ts"
 import * as Shares from "./shares.ts"
 import {
   deadlineResolution,
@@ -72,7 +72,7 @@ export const refuse = (shift: Shift, share: Shares.Share, claims: ReadonlyArray<
   const reason = Option.flatMap(Option.fromUndefinedOr(share.hold), ({ obstacle }) => reasonOf(obstacle))
   let failed = 0
   for (const claimed of claims) {
-    const fails = Option.isSome(reason) && hasWaited(shift, claimed, 0)
+    const fails = Option.isSome(reason) && claimed.waitedMillis >= Duration.toMillis(shift.patience)
     if (fails) failed++
     settle(
       shift,
@@ -231,10 +231,6 @@ const conclude = (shift: Shift, entry: Entry, ended: Ended): void => {
   if (ended._tag === "NotStarted") holdBack(shift, entry.share, ended.obstacle)
   const place = Option.map(Option.fromUndefinedOr(entry.place), formatPlace)
   const outcome = decide(shift, entry, ended)
-  if (ended._tag === "NotStarted" && !Effect.isEffect(outcome) && outcome._tag === "Failed") {
-    entry.share.doomed = true
-    shift.claimable.openUnsafe()
-  }
   const hand = (outcome: Outcome) => settle(shift, entry.claimed, outcome, place)
   if (!Effect.isEffect(outcome)) {
     if (!isFruitless(entry, outcome)) return hand(outcome)

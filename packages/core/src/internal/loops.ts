@@ -78,17 +78,22 @@ export const claimLoop = (shift: Shift): Effect.Effect<never> =>
     { disableYield: true }
   )
 
-/** Fails what has waited for a process for as long as it may, a claim's worth. */
-const failOldest = (shift: Shift, share: Shares.Share): Effect.Effect<void> => {
-  const lanes = share.lanes.map((lane) => ({ ...lane, limit: maxClaim }))
-  return Effect.flatMap(claim(shift, { lanes, limit: maxClaim }), (claimed) => {
-    const failed = refuse(shift, share, claimed)
-    share.doomed = failed === maxClaim
-    return failed === 0 ? Effect.void : Effect.logWarning("executions failed: no process could be had for them").pipe(
-      Effect.annotateLogs({ executions: failed, tasks: share.tasks.map((task) => task._tag) })
-    )
-  })
-}
+/**
+ * Fails what has waited for a process for as long as it may, a claim's worth; only in lanes that no other worker could
+ * still run.
+ */
+const failOldest = Effect.fnUntraced(function*(shift: Shift, share: Shares.Share) {
+  const lanes = yield* tellHold(shift, share)
+  share.doomed = false
+  if (lanes.length === 0) return
+  const claimed = yield* claim(shift, { lanes: lanes.map((lane) => ({ ...lane, limit: maxClaim })), limit: maxClaim })
+  const failed = refuse(shift, share, claimed)
+  if (failed === 0) return
+  share.doomed = failed === maxClaim
+  yield* Effect.logWarning("executions failed: no process could be had for them").pipe(
+    Effect.annotateLogs({ executions: failed, tasks: share.tasks.map((task) => task._tag) })
+  )
+})
 
 const claim = (shift: Shift, { lanes, limit }: Wanted): Effect.Effect<ReadonlyArray<Broker.Claimed>> => {
   const claimed = persistently(
@@ -164,6 +169,11 @@ const recorded = (
     if (entry !== undefined && entry.claimed.fence === settlement.fence) {
       endSpan(shift, entry, answers[index] === "Settled" ? settlement.outcome._tag : "LeaseLost")
       shift.entries.delete(settlement.id)
+      // A try that is back in its queue can be claimed with the others that have waited.
+      if (settlement.outcome._tag === "Returned" && Shares.isGivenUp(entry.share, shift.patience, now(shift))) {
+        entry.share.doomed = true
+        shift.claimable.openUnsafe()
+      }
     }
     acknowledged.push({ execution: settlement.id, fence: settlement.fence })
     if (answers[index] === "LeaseLost") lost++
@@ -255,13 +265,24 @@ export const tellLoop = (shift: Shift): Effect.Effect<never> =>
     return Effect.forEach(changed, (share) => {
       const obstacle = Shares.obstacleOf(share)
       share.told = wordsOf(obstacle)
-      const reason = Option.fromUndefinedOr(share.told)
-      return Effect.andThen(
-        log(share, obstacle),
-        persistently("hold", shift.broker.hold({ supervisor: shift.id, lanes: share.lanes, reason }))
-      )
+      return Effect.andThen(log(share, obstacle), tellHold(shift, share))
     }, { discard: true })
   }))
+
+/** Tells the broker how things are with a share. Returns those of its lanes that all who serve them have given up. */
+const tellHold = (shift: Shift, share: Shares.Share): Effect.Effect<ReadonlyArray<Broker.Lane>> =>
+  shift.telling.withPermit(persistently(
+    "hold",
+    Effect.suspend(() =>
+      shift.broker.hold({
+        supervisor: shift.id,
+        lanes: share.lanes,
+        reason: Option.fromUndefinedOr(wordsOf(Shares.obstacleOf(share))),
+        givenUp: Shares.isGivenUp(share, shift.patience, now(shift))
+      })
+    ),
+    []
+  ))
 
 const wordsOf = (obstacle: Obstacle | undefined): string | undefined =>
   obstacle === undefined ? undefined : `${headline[obstacle.kind]}: ${obstacle.detail}`

@@ -43,7 +43,7 @@ export interface Share {
   hold: Hold | undefined
   /** What was last said about the hold; undefined when nothing is held back. */
   told: string | undefined
-  /** A try has failed for good: the others that have waited as long as it are to follow. */
+  /** The lanes are given up, and what has waited for as long as it may is to fail. */
   doomed: boolean
   recentEnds: { windowStart: number; current: number; previous: number }
 }
@@ -138,6 +138,7 @@ export const look = (share: Share): void => {
 export const obstacleOf = ({ hold, pool }: Share): Obstacle | undefined =>
   pool.closed === undefined ? hold?.obstacle : { kind: "unreachable", detail: pool.closed }
 
-/** Whether no process could be had for so long that executions that have waited as long fail. */
-export const isHopeless = ({ hold }: Share, patience: Duration.Duration, now: number): boolean =>
-  hold?.failingSince !== undefined && now - hold.failingSince >= Duration.toMillis(patience)
+/** Whether no process could be had for so long that executions which have waited as long are to fail. */
+export const isGivenUp = ({ hold, pool }: Share, patience: Duration.Duration, now: number): boolean =>
+  pool.closed === undefined && hold?.failingSince !== undefined &&
+  now - hold.failingSince >= Duration.toMillis(patience)

@@ -11,6 +11,7 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import type * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
+import * as Semaphore from "effect/Semaphore"
 import type { Span } from "effect/Tracer"
 import type * as Broker from "../Broker.ts"
 import { type Ended, type Stopped, suspectLosses } from "../Outcome.ts"
@@ -99,6 +100,8 @@ export interface Shift {
   readonly progressed: Latch.Latch
   /** Opened when something is held back, for another reason, or not any more. */
   readonly tellable: Latch.Latch
+  /** Held while the broker is told of a hold: an older word must not come after a newer one. */
+  readonly telling: Semaphore.Semaphore
   /** Something may be owned and not in hand: a claim's answer was lost, or a settlement was refused. */
   doubtful: boolean
   /** When the next execution of the lanes is due, by this process' clock. */
@@ -132,6 +135,7 @@ export const make = (
     settleable: Latch.makeUnsafe(false),
     progressed: Latch.makeUnsafe(false),
     tellable: Latch.makeUnsafe(false),
+    telling: Semaphore.makeUnsafe(1),
     doubtful: false,
     nextDueMillis: Number.POSITIVE_INFINITY,
     lapsed: Deferred.makeUnsafe()

@@ -1,5 +1,5 @@
 /** The life of a supervisor: register, tick, unregister. */
-import type { Broker, Lane, SupervisorId, Tick } from "@effect-ray/core/Broker"
+import { type Broker, givenUpPrefix, type Lane, type SupervisorId, type Tick } from "@effect-ray/core/Broker"
 import type { BrokerError } from "@effect-ray/core/BrokerError"
 import { isUuid, printable, storedMillis } from "@effect-ray/core/BrokerInput"
 import * as Endings from "@effect-ray/core/Endings"
@@ -119,13 +119,19 @@ export const makeSupervise = (
         Effect.map(([row]) => notifier.woken(row!))
       ),
 
-    hold: ({ lanes, reason, supervisor }) => {
-      if (!isUuid(supervisor) || lanes.length === 0) return Effect.void
+    hold: ({ givenUp, lanes, reason, supervisor }) => {
+      if (!isUuid(supervisor) || lanes.length === 0) return Effect.succeed([])
       const ids = arrays.int8([...new Set(lanes.map(laneId))].sort((a, b) => a < b ? -1 : 1))
       const words = Option.getOrNull(Option.map(reason, (reason) => printable(reason, maxDetailLength)))
-      return retryTransient(store.own((sql) => sql`SELECT ${s}.hold(${supervisor}, ${ids}, ${words})`)).pipe(
+      return retryTransient(
+        store.own((sql) =>
+          sql<{ readonly lanes: ReadonlyArray<bigint> }>`
+            SELECT ${s}.hold(${supervisor}, ${ids}, ${words}, ${givenUpPrefix}, ${givenUp}) AS lanes
+          `
+        )
+      ).pipe(
         Effect.mapError(unavailable("hold")),
-        Effect.asVoid
+        Effect.map(([row]) => lanes.filter((lane) => row!.lanes.includes(laneId(lane))))
       )
     },
 

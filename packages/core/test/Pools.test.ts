@@ -195,7 +195,7 @@ describe("Pools", () => {
     it.effect(`fails with ${tag} what has waited as long as the patience, and lets wait what has not`, () => {
       const runner = makeRunner()
       runner.state.obstacle = { kind, detail: "the reason" }
-      return serve(runner, () =>
+      return serve(runner, (lines) =>
         Effect.gen(function*() {
           const old = yield* Task.enqueueAll(Needy, numbers(1_200))
           yield* pass(100)
@@ -203,6 +203,7 @@ describe("Pools", () => {
           assert.strictEqual((yield* states(old)).failed, undefined)
           yield* pass(60)
           assert.deepStrictEqual(yield* states(old), { failed: 1_200 })
+          assert.lengthOf(lines.filter((line) => line.startsWith("executions failed")), 1)
           assert.strictEqual((yield* states(young)).failed, undefined)
           const reason = reasonOf(yield* Effect.exit(old[1_000]!.await))
           assert(reason._tag === tag)
@@ -212,6 +213,23 @@ describe("Pools", () => {
         }), { unschedulableAfter: "2 minutes" })
     })
   }
+
+  it.effect("fails what has waited too long though more and more of a higher priority comes before it", () => {
+    const runner = makeRunner()
+    return serve(runner, () =>
+      Effect.gen(function*() {
+        const old = yield* Task.enqueueAll(Needy, numbers(20), { priority: 1 })
+        const fresh = yield* Effect.forEach(
+          Array.from({ length: 110 }),
+          () => Task.enqueueAll(Needy, numbers(10), { priority: 9 }).pipe(Effect.tap(pass(1)))
+        )
+        assert.deepStrictEqual(yield* states(old), { failed: 20 })
+        assert.strictEqual((yield* states(fresh.slice(60).flat())).failed, undefined)
+        const healthy = yield* Task.enqueueAll(Healthy, numbers(10), { priority: 0 })
+        yield* pass(1)
+        assert.deepStrictEqual(yield* states(healthy), { succeeded: 10 })
+      }), { unschedulableAfter: "1 minute" })
+  })
 
   it.effect("fails nothing that another worker is busy with, may have a process for later, or has just begun to try", () => {
     const broken = makeRunner()

@@ -24,6 +24,9 @@ export const maxSettle = 1_000
 /** The most characters of results in one statement, unless the first has more alone. */
 export const maxSettleLength = 16 * 1024 * 1024
 
+/** How many priorities there are, each with a line of its own in a lane. */
+const priorities = 10
+
 /** How long to wait before the broker is asked again: slower each time, never long. */
 const backoff = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("1 second")]).pipe(Schedule.jittered)
 
@@ -60,39 +63,51 @@ export const claimLoop = (shift: Shift): Effect.Effect<never> =>
   Effect.forever(
     Effect.suspend(() => {
       shift.claimable.closeUnsafe()
-      const hopeless = shift.shares.find(({ doomed }) => doomed)
-      if (hopeless !== undefined && shift.phase === "working") return failOldest(shift, hopeless)
-      const want = wanted(shift)
-      if (want.limit === 0) return untilClaimable(shift)
-      return Effect.flatMap(claim(shift, want), (claimed) => {
-        accept(shift, claimed)
-        // A full claim has more behind it. The next one is sent first, so that the broker works while handlers do.
-        if (claimed.length === want.limit) startSoon(shift)
-        else startWaiting(shift)
-        if (claimed.length > 0) return Effect.void
-        // The lanes are empty now. When is the next one due? A tick knows.
-        shift.tickable.openUnsafe()
-        return untilClaimable(shift)
-      })
+      const doomed = shift.shares.find(({ doomed }) => doomed)
+      if (doomed === undefined || shift.phase !== "working") return claimOnce(shift)
+      // The others must not wait until all that is doomed has failed.
+      return Effect.andThen(failOldest(shift, doomed), claimOnce(shift))
     }),
     { disableYield: true }
   )
 
+const claimOnce = (shift: Shift): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    const want = wanted(shift)
+    if (want.limit === 0) return untilClaimable(shift)
+    return Effect.flatMap(claim(shift, want), (claimed) => {
+      accept(shift, claimed)
+      // A full claim has more behind it. The next one is sent first, so that the broker works while handlers do.
+      if (claimed.length === want.limit) startSoon(shift)
+      else startWaiting(shift)
+      if (claimed.length > 0) return Effect.void
+      // The lanes are empty now. When is the next one due? A tick knows.
+      shift.tickable.openUnsafe()
+      return untilClaimable(shift)
+    })
+  })
+
 /**
- * Fails what has waited for a process for as long as it may, a claim's worth; only in lanes that no other worker could
- * still run.
+ * Fails what has waited for a process for as long as it may, about a claim's worth; only in lanes that no other worker
+ * could still run. It claims of each priority alike: with one limit for all, what is new and comes first would hide what
+ * has waited.
  */
 const failOldest = Effect.fnUntraced(function*(shift: Shift, share: Shares.Share) {
   const lanes = yield* tellHold(shift, share)
-  share.doomed = false
-  if (lanes.length === 0) return
-  const claimed = yield* claim(shift, { lanes: lanes.map((lane) => ({ ...lane, limit: maxClaim })), limit: maxClaim })
+  const limit = Math.ceil(maxClaim / (priorities * lanes.length))
+  const claimed = lanes.length === 0 ? [] : yield* claim(shift, {
+    lanes: lanes.map((lane) => ({ ...lane, limit })),
+    limit: priorities * lanes.length * limit
+  })
   const failed = refuse(shift, share, claimed)
-  if (failed === 0) return
-  share.doomed = failed === maxClaim
+  share.failed += failed
+  share.doomed = failed > 0
+  if (share.doomed) return shift.claimable.openUnsafe()
+  if (share.failed === 0) return
   yield* Effect.logWarning("executions failed: no process could be had for them").pipe(
-    Effect.annotateLogs({ executions: failed, tasks: share.tasks.map((task) => task._tag) })
+    Effect.annotateLogs({ executions: share.failed, tasks: share.tasks.map((task) => task._tag) })
   )
+  share.failed = 0
 })
 
 const claim = (shift: Shift, { lanes, limit }: Wanted): Effect.Effect<ReadonlyArray<Broker.Claimed>> => {

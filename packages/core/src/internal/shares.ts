@@ -45,6 +45,8 @@ export interface Share {
   told: string | undefined
   /** The lanes are given up, and what has waited for as long as it may is to fail. */
   doomed: boolean
+  /** How many of these have failed since that was last said. */
+  failed: number
   recentEnds: { windowStart: number; current: number; previous: number }
 }
 
@@ -64,6 +66,7 @@ export const make = (tasks: ReadonlyArray<Task.Any>, poolOf: (task: Task.Any) =>
     hold: undefined,
     told: undefined,
     doomed: false,
+    failed: 0,
     recentEnds: { windowStart: 0, current: 0, previous: 0 }
   }))
 }
@@ -129,9 +132,7 @@ export const holdBack = (share: Share, obstacle: Obstacle, now: number): void =>
 
 /** Takes up what a pool has become. */
 export const look = (share: Share): void => {
-  if (!isUsable(share)) return
-  share.hold = undefined
-  share.doomed = false
+  if (isUsable(share)) share.hold = undefined
 }
 
 /** Why nothing of this share is claimed now; undefined while it is. */

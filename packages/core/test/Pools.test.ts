@@ -31,6 +31,9 @@ const makeRunner = (limits: { readonly long?: number } = {}) => {
   const state = {
     needy,
     tries: 0,
+    tryTime: "100 millis" as Duration.Input,
+    /** A try finds a process, and runs. */
+    found: false,
     inFlight: 0,
     most: 0,
     obstacle: { kind: "failed", detail: "the bundle throws" } as Outcome.Obstacle,
@@ -47,9 +50,9 @@ const makeRunner = (limits: { readonly long?: number } = {}) => {
       }),
     run: (attempt) =>
       Effect.suspend((): Effect.Effect<Outcome.Ended> => {
-        if (attempt.task._tag === "Needy" && needy.limit === 0) {
+        if (attempt.task._tag === "Needy" && needy.limit === 0 && !state.found) {
           state.tries++
-          return Effect.as(Effect.sleep("100 millis"), Outcome.Ended.NotStarted({ obstacle: state.obstacle }))
+          return Effect.as(Effect.sleep(state.tryTime), Outcome.Ended.NotStarted({ obstacle: state.obstacle }))
         }
         attempt.onStart(place)
         const { n, seconds } = JSON.parse(attempt.payload)
@@ -93,11 +96,11 @@ const serve = <A, E>(
           Effect.forkChild
         )
     )
-    const result = yield* body(lines, claims)
+    const result = yield* Effect.exit(body(lines, claims))
     const stopping = yield* Effect.forkChild(Fiber.interruptAll(supervisors))
     yield* TestClock.adjust("30 seconds")
     yield* Fiber.join(stopping)
-    return result
+    return yield* result
   }).pipe(Effect.provide(broker), Effect.provide(Logger.layer([logger])))
 }
 
@@ -339,6 +342,38 @@ describe("Pools", () => {
         yield* pass(60)
         assert.isAtMost(claims.count - before, 15)
       }))
+  })
+
+  it.effect("gives no slot to an attempt that looks for a process", () => {
+    const runner = makeRunner()
+    runner.state.tryTime = "10 seconds"
+    return serve(runner, () =>
+      Effect.gen(function*() {
+        yield* Task.enqueueAll(Needy, numbers(20), { priority: 9 })
+        yield* pass(1)
+        assert.strictEqual(runner.state.tries, 1)
+        const healthy = yield* Task.enqueueAll(Healthy, numbers(20), { priority: 0 })
+        yield* pass(1)
+        assert.strictEqual(runner.state.tries, 1)
+        assert.deepStrictEqual(yield* states(healthy), { succeeded: 20 })
+      }), { concurrency: 1 })
+  })
+
+  it.effect("gives it one when it has found a process and its handler begins", () => {
+    const runner = makeRunner()
+    runner.state.found = true
+    return serve(runner, () =>
+      Effect.gen(function*() {
+        const needy = yield* Task.enqueue(Needy, { n: 1, seconds: 60 })
+        yield* pass(1)
+        yield* Task.enqueueAll(Long, Array.from({ length: 20 }, () => ({ seconds: 10 })))
+        yield* pass(30)
+        assert.strictEqual((yield* record(needy.id)).state, "running")
+        assert.strictEqual(runner.state.most, 1)
+        yield* pass(60)
+        assert.strictEqual(yield* needy.await, 1)
+        assert.strictEqual(runner.state.most, 2)
+      }), { concurrency: 2 })
   })
 
   it.effect("cancels what is held back, and what is being tried", () => {

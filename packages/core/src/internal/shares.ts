@@ -91,7 +91,7 @@ export const prefetch = (share: Share, now: number): number => {
   return Math.min(maxPrefetch, Math.max(share.recentEnds.previous, share.recentEnds.current))
 }
 
-const isUsable = ({ pool }: Share): boolean => pool.limit > 0 && pool.closed === undefined
+export const hasProcess = ({ pool }: Share): boolean => pool.limit > 0 && pool.closed === undefined
 
 /** Whether an attempt may find out now if the pool can have a process. */
 const isTryDue = (share: Share, now: number): boolean =>
@@ -99,17 +99,17 @@ const isTryDue = (share: Share, now: number): boolean =>
 
 /** How many of these executions the shift may have in hand, those that it has included. */
 export const most = (share: Share, now: number): number => {
-  if (isUsable(share)) return share.pool.limit + prefetch(share, now)
+  if (hasProcess(share)) return share.pool.limit + prefetch(share, now)
   return isTryDue(share, now) ? 1 : 0
 }
 
 /** Whether another attempt may be started. */
 export const mayStart = (share: Share, now: number): boolean =>
-  share.running < (isUsable(share) ? share.pool.limit : isTryDue(share, now) ? 1 : 0)
+  share.running < (hasProcess(share) ? share.pool.limit : isTryDue(share, now) ? 1 : 0)
 
 /** How many at the end of the backlog have come too early: a pool without a process is tried with one at a time. */
 export const surplus = (share: Share, now: number): number => {
-  if (isUsable(share)) return 0
+  if (hasProcess(share)) return 0
   const early = share.running + share.backlog.length - (isTryDue(share, now) ? 1 : 0)
   return Math.max(0, Math.min(share.backlog.length, early))
 }
@@ -132,7 +132,7 @@ export const holdBack = (share: Share, obstacle: Obstacle, now: number): void =>
 
 /** Takes up what a pool has become. */
 export const look = (share: Share): void => {
-  if (isUsable(share)) share.hold = undefined
+  if (hasProcess(share)) share.hold = undefined
 }
 
 /** Why nothing of this share is claimed now; undefined while it is. */

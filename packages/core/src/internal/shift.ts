@@ -53,6 +53,8 @@ export interface Entry {
   readonly order: number
   readonly claimedAtMillis: number
   phase: "waiting" | "running" | "settling"
+  /** Whether it has a slot of the shift. */
+  slot: boolean
   fiber: Fiber.Fiber<Ended> | undefined
   place: Place | undefined
   span: Span | undefined
@@ -83,6 +85,8 @@ export interface Shift {
   claimed: number
   /** Slots in use. An attempt that would not stop keeps its slot until it ends. */
   running: number
+  /** Attempts in flight at pools without a process. They have no slot until their handler begins. */
+  tries: number
   /** How many running attempts are over for the broker, but would not stop. */
   abandoned: number
   /** A suspect that runs alone: nothing else starts until it has ended, or is over for the broker. */
@@ -126,6 +130,7 @@ export const make = (
     settlements: [],
     claimed: 0,
     running: 0,
+    tries: 0,
     abandoned: 0,
     alone: undefined,
     starting: false,
@@ -144,6 +149,9 @@ export const make = (
 
 /** Process time, in milliseconds. It never jumps, so what it is compared with must come from here. */
 export const now = (shift: Shift): number => Number(shift.clock.monotonicTimeNanosUnsafe()) / 1e6
+
+/** How many attempts have not ended. */
+export const inFlight = ({ running, tries }: Shift): number => running + tries
 
 /** The share of a task's pool. */
 export const shareOf = (shift: Shift, task: Task.Any): Share => shift.shares.find(({ tasks }) => tasks.includes(task))!

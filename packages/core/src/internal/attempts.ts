@@ -287,7 +287,8 @@ const settle = (
   outcome: Outcome,
   runnerRef: Option.Option<string>
 ): void => {
-  shift.settlements.push({ id: claimed.id, fence: claimed.fence, outcome, runnerRef })
+  const length = claimed.payload.length + ("result" in outcome ? outcome.result.length : 0)
+  shift.settlements.push({ id: claimed.id, fence: claimed.fence, outcome, runnerRef, length })
   shift.settleable.openUnsafe()
 }
 

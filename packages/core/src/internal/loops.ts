@@ -10,7 +10,7 @@ import type { BrokerError } from "../BrokerError.ts"
 import type { Obstacle, Outcome } from "../Outcome.ts"
 import { accept, endSpan, lookAtPools, refuse, startSoon, startWaiting, stop } from "./attempts.ts"
 import * as Shares from "./shares.ts"
-import { maxClaim, nextTry, now, type Shift, wanted, type Wanted } from "./shift.ts"
+import { maxClaim, nextTry, now, type Pending, type Shift, wanted, type Wanted } from "./shift.ts"
 
 /** The longest time between two ticks. The idle budget of a worker is one query in this time. */
 export const maxTickInterval = Duration.seconds(5)
@@ -21,7 +21,7 @@ export const minTickInterval = Duration.millis(200)
 /** The most settlements in one statement. */
 export const maxSettle = 1_000
 
-/** The most characters of results in one statement, unless the first has more alone. */
+/** The most characters of payloads and results in one statement, unless the first has more alone. */
 export const maxSettleLength = 16 * 1024 * 1024
 
 /** How many priorities there are, each with a line of its own in a lane. */
@@ -162,10 +162,10 @@ export const settleLoop = (shift: Shift): Effect.Effect<never> =>
   }))
 
 /** How many of these go into the next statement. */
-const batchSize = (settlements: ReadonlyArray<Broker.Settlement>): number => {
+const batchSize = (settlements: ReadonlyArray<Pending>): number => {
   let length = 0
-  for (const [index, { outcome }] of settlements.entries()) {
-    length += "result" in outcome ? outcome.result.length : 0
+  for (const [index, settlement] of settlements.entries()) {
+    length += settlement.length
     if (index === maxSettle || (index > 0 && length > maxSettleLength)) return index
   }
   return settlements.length

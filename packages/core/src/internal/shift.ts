@@ -65,6 +65,12 @@ export interface Entry {
   stopDeadlineMillis: number | undefined
 }
 
+/** A settlement on its way to the broker. */
+export interface Pending extends Broker.Settlement {
+  /** How many characters its statement carries: the result, and the payload that moves to history with it. */
+  readonly length: number
+}
+
 export interface Shift {
   readonly id: Broker.SupervisorId
   readonly broker: Broker.Broker["Service"]
@@ -80,7 +86,7 @@ export interface Shift {
   /** How long executions wait for a process that cannot be had. */
   readonly patience: Duration.Duration
   readonly entries: Map<Broker.ExecutionId, Entry>
-  readonly settlements: Array<Broker.Settlement>
+  readonly settlements: Array<Pending>
   /** How many executions have been claimed. */
   claimed: number
   /** Slots in use. An attempt that would not stop keeps its slot until it ends. */

@@ -130,8 +130,6 @@ export const propose = (facts: {
   readonly atMostOnce: boolean
   /** Whether the handler may have begun. */
   readonly started: boolean
-  /** Whether the execution has waited for a process for as long as it may. */
-  readonly impatient: boolean
   readonly timeoutMillis: number
   /** What the task's retry policy says, were this attempt to count as a failure. `None`: no attempt is left. */
   readonly next: Option.Option<Duration.Duration>
@@ -165,14 +163,8 @@ export const propose = (facts: {
       // A shutdown, or an interruption that was not asked for here: the task is not to blame.
       return facts.started ? Outcome.Released() : Outcome.Returned()
     }
-    case "NotStarted": {
-      if (facts.stopped === "cancel") return Outcome.Cancelled({ confirmed: true })
-      const reason = facts.impatient ? reasonOf(ended.obstacle) : Option.none()
-      return Option.match(reason, {
-        onNone: () => Outcome.Returned(),
-        onSome: (reason) => Outcome.Failed({ result: Envelope.taskError(reason) })
-      })
-    }
+    case "NotStarted":
+      return facts.stopped === "cancel" ? Outcome.Cancelled({ confirmed: true }) : Outcome.Returned()
   }
 }
 

@@ -403,7 +403,7 @@ const store = Effect.fnUntraced(function*<T extends Any>(
       traceparent,
       idempotencyKey: Option.map(
         Option.fromUndefinedOr(key),
-        (key) => ({ key, timeToLive, identity: canonical(text, value) })
+        (key) => ({ key, timeToLive, identity: canonical(text, task.payloadSchema.ast) })
       )
     })
   }

@@ -971,6 +971,36 @@ describe("Supervisor", () => {
       yield* Fiber.interrupt(supervisor)
     }).pipe(Effect.provide(MemoryBroker.layer)))
 
+  it.effect("counts the payloads that a settlement moves to history", () =>
+    Effect.gen(function*() {
+      const real = yield* Broker.Broker
+      const batches: Array<number> = []
+      const padding = " ".repeat(1.75 * 1024 * 1024)
+      const broker = Broker.Broker.of({
+        ...real,
+        claim: (options) =>
+          Effect.map(
+            real.claim(options),
+            (claimed) => claimed.map((one) => ({ ...one, payload: `${one.payload}${padding}` }))
+          ),
+        settle: (supervisor, settlements) => {
+          batches.push(settlements.length)
+          return real.settle(supervisor, settlements)
+        }
+      })
+      const executions = yield* Task.enqueueAll(Sleep, Array.from({ length: 20 }, () => ({ millis: 0 })))
+      const worker = workerOf(yield* makeSeen)
+      const supervisor = yield* Supervisor.run({ worker, concurrency: 20 }).pipe(
+        Effect.provideService(Broker.Broker, broker),
+        Effect.provide(InProcessRunner.layer(worker)),
+        Effect.forkChild
+      )
+      yield* Effect.forEach(executions, ({ id }) => untilState(id, "succeeded"), { discard: true })
+      assert.strictEqual(batches.reduce((sum, size) => sum + size, 0), 20)
+      assert.isAtMost(Math.max(...batches), 9)
+      yield* Fiber.interrupt(supervisor)
+    }).pipe(Effect.provide(MemoryBroker.layer)))
+
   it.effect("goes on with an attempt whose claim a crash of the store undid, and starts no other", () =>
     Effect.gen(function*() {
       const seen = yield* makeSeen

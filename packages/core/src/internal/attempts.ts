@@ -9,12 +9,13 @@ import * as Handler from "../Handler.ts"
 import { Ended, type Obstacle, Outcome, reasonOf, type Stopped, suspectLosses } from "../Outcome.ts"
 import { type Attempt, formatPlace } from "../Runner.ts"
 import { Undecodable } from "../TaskError.ts"
-import { decide, hasWaited } from "./decide.ts"
+import { decide } from "./decide.ts"
 import * as Shares from "./shares.ts"
 import {
   deadlineResolution,
   type Entry,
   fruitlessPause,
+  inFlight,
   isHeldBySuspect,
   isImpatient,
   isPaused,
@@ -52,6 +53,7 @@ export const accept = (shift: Shift, claims: ReadonlyArray<Broker.Claimed>): voi
       order: shift.claimed++,
       claimedAtMillis: now(shift),
       phase: "waiting",
+      slot: false,
       fiber: undefined,
       place: undefined,
       span: undefined,
@@ -72,7 +74,7 @@ export const refuse = (shift: Shift, share: Shares.Share, claims: ReadonlyArray<
   const reason = Option.flatMap(Option.fromUndefinedOr(share.hold), ({ obstacle }) => reasonOf(obstacle))
   let failed = 0
   for (const claimed of claims) {
-    const fails = Option.isSome(reason) && hasWaited(shift, claimed, 0)
+    const fails = Option.isSome(reason) && claimed.waitedMillis >= Duration.toMillis(shift.patience)
     if (fails) failed++
     settle(
       shift,
@@ -129,7 +131,7 @@ const next = (shift: Shift): Entry | undefined => {
 /** The first of a share that may start now. Others pass a suspect that waits to run alone, for a while. */
 const firstOf = (shift: Shift, { backlog }: Shares.Share): Entry | undefined => {
   for (const entry of backlog) {
-    if (!mustBeAlone(shift, entry) || shift.running === 0) return entry
+    if (!mustBeAlone(shift, entry) || inFlight(shift) === 0) return entry
     if (isImpatient(shift, entry)) return undefined
   }
   return undefined
@@ -137,12 +139,26 @@ const firstOf = (shift: Shift, { backlog }: Shares.Share): Entry | undefined => 
 
 const start = (shift: Shift, entry: Entry): void => {
   entry.phase = "running"
-  shift.running++
   entry.share.running++
+  // A try is over before its handler begins, or takes its slot then: pools without a process must not fill the slots.
+  if (Shares.hasProcess(entry.share)) takeSlot(shift, entry)
+  else shift.tries++
   // The runner says what may be interrupted, so that an interruption can still be answered by how the attempt ended.
   const fiber = Effect.runForkWith(shift.context)(traced(shift, entry), { uninterruptible: true })
   entry.fiber = fiber
   fiber.addObserver((exit) => onExit(shift, entry, exit))
+}
+
+const takeSlot = (shift: Shift, entry: Entry): void => {
+  entry.slot = true
+  shift.running++
+}
+
+/** Gives a try a slot, because it is one no longer. */
+const promote = (shift: Shift, entry: Entry): void => {
+  if (entry.slot) return
+  shift.tries--
+  takeSlot(shift, entry)
 }
 
 const traced = (shift: Shift, entry: Entry): Effect.Effect<Ended> => {
@@ -158,6 +174,7 @@ const traced = (shift: Shift, entry: Entry): Effect.Effect<Ended> => {
     traceparent: claimed.traceparent,
     suspect: entry.claimed.losses >= suspectLosses,
     onStart: (place) => {
+      promote(shift, entry)
       entry.place = place
       entry.deadlineMillis ??= now(shift) + claimed.timeoutMillis
     }
@@ -198,10 +215,12 @@ export const endSpan = (shift: Shift, entry: Entry, recorded: string): void => {
 }
 
 const onExit = (shift: Shift, entry: Entry, exit: Exit.Exit<Ended>): void => {
-  shift.running--
   entry.share.running--
   if (shift.alone === entry) shift.alone = undefined
-  Shares.noteEnd(entry.share, now(shift))
+  if (entry.slot) {
+    shift.running--
+    Shares.noteEnd(entry.share, now(shift))
+  } else shift.tries--
   if (entry.phase === "settling" || shift.phase === "lapsed") {
     // Settled without it, or owned by others: nobody will ask for its end.
     if (entry.phase === "settling") shift.abandoned--
@@ -230,10 +249,6 @@ const conclude = (shift: Shift, entry: Entry, ended: Ended): void => {
   if (ended._tag === "NotStarted") holdBack(shift, entry.share, ended.obstacle)
   const place = Option.map(Option.fromUndefinedOr(entry.place), formatPlace)
   const outcome = decide(shift, entry, ended)
-  if (ended._tag === "NotStarted" && !Effect.isEffect(outcome) && outcome._tag === "Failed") {
-    entry.share.doomed = true
-    shift.claimable.openUnsafe()
-  }
   const hand = (outcome: Outcome) => settle(shift, entry.claimed, outcome, place)
   if (!Effect.isEffect(outcome)) {
     if (!isFruitless(entry, outcome)) return hand(outcome)
@@ -271,7 +286,8 @@ const settle = (
   outcome: Outcome,
   runnerRef: Option.Option<string>
 ): void => {
-  shift.settlements.push({ id: claimed.id, fence: claimed.fence, outcome, runnerRef })
+  const length = claimed.payload.length + ("result" in outcome ? outcome.result.length : 0)
+  shift.settlements.push({ id: claimed.id, fence: claimed.fence, outcome, runnerRef, length })
   shift.settleable.openUnsafe()
 }
 
@@ -348,6 +364,7 @@ const checkRunning = (shift: Shift, entry: Entry, time: number): void => {
   if (entry.stopDeadlineMillis !== undefined) {
     if (time < entry.stopDeadlineMillis) return
     // It would not stop: the row must not wait for it, but its slot stays taken.
+    promote(shift, entry)
     shift.abandoned++
     tellAbandoned(shift, entry)
     conclude(shift, entry, Ended.Interrupted({ confirmed: false }))

@@ -92,7 +92,7 @@ class Gateway:
             connection.read(self._reading)
             return host
         if self.stopping:
-            raise frames.ProtocolError("the gateway is stopping")
+            raise frames.Stopping("the gateway is stopping")
         supervisor = self.supervisors.get(hello["id"])
         if supervisor is None:
             supervisor = Supervisor(self, self._next_number(), hello)

@@ -194,7 +194,7 @@ class Host:
     def disconnected(self, connection: Connection, reason: str) -> None:
         if self.fenced:
             return
-        kind = "heartbeat" if reason.startswith("silent") else "exit"
+        kind = "heartbeat" if connection.was_silent else "exit"
         # A host that did not hear from the gateway for long enough has ended itself.
         collateral = self._gateway.was_away()
         self.fence(Exit(kind, f"the host's connection ended: {reason}"), collateral, wait=kind == "exit")

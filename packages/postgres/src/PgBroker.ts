@@ -58,7 +58,8 @@ export interface Options {
   readonly notify?: boolean | undefined
   /**
    * How to reach Postgres for LISTEN, when the client goes through a pooler such as pgbouncer. What is left out is as the
-   * client has it, but for the address: with a `url`, or a `host`, nothing of the client's is used. Default: as the client.
+   * client has it, but for the address: with a `url`, or a `host`, nothing of the client's is used. A `port` alone is one at its address.
+   * Default: as the client.
    */
   readonly listen?: PgClient.PgClientConfig | undefined
   /**

@@ -192,6 +192,24 @@ describe("Pools", () => {
       }))
   })
 
+  it.effect("does not tell a reason again for each other word, nor two in turns", () => {
+    const runner = makeRunner()
+    return serve(runner, (lines) =>
+      Effect.gen(function*() {
+        const execution = yield* Task.enqueue(Needy, { n: 1 })
+        const held = Effect.map(record(execution.id), ({ held }) => Option.getOrThrow(held))
+        for (let minute = 0; minute < 24; minute++) {
+          const detail = `request ${minute}`
+          runner.state.obstacle = minute % 2 === 0 ? { kind: "failed", detail } : { kind: "starting", detail }
+          yield* pass(60)
+          if (minute === 2) assert.include(yield* held, "request 1")
+        }
+        assert.isAtMost(told(lines).length, 6)
+        assert.isAtLeast(told(lines).length, 4)
+        assert.match(yield* held, /request (1[6-9]|2\d)/)
+      }), { unschedulableAfter: "1 day" })
+  })
+
   for (
     const [kind, tag] of [["failed", "HostFailed"], ["unschedulable", "Unschedulable"]] as const
   ) {

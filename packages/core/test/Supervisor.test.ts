@@ -971,6 +971,48 @@ describe("Supervisor", () => {
       yield* Fiber.interrupt(supervisor)
     }).pipe(Effect.provide(MemoryBroker.layer)))
 
+  it.effect("says which executions are quarantined and why, and stops when there are too many", () => {
+    const lines: Array<{ readonly message: string; readonly annotations: { readonly [name: string]: unknown } }> = []
+    const logger = Logger.map(
+      Logger.formatStructured,
+      ({ annotations, level, message }) =>
+        level === "WARN" && void lines.push({ message: String(message), annotations })
+    )
+    return Effect.gen(function*() {
+      const reason = new TaskError.Lost({ detail: "host died: exit 137" })
+      const deadly = Runner.Runner.of({
+        name: "deadly",
+        supports: () => true,
+        isolatesSuspects: true,
+        pool: () => endless,
+        listen: () => Effect.void,
+        run: (attempt) =>
+          Effect.sync(() => {
+            attempt.onStart({ host: "host", node: "node", pid: 1 })
+            return Outcome.Ended.Lost({ reason, collateral: false })
+          }),
+        acknowledge: () => Effect.void
+      })
+      const supervisor = yield* Supervisor.run({ worker: workerOf(yield* makeSeen), concurrency: 20 }).pipe(
+        Effect.provideService(Runner.Runner, deadly),
+        Effect.forkChild
+      )
+      const first = yield* Task.enqueue(Sleep, { millis: 0 })
+      yield* untilState(first.id, "lost")
+      const quarantined = lines.filter(({ message }) => message.startsWith("an execution is quarantined"))
+      assert.lengthOf(quarantined, 1)
+      const { execution, losses, reason: words, task } = quarantined[0]!.annotations
+      assert.deepStrictEqual([task, execution, losses], ["Sleep", first.id, 3])
+      assert.include(String(words), "exit 137")
+      const others = yield* Task.enqueueAll(Sleep, Array.from({ length: 150 }, () => ({ millis: 0 })))
+      yield* Effect.forEach(others, ({ id }) => untilState(id, "lost"), { discard: true })
+      const told = lines.filter(({ message }) => message.includes("quarantined") || message.startsWith("more than 60"))
+      // The minute may end meanwhile.
+      assert.isAtMost(told.length, 122)
+      yield* Fiber.interrupt(supervisor)
+    }).pipe(Effect.provide(MemoryBroker.layer), Effect.provide(Logger.layer([logger])))
+  })
+
   it.effect("counts the payloads that a settlement moves to history", () =>
     Effect.gen(function*() {
       const real = yield* Broker.Broker

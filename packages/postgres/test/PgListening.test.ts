@@ -110,9 +110,9 @@ describe("The connection for LISTEN", () => {
     }
     for (const [mode, ssl] of [["require", true], ["verify-full", true], ["disable", false]] as const) {
       assert.deepStrictEqual(of(client(mode), { host: "db", port: 5432 }), { ...fields, host: "db", port: 5432, ssl })
-      assert.deepStrictEqual(of(client(mode), { url: url("postgres://db/db") }), {
+      assert.deepStrictEqual(of(client(mode), { url: url("postgres://db") }), {
         ...fields,
-        url: "postgres://db/db",
+        url: "postgres://db",
         ssl
       })
     }
@@ -127,9 +127,9 @@ describe("The connection for LISTEN", () => {
       host: "db",
       url: "postgres:///?sslmode=prefer"
     })
-    assert.deepStrictEqual(of(client("allow"), { url: url("postgres://db/db") }), {
+    assert.deepStrictEqual(of(client("allow"), { url: url("postgres://db") }), {
       ...fields,
-      url: "postgres://db/db?sslmode=allow"
+      url: "postgres://db?sslmode=allow"
     })
     assert.deepStrictEqual(of(client("prefer"), { url: url(said) }), { ...left, url: said })
     assert.deepStrictEqual(of(client("prefer"), { host: "db", ssl: true }), { ...fields, host: "db", ssl: true })

@@ -8,7 +8,7 @@ import * as Envelope from "../Envelope.ts"
 import * as Handler from "../Handler.ts"
 import { Ended, type Obstacle, Outcome, reasonOf, type Stopped, suspectLosses } from "../Outcome.ts"
 import { type Attempt, formatPlace } from "../Runner.ts"
-import { Undecodable } from "../TaskError.ts"
+import * as TaskError from "../TaskError.ts"
 import { decide } from "./decide.ts"
 import * as Shares from "./shares.ts"
 import {
@@ -20,6 +20,7 @@ import {
   isImpatient,
   isPaused,
   maxPrefetchAgeMillis,
+  maxLostLines,
   maxStarts,
   mustBeAlone,
   now,
@@ -41,7 +42,7 @@ export const accept = (shift: Shift, claims: ReadonlyArray<Broker.Claimed>): voi
       const detail = task === undefined
         ? `this worker has no task named ${claimed.task}`
         : Envelope.unknownFormat(claimed.format)
-      const reason = new Undecodable({ what: "payload", detail })
+      const reason = new TaskError.Undecodable({ what: "payload", detail })
       settle(shift, claimed, Outcome.Failed({ result: Envelope.taskError(reason) }), Option.none())
       continue
     }
@@ -249,6 +250,7 @@ const conclude = (shift: Shift, entry: Entry, ended: Ended): void => {
   if (ended._tag === "NotStarted") holdBack(shift, entry.share, ended.obstacle)
   const place = Option.map(Option.fromUndefinedOr(entry.place), formatPlace)
   const outcome = decide(shift, entry, ended)
+  if (!Effect.isEffect(outcome) && outcome._tag === "Lost" && outcome.final) tellLost(shift, entry, ended)
   const hand = (outcome: Outcome) => settle(shift, entry.claimed, outcome, place)
   if (!Effect.isEffect(outcome)) {
     if (!isFruitless(entry, outcome)) return hand(outcome)
@@ -258,6 +260,26 @@ const conclude = (shift: Shift, entry: Entry, ended: Ended): void => {
     )
   }
   Effect.runForkWith(shift.context)(Effect.map(outcome, hand))
+}
+
+/** One line for each execution that no attempt follows for, as failed ones have it, but not for each of thousands. */
+const tellLost = (shift: Shift, { claimed }: Entry, ended: Ended): void => {
+  const minute = Math.floor(now(shift) / 60_000)
+  if (shift.lostLines.minute !== minute) shift.lostLines = { minute, count: 0 }
+  const count = ++shift.lostLines.count
+  if (count > maxLostLines + 1) return
+  const words = claimed.atMostOnce
+    ? "an execution is lost, because it must not run twice"
+    : "an execution is quarantined, because its attempts took their processes down"
+  const line = count > maxLostLines
+    ? Effect.logWarning(`more than ${maxLostLines} executions were lost in this minute: the others are not told of`)
+    : Effect.annotateLogs(Effect.logWarning(words), {
+      task: claimed.task,
+      execution: claimed.id,
+      losses: claimed.losses + (ended._tag === "Lost" ? 1 : 0),
+      reason: ended._tag === "Lost" ? TaskError.describe(ended.reason) : "its worker shut down while it ran"
+    })
+  Effect.runForkWith(shift.context)(line)
 }
 
 /** Given back by the runner without having started, and neither held against the execution nor held back. */

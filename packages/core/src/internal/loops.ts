@@ -291,31 +291,46 @@ export const listen = (shift: Shift): Effect.Effect<void, never, Scope> => {
 export const watchPools = (shift: Shift): Effect.Effect<void, never, Scope> =>
   shift.runner.listen(() => lookAtPools(shift))
 
-/** Says what is held back, in the log and to the broker, once for each change. */
+/**
+ * Says what is held back, in the log and to the broker: when it begins, when it ends, and for another kind of reason. Words
+ * that hold a number or an id are others each time, and are said again after a while only.
+ */
 export const tellLoop = (shift: Shift): Effect.Effect<never> =>
   Effect.forever(Effect.suspend(() => {
     shift.tellable.closeUnsafe()
-    const changed = shift.shares.filter((share) => wordsOf(Shares.obstacleOf(share)) !== share.told)
+    const changed = shift.shares.filter((share) =>
+      Shares.isNews(share, wordsOf(Shares.obstacleOf(share)), now(shift)) || isTakenBack(shift, share)
+    )
     if (changed.length === 0) return shift.tellable.await
     return Effect.forEach(changed, (share) => {
       const obstacle = Shares.obstacleOf(share)
-      share.told = wordsOf(obstacle)
+      const words = wordsOf(obstacle)
+      if (!Shares.isNews(share, words, now(shift))) return tellHold(shift, share)
+      share.told = Shares.toldOf(share, words, now(shift))
       return Effect.andThen(log(share, obstacle), tellHold(shift, share))
     }, { discard: true })
   }))
+
+/** Whether the broker takes its lanes for given up, and they are not any more: others would fail what waits there. */
+const isTakenBack = (shift: Shift, share: Shares.Share): boolean =>
+  share.told?.givenUp === true && !Shares.isGivenUp(share, shift.patience, now(shift))
 
 /** Tells the broker how things are with a share. Returns those of its lanes that all who serve them have given up. */
 const tellHold = (shift: Shift, share: Shares.Share): Effect.Effect<ReadonlyArray<Broker.Lane>> =>
   shift.telling.withPermit(persistently(
     "hold",
-    Effect.suspend(() =>
-      shift.broker.hold({
+    Effect.suspend(() => {
+      const givenUp = Shares.isGivenUp(share, shift.patience, now(shift))
+      if (share.told !== undefined) share.told = { ...share.told, givenUp }
+      // What was said last: the row is not written anew for each other word.
+      const words = share.told?.words ?? wordsOf(Shares.obstacleOf(share))
+      return shift.broker.hold({
         supervisor: shift.id,
         lanes: share.lanes,
-        reason: Option.fromUndefinedOr(wordsOf(Shares.obstacleOf(share))),
-        givenUp: Shares.isGivenUp(share, shift.patience, now(shift))
+        reason: Option.fromUndefinedOr(words),
+        givenUp
       })
-    ),
+    }),
     []
   ))
 

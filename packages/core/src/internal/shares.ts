@@ -17,6 +17,9 @@ import type { Entry } from "./shift.ts"
 export const minTryDelay = Duration.seconds(1)
 export const maxTryDelay = Duration.seconds(30)
 
+/** How long after the last word on a hold another one is said, unless it is of a kind that was not told of yet. */
+export const newWordsDelay = Duration.minutes(5)
+
 /** The most attempts claimed ahead of a free slot. */
 export const maxPrefetch = 1_000
 
@@ -32,6 +35,16 @@ export interface Hold {
   readonly failingSince: number | undefined
 }
 
+/** What was said of a hold, in the log and to the broker. */
+export interface Told {
+  readonly words: string
+  readonly atMillis: number
+  /** The kinds of obstacle that were told of since it began. */
+  readonly kinds: ReadonlySet<Obstacle["kind"]>
+  /** Whether the broker was told that the lanes are given up. */
+  readonly givenUp: boolean
+}
+
 export interface Share {
   readonly pool: Pool
   readonly tasks: ReadonlyArray<Task.Any>
@@ -42,7 +55,7 @@ export interface Share {
   running: number
   hold: Hold | undefined
   /** What was last said about the hold; undefined when nothing is held back. */
-  told: string | undefined
+  told: Told | undefined
   /** The lanes are given up, and what has waited for as long as it may is to fail. */
   doomed: boolean
   /** How many of these have failed since that was last said. */
@@ -69,6 +82,22 @@ export const make = (tasks: ReadonlyArray<Task.Any>, poolOf: (task: Task.Any) =>
     failed: 0,
     recentEnds: { windowStart: 0, current: 0, previous: 0 }
   }))
+}
+
+/** Whether there is something to say of a share: that it is held back or not any more, or why, unless that was just said. */
+export const isNews = (share: Share, words: string | undefined, now: number): boolean => {
+  const { told } = share
+  const obstacle = obstacleOf(share)
+  if (obstacle === undefined || told === undefined) return (obstacle === undefined) !== (told === undefined)
+  if (words === told.words) return false
+  return !told.kinds.has(obstacle.kind) || now - told.atMillis >= Duration.toMillis(newWordsDelay)
+}
+
+/** What has been said once this is. */
+export const toldOf = (share: Share, words: string | undefined, now: number): Told | undefined => {
+  const kind = obstacleOf(share)?.kind
+  if (kind === undefined || words === undefined) return undefined
+  return { words, atMillis: now, kinds: new Set([...share.told?.kinds ?? [], kind]), givenUp: false }
 }
 
 /** Counts an end, for the prefetch. */

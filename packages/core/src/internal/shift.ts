@@ -41,6 +41,9 @@ export const maxSuspectPatience = Duration.seconds(30)
 /** How long an attempt that did not start, and holds nothing back, waits until it goes back to its queue. */
 export const fruitlessPause = Duration.seconds(1)
 
+/** The most lines about executions that are lost for good, in a minute. */
+export const maxLostLines = 60
+
 /** How often deadlines are looked at while anything runs. */
 export const deadlineResolution = Duration.millis(50)
 
@@ -97,6 +100,8 @@ export interface Shift {
   abandoned: number
   /** A suspect that runs alone: nothing else starts until it has ended, or is over for the broker. */
   alone: Entry | undefined
+  /** How many executions were told of as lost for good in this minute. */
+  lostLines: { readonly minute: number; count: number }
   /** Waiting executions are being started further up the stack. */
   starting: boolean
   phase: "working" | "draining" | "lapsed"
@@ -141,6 +146,7 @@ export const make = (
     tries: 0,
     abandoned: 0,
     alone: undefined,
+    lostLines: { minute: 0, count: 0 },
     starting: false,
     phase: "working",
     claimable: Latch.makeUnsafe(false),

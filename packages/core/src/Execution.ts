@@ -10,7 +10,7 @@ import * as Option from "effect/Option"
 import type * as Broker from "./Broker.ts"
 import { BrokerError, InvalidId } from "./BrokerError.ts"
 import * as Envelope from "./Envelope.ts"
-import type * as Task from "./Task.ts"
+import type { Any } from "./Definition.ts"
 import * as TaskError from "./TaskError.ts"
 
 /** A handle on an execution: waits for its end, looks at it, cancels it. @category models */
@@ -34,13 +34,24 @@ export interface Execution<out A, out E, out R = never> {
   readonly cancel: Effect.Effect<"Cancelled" | "Requested" | "TooLate", BrokerError>
 }
 
+/**
+ * A handle on an execution of `T`.
+ *
+ * @category utility types
+ */
+export type Of<T extends Any> = Execution<
+  T["successSchema"]["Type"],
+  T["errorSchema"]["Type"],
+  T["successSchema"]["DecodingServices"]
+>
+
 /** @internal */
-export const make = <T extends Task.Any>(
+export const make = <T extends Any>(
   task: T,
   broker: Broker.Broker["Service"],
   id: Broker.ExecutionId,
   deduplicated: boolean
-): Task.ExecutionOf<T> => {
+): Of<T> => {
   const fail = (reason: TaskError.Reason) => new TaskError.TaskError({ task: task._tag, executionId: id, reason })
   const exitOf = (record: Broker.Record): Effect.Effect<Exit.Exit<unknown, unknown>, never, unknown> =>
     Option.match(record.result, {
@@ -86,7 +97,7 @@ export const make = <T extends Task.Any>(
       })
     ),
     cancel: broker.cancel(id)
-  } as Task.ExecutionOf<T>
+  } as Of<T>
 }
 
 /**

@@ -13,15 +13,14 @@ import * as Option from "effect/Option"
 import * as References from "effect/References"
 import * as Schema from "effect/Schema"
 import type { ExecutionId } from "./Broker.ts"
+import type { Any } from "./Definition.ts"
 import { describe } from "./internal/describe.ts"
 import { NotJson, toText } from "./internal/json.ts"
 import { sanitise, utf8Bytes } from "./internal/text.ts"
 import { continueTrace } from "./internal/trace.ts"
 import * as Limits from "./Limits.ts"
 import { Ended } from "./Outcome.ts"
-import type * as Task from "./Task.ts"
 import * as TaskError from "./TaskError.ts"
-import type { Worker } from "./Worker.ts"
 
 /**
  * What a handler may know of the attempt it serves. Ask for it by `yield* Handler.Attempt`.
@@ -46,6 +45,9 @@ export interface Handler<Tag extends string> {
   readonly _tag: Tag
 }
 
+/** The handlers that a set of tasks needs: one for each Effect task, none for Python. @category utility types */
+export type HandlerOf<T extends Any> = T extends { readonly runtime: "effect" } ? Handler<T["_tag"]> : never
+
 /**
  * One attempt as a handler's runtime receives it.
  *
@@ -66,7 +68,7 @@ export interface Input {
  * @category models
  */
 export interface Service {
-  readonly task: Task.Any
+  readonly task: Any
   readonly run: (input: Input) => Effect.Effect<Ended>
 }
 
@@ -100,7 +102,7 @@ export class MissingHandlers extends Schema.TaggedError<MissingHandlers>("@effec
  * @category services
  */
 export const ofWorker = (
-  worker: Worker,
+  worker: { readonly tasks: ReadonlyArray<Any> },
   context: Context.Context<never>
 ): Effect.Effect<ReadonlyMap<string, Service>, MissingHandlers> =>
   Effect.suspend(() => {
@@ -120,7 +122,7 @@ export const ofWorker = (
  * @category layers
  */
 export const layer = <R>(
-  task: Task.Any,
+  task: Any,
   handler: (payload: any) => Effect.Effect<unknown, unknown, R>
 ): Layer.Layer<Handler<string>, never, R> =>
   Layer.effect(
@@ -129,7 +131,7 @@ export const layer = <R>(
   )
 
 const makeRun = <R>(
-  task: Task.Any,
+  task: Any,
   handler: (payload: any) => Effect.Effect<unknown, unknown, R>,
   context: Context.Context<R>
 ) => {

@@ -12,7 +12,7 @@ import type * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { ExecutionId, Fence } from "./Broker.ts"
 import type { Ended } from "./Outcome.ts"
-import type * as Task from "./Task.ts"
+import type * as Definition from "./Definition.ts"
 
 /**
  * Where an attempt runs, for people: "cluster/gateway/host" names, the node and the process.
@@ -40,7 +40,7 @@ export const formatPlace = (place: Place): string => `${place.host} on ${place.n
 export interface Attempt {
   readonly execution: ExecutionId
   readonly fence: Fence
-  readonly task: Task.Any
+  readonly task: Definition.Any
   readonly queue: string
   /** 0 to 9, 9 first. */
   readonly priority: number
@@ -79,11 +79,11 @@ export class Runner extends Context.Service<Runner, {
   /** For logs and spans: `in-process`, `sync` or `ray`. */
   readonly name: string
   /** Whether this runner can run the task. Supervisors claim only what their runner can run. */
-  readonly supports: (task: Task.Any) => boolean
+  readonly supports: (task: Definition.Any) => boolean
   /** Whether a suspect (`Attempt.suspect`) gets a process of its own. Where it does not, the supervisor runs it alone. */
   readonly isolatesSuspects: boolean
   /** Where attempts of the task run. Tasks that share processes share the pool. */
-  readonly pool: (task: Task.Any) => Pool
+  readonly pool: (task: Definition.Any) => Pool
   /** Calls `hear` whenever a pool has changed, until the scope closes. */
   readonly listen: (hear: () => void) => Effect.Effect<void, never, Scope.Scope>
   /**

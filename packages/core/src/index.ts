@@ -1,6 +1,7 @@
 export * as Broker from "./Broker.ts"
 export * as BrokerError from "./BrokerError.ts"
 export * as BrokerInput from "./BrokerInput.ts"
+export * as Definition from "./Definition.ts"
 export * as Endings from "./Endings.ts"
 export * as Envelope from "./Envelope.ts"
 export * as Execution from "./Execution.ts"

@@ -24,6 +24,7 @@ import {
   maxStarts,
   mustBeAlone,
   now,
+  type Share,
   shareOf,
   type Shift,
   stopGrace,
@@ -130,7 +131,7 @@ const next = (shift: Shift): Entry | undefined => {
 }
 
 /** The first of a share that may start now. Others pass a suspect that waits to run alone, for a while. */
-const firstOf = (shift: Shift, { backlog }: Shares.Share): Entry | undefined => {
+const firstOf = (shift: Shift, { backlog }: Share): Entry | undefined => {
   for (const entry of backlog) {
     if (!mustBeAlone(shift, entry) || inFlight(shift) === 0) return entry
     if (isImpatient(shift, entry)) return undefined

@@ -31,12 +31,7 @@ const Checked = Schema.Struct({
     maxHosts: Schema.optional(count(Limits.maxHosts)),
     thread: Schema.optional(Schema.Literals(["worker", "main"])),
     runtimeEnv: Schema.optional(Schema.Struct({ pip: Schema.optional(Schema.Array(Schema.NonEmptyString)) }))
-  }).check(
-    Schema.makeFilter(({ concurrency = 1, cpus = 1 }) =>
-      Math.max(1, Math.floor(cpus)) * concurrency <= Limits.maxSlots ||
-      `Expected at most ${Limits.maxSlots} attempts in one host, which are its whole cpus times its concurrency`
-    )
-  )
+  })
 })
 
 const decode = Schema.decodeUnknownResult(Checked, { errors: "all", onExcessProperty: "error" })
@@ -55,6 +50,17 @@ export const check = (options: typeof Checked.Encoded): void => {
     return `${path.map(String).join(".")} is ${Formatter.format(value)}: ${message}`
   })
   refuse(options.name, details.join("; "))
+}
+
+/** The attempts of one host, its whole cpus times its concurrency, defaults included. Throws as `check` does. */
+export const checkSlots = (name: string, placement: { readonly cpus: number; readonly concurrency: number }): void => {
+  const { concurrency, cpus } = placement
+  if (Math.max(1, Math.floor(cpus)) * concurrency <= Limits.maxSlots) return
+  refuse(
+    name,
+    `placement has cpus ${cpus} and concurrency ${concurrency}: expected at most ${Limits.maxSlots} attempts in one host, `
+      + "which are its whole cpus times its concurrency"
+  )
 }
 
 /** A time limit: positive and finite. Throws as `check` does. */

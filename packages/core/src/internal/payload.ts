@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import * as SchemaIssue from "effect/SchemaIssue"
 import { BrokerError, InvalidPayload, PayloadTooLarge } from "../BrokerError.ts"
 import * as Limits from "../Limits.ts"
-import type * as Task from "../Task.ts"
+import type { Any } from "../Definition.ts"
 import { Undecodable } from "../TaskError.ts"
 import { toText } from "./json.ts"
 import { hasUnstorableEscape, utf8Bytes } from "./text.ts"
@@ -18,7 +18,7 @@ const formatIssue = SchemaIssue.makeFormatterDefault()
 // Compiling a Schema's encoder costs far more than using it.
 const codecs = new WeakMap<object, Codec>()
 
-const codecOf = (task: Task.Any): Codec => {
+const codecOf = (task: Any): Codec => {
   const known = codecs.get(task)
   if (known !== undefined) return known
   const codec: Codec = {
@@ -43,7 +43,7 @@ export const refusalOf = (payload: string): Effect.Effect<Undecodable | undefine
   })
 
 /** Checks, encodes and bounds a payload. Whatever is wrong with it is told before anything is written. */
-export const encodePayload = Effect.fnUntraced(function*<T extends Task.Any>(
+export const encodePayload = Effect.fnUntraced(function*<T extends Any>(
   task: T,
   input: unknown
 ): Effect.fn.Return<

@@ -10,8 +10,7 @@ import * as Option from "effect/Option"
 import type { Lane } from "../Broker.ts"
 import { type Obstacle, reasonOf } from "../Outcome.ts"
 import type { Pool } from "../Runner.ts"
-import type * as Task from "../Task.ts"
-import type { Entry } from "./shift.ts"
+import type * as Definition from "../Definition.ts"
 
 /** The delay before the first try after one that came back, and the longest delay: it doubles each time. */
 export const minTryDelay = Duration.seconds(1)
@@ -45,9 +44,9 @@ export interface Told {
   readonly givenUp: boolean
 }
 
-export interface Share {
+export interface Share<out Entry = unknown> {
   readonly pool: Pool
-  readonly tasks: ReadonlyArray<Task.Any>
+  readonly tasks: ReadonlyArray<Definition.Any>
   readonly lanes: ReadonlyArray<Lane>
   /** Claimed, and waiting to be started, in order. */
   readonly backlog: Array<Entry>
@@ -64,8 +63,11 @@ export interface Share {
 }
 
 /** One share for each pool that the tasks have. */
-export const make = (tasks: ReadonlyArray<Task.Any>, poolOf: (task: Task.Any) => Pool): ReadonlyArray<Share> => {
-  const byPool = new Map<Pool, Array<Task.Any>>()
+export const make = <Entry>(
+  tasks: ReadonlyArray<Definition.Any>,
+  poolOf: (task: Definition.Any) => Pool
+): ReadonlyArray<Share<Entry>> => {
+  const byPool = new Map<Pool, Array<Definition.Any>>()
   for (const task of tasks) {
     const pool = poolOf(task)
     byPool.set(pool, [...byPool.get(pool) ?? [], task])

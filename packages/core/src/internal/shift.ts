@@ -16,9 +16,8 @@ import type { Span } from "effect/Tracer"
 import type * as Broker from "../Broker.ts"
 import { type Ended, type Stopped, suspectLosses } from "../Outcome.ts"
 import type { Place, Runner } from "../Runner.ts"
-import type * as Task from "../Task.ts"
+import type * as Definition from "../Definition.ts"
 import * as Shares from "./shares.ts"
-import type { Share } from "./shares.ts"
 
 /** How long an interrupted attempt may take to end before it is settled without it. Runners use a shorter grace of their own. */
 export const stopGrace = Duration.seconds(10)
@@ -47,10 +46,13 @@ export const maxLostLines = 60
 /** How often deadlines are looked at while anything runs. */
 export const deadlineResolution = Duration.millis(50)
 
+/** What a shift has in hand at one pool. */
+export type Share = Shares.Share<Entry>
+
 /** An execution in this shift's hands. */
 export interface Entry {
   readonly claimed: Broker.Claimed
-  readonly task: Task.Any
+  readonly task: Definition.Any
   readonly share: Share
   /** Entries are started in this order, as far as their pools allow. */
   readonly order: number
@@ -81,7 +83,7 @@ export interface Shift {
   /** What attempts and background work run with. */
   readonly context: Context.Context<never>
   readonly clock: Clock.Clock
-  readonly tasks: ReadonlyMap<string, Task.Any>
+  readonly tasks: ReadonlyMap<string, Definition.Any>
   readonly lanes: ReadonlyArray<Broker.Lane>
   readonly shares: ReadonlyArray<Share>
   readonly concurrency: number
@@ -129,10 +131,10 @@ export interface Shift {
 /** A shift without anything in its hands. */
 export const make = (
   options: Pick<Shift, "id" | "broker" | "runner" | "context" | "concurrency" | "lease" | "patience"> & {
-    readonly tasks: ReadonlyArray<Task.Any>
+    readonly tasks: ReadonlyArray<Definition.Any>
   }
 ): Shift => {
-  const shares = Shares.make(options.tasks, options.runner.pool)
+  const shares = Shares.make<Entry>(options.tasks, options.runner.pool)
   return {
     ...options,
     tasks: new Map(options.tasks.map((task) => [task._tag, task])),
@@ -169,7 +171,8 @@ export const now = (shift: Shift): number => Number(shift.clock.monotonicTimeNan
 export const inFlight = ({ running, tries }: Shift): number => running + tries
 
 /** The share of a task's pool. */
-export const shareOf = (shift: Shift, task: Task.Any): Share => shift.shares.find(({ tasks }) => tasks.includes(task))!
+export const shareOf = (shift: Shift, task: Definition.Any): Share =>
+  shift.shares.find(({ tasks }) => tasks.includes(task))!
 
 /** A suspect runs alone, so that its next loss is its own, unless the runner sees to that. */
 export const mustBeAlone = (shift: Shift, entry: Entry): boolean =>

@@ -19,7 +19,7 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
-import * as Schema from "effect/Schema"
+import type * as Schema from "effect/Schema"
 import type { Scope } from "effect/Scope"
 import * as Broker from "./Broker.ts"
 import { BrokerError, InvalidId } from "./BrokerError.ts"

@@ -15,7 +15,7 @@ import time
 from .poll import until
 
 ROOT = pathlib.Path(__file__).resolve().parents[5]
-START_SECONDS = 60
+START_SECONDS = 180
 STOP_SECONDS = 45
 
 

@@ -112,9 +112,18 @@ describe("effect-ray dev", () => {
       const link = yield* refused
       assert.strictEqual(link.code, 1)
       assert.match(link.stderr, /\.effect-ray cannot be used: it is a link/)
-      if (process.getuid?.() !== 0) return
       fs.rmSync(folder)
       fs.mkdirSync(folder)
+      const precious = path.join(elsewhere, "precious")
+      for (const name of [".gitignore", "postgres.port"]) {
+        fs.symlinkSync(precious, path.join(folder, name))
+        assert.include((yield* refused).stderr, `its ${name} is neither a file nor a folder`)
+        fs.rmSync(path.join(folder, name))
+      }
+      fs.chmodSync(folder, 0o777)
+      assert.match((yield* refused).stderr, /other users may write in it/)
+      if (process.getuid?.() !== 0) return
+      fs.chmodSync(folder, 0o700)
       fs.chownSync(folder, 65_534, 65_534)
       assert.match((yield* refused).stderr, /\.effect-ray cannot be used: it belongs to another user \(65534\)/)
       assert.deepStrictEqual(fs.readdirSync(elsewhere), [])

@@ -39,7 +39,7 @@ import {
   signal
 } from "./internal/processes.ts"
 import { findRay } from "./internal/rayExecutable.ts"
-import { checkEntry, claimFolder, whileLocked, writePrivately } from "./internal/stateFiles.ts"
+import { claimFolder, createPrivately, whileLocked, writePrivately } from "./internal/stateFiles.ts"
 import * as RayCluster from "./RayCluster.ts"
 import { LocalRayFailed, RayError, UnsafeFolder } from "./RayError.ts"
 
@@ -132,8 +132,8 @@ const HeadJson = Schema.fromJsonString(Head)
 const failed = (detail: string, fix: string) => new RayError({ reason: new LocalRayFailed({ detail, fix }) })
 
 /**
- * Makes a state folder, for this user alone, and answers its absolute path. A link, and the folder of another user, is
- * refused: what stands in it decides which processes are ended and which folders deleted.
+ * Makes a state folder, for this user alone, and returns its absolute path. One in which another user may have put
+ * something is refused: what stands in it decides which processes are ended, which folders deleted and where is written.
  *
  * @category constructors
  */
@@ -142,8 +142,6 @@ export const makeStateFolder = (folder: string): Effect.Effect<string, RayError>
     try: () => {
       const resolved = path.resolve(folder)
       claimFolder(resolved)
-      for (const name of ["ray.json", "ray.lock", "ray.log"]) checkEntry(resolved, name, "file")
-      checkEntry(resolved, "users", "folder")
       return resolved
     },
     catch: (error) =>
@@ -299,7 +297,7 @@ const start = Effect.fnUntraced(function*(ray: string, stateFolder: string, reco
   const token = randomBytes(32).toString("hex")
   const folder = makeHeadFolder(token)
   const log = logOf(stateFolder)
-  const output = fs.openSync(log, "w", 0o600)
+  const output = createPrivately(log)
   const args = [
     "start",
     "--head",

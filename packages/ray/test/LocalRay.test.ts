@@ -336,7 +336,7 @@ describe("LocalRay", () => {
       assert.deepStrictEqual(fs.readdirSync(path.join(stateFolder, "users")), ["container"])
     }))
 
-  it.live("keeps its state folder to this user, and refuses one that is a link, another's, or holds something else", () =>
+  it.live("keeps its state folder to this user, and refuses one in which another user may have put something", () =>
     Effect.gen(function*() {
       const parent = yield* tempFolder
       const options = { ray: yield* brokenRay }
@@ -357,8 +357,37 @@ describe("LocalRay", () => {
       fs.writeFileSync(file, "")
       assert.match(yield* refused(file), /it is no folder/)
       fs.symlinkSync("/etc/passwd", path.join(open, "ray.json"))
-      assert.match(yield* refused(open), /its ray\.json is no file/)
+      assert.match(yield* refused(open), /its ray\.json is neither a file nor a folder/)
+      fs.rmSync(path.join(open, "ray.json"))
+      for (const mode of [0o777, 0o770, 0o702]) {
+        fs.chmodSync(open, mode)
+        assert.match(yield* refused(open), /other users may write in it .* close it with chmod 700/)
+        assert.strictEqual(fs.statSync(open).mode & 0o777, mode)
+      }
+      fs.chmodSync(open, 0o700)
+      // The name is of no matter: what is written next may have it.
+      const precious = path.join(parent, "precious")
+      fs.writeFileSync(precious, "precious")
+      for (const name of [`ray.lock.${process.pid}`, "anything", "users/1"]) {
+        fs.mkdirSync(path.join(open, "users"), { recursive: true })
+        fs.symlinkSync(precious, path.join(open, name))
+        assert.include(yield* refused(open), `its ${name} is neither a file nor a folder`)
+        fs.rmSync(path.join(open, name))
+      }
+      // Another name of the same file is not seen, and not written to.
+      for (const name of [`ray.lock.${process.pid}`, "ray.log"]) {
+        fs.rmSync(path.join(open, name), { force: true })
+        fs.linkSync(precious, path.join(open, name))
+      }
+      yield* Effect.flip(LocalRay.make({ ...options, stateFolder: open }))
+      assert.strictEqual(fs.readFileSync(precious, "utf8"), "precious")
       if (process.getuid!() !== 0) return
+      for (const name of ["users", "ray.json"]) {
+        fs.writeFileSync(path.join(open, "ray.json"), "")
+        fs.chownSync(path.join(open, name), nobody.uid, nobody.gid)
+        assert.include(yield* refused(open), `its ${name} belongs to another user (65534)`)
+        fs.chownSync(path.join(open, name), 0, 0)
+      }
       const another = path.join(parent, "another")
       fs.mkdirSync(another)
       fs.chownSync(another, nobody.uid, nobody.gid)

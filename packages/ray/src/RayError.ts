@@ -5,6 +5,9 @@
  */
 import * as Schema from "effect/Schema"
 
+/** Makes text that another program wrote fit to be shown: no control characters, no secret. @category formatting */
+export { cleanText } from "./internal/cleanText.ts"
+
 /**
  * `RAY_ADDRESS` is not the URL of a Ray dashboard that may be used.
  *

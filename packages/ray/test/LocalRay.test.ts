@@ -1,5 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Logger from "effect/Logger"
+import { TestClock } from "effect/testing"
 import { spawn, spawnSync } from "node:child_process"
 import { createHash, randomBytes } from "node:crypto"
 import * as fs from "node:fs"
@@ -392,6 +396,31 @@ describe("LocalRay", () => {
       fs.mkdirSync(another)
       fs.chownSync(another, nobody.uid, nobody.gid)
       assert.match(yield* refused(another), /it belongs to another user \(65534\)/)
+    }))
+
+  it.effect("says which process it waits for, can be interrupted meanwhile, and gives up", () =>
+    Effect.gen(function*() {
+      const stateFolder = yield* tempFolder
+      const lock = path.join(stateFolder, "ray.lock")
+      fs.writeFileSync(lock, JSON.stringify(processId(process.pid)))
+      const told: Array<unknown> = []
+      const made = LocalRay.make({ stateFolder, ray: yield* brokenRay }).pipe(
+        Effect.scoped,
+        Effect.provide(Logger.layer([Logger.make(({ message }) => told.push(message))]))
+      )
+      const waits = yield* Effect.forkChild(made)
+      yield* TestClock.adjust("10 seconds")
+      assert.deepStrictEqual(told, [[
+        `waiting for the local Ray: process ${process.pid} is starting or stopping it, says ${lock}`
+      ]])
+      yield* Fiber.interrupt(waits)
+      assert.deepStrictEqual(fs.readdirSync(path.join(stateFolder, "users")), [])
+
+      const fails = yield* Effect.forkChild(Effect.flip(made))
+      yield* TestClock.adjust(Duration.sum(LocalRay.lockTimeout, Duration.seconds(1)))
+      const { message } = yield* Fiber.join(fails)
+      assert.include(message, `process ${process.pid} is starting or stopping it, says ${lock}. End that process`)
+      assert.isTrue(fs.existsSync(lock))
     }))
 
   it.live("runs no Ray that another user may have put above the project", () =>

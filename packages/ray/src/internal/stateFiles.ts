@@ -1,9 +1,10 @@
 /** The state folder and its files, which several processes read and write. */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
 import * as fs from "node:fs"
 import * as path from "node:path"
-import { isAlive, isElsewhere, parseProcessId, processId } from "./processes.ts"
+import { isAlive, isElsewhere, parseProcessId, type ProcessId, processId } from "./processes.ts"
 
 /** So long the lock of a process that cannot be seen from here, in another container, is taken for held. */
 const unseenLockMillis = 5 * 60_000
@@ -84,34 +85,59 @@ const tryLock = (file: string): boolean => {
     fs.linkSync(draft, file)
     return true
   } catch {
-    if (!isHeld(file)) fs.rmSync(file, { force: true })
+    if (holderOf(file) === undefined) fs.rmSync(file, { force: true })
     return false
   } finally {
     fs.rmSync(draft, { force: true })
   }
 }
 
-const isHeld = (file: string): boolean => {
+/** The process that holds the lock; none when it is gone. */
+const holderOf = (file: string): ProcessId | undefined => {
   try {
     const holder = parseProcessId(fs.readFileSync(file, "utf8"))
-    if (holder === undefined) return false
-    return isAlive(holder) || (isElsewhere(holder) && Date.now() - fs.statSync(file).mtimeMs < unseenLockMillis)
+    if (holder === undefined) return undefined
+    const isFresh = isElsewhere(holder) && Date.now() - fs.statSync(file).mtimeMs < unseenLockMillis
+    return isAlive(holder) || isFresh ? holder : undefined
   } catch {
-    return false
+    return undefined
   }
 }
 
+/** Another process has held the lock for longer than was waited for it. */
+export class Held extends Schema.TaggedError<Held>("@effect-ray/ray/Held")("Held", {
+  detail: Schema.String
+}) {}
+
+const describeHolder = (file: string): string => {
+  const holder = holderOf(file)
+  const who = holder === undefined ? "another process" : `process ${holder.pid}`
+  return `${who} is starting or stopping it, says ${file}`
+}
+
+const tryMillis = 100
+
+/** After this long the log says what is waited for. */
+const silentMillis = 3_000
+
 /**
- * Runs the effect while no other process does. Waiting for that is as interruptible as the caller is: the finalizer of a
- * fiber that was interrupted waits too.
+ * Runs the effect while no other process does, or fails if another one does not leave in time. Waiting for that is as
+ * interruptible as the caller is: the finalizer of a fiber that was interrupted waits too.
  */
-export const whileLocked = <A, E, R>(file: string, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+export const whileLocked = <A, E, R>(
+  file: string,
+  patience: Duration.Duration,
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<A, E | Held, R> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.acquireUseRelease(
-      restore(Effect.repeat(Effect.sync(() => tryLock(file)), {
-        until: (locked) => locked,
-        schedule: Schedule.spaced("100 millis")
-      })),
+      Effect.gen(function*() {
+        for (let waited = 0; !tryLock(file); waited += tryMillis) {
+          if (waited >= Duration.toMillis(patience)) return yield* new Held({ detail: describeHolder(file) })
+          if (waited === silentMillis) yield* Effect.logWarning(`waiting for the local Ray: ${describeHolder(file)}`)
+          yield* restore(Effect.sleep(tryMillis))
+        }
+      }),
       () => restore(effect),
       () => Effect.sync(() => fs.rmSync(file, { force: true }))
     )

@@ -360,13 +360,16 @@ export class Broker extends Context.Service<Broker, {
 
   /**
    * Says why this supervisor claims nothing of these lanes, for those who read their queued executions; `None`: it claims
-   * them again. It is forgotten with the supervisor's lease.
+   * them again. It is forgotten with the supervisor's lease. Returns those of the lanes that every live supervisor which
+   * serves them has given up.
    */
   readonly hold: (options: {
     readonly supervisor: SupervisorId
     readonly lanes: ReadonlyArray<Lane>
     readonly reason: Option.Option<string>
-  }) => Effect.Effect<void, BrokerError>
+    /** No process could be had for so long that executions which have waited as long are to fail. */
+    readonly givenUp: boolean
+  }) => Effect.Effect<ReadonlyArray<Lane>, BrokerError>
 
   /**
    * Calls `hear` with wake-ups for these queues until the scope closes, each once what it tells of can be seen.

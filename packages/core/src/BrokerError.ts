@@ -60,14 +60,15 @@ export class Unavailable extends Schema.TaggedError<Unavailable>("@effect-ray/co
 }) {}
 
 /**
- * The id of an execution is a UUID, and this is none: a wrong variable, or a text that was cut.
+ * The id is no UUID, or belongs to an execution of another task: a wrong variable, or a text that was cut.
  *
  * @category reasons
  */
 export class InvalidId extends Schema.TaggedError<InvalidId>("@effect-ray/core/InvalidId")("InvalidId", {
   task: Schema.String,
   /** What was given, cut to a hundred characters. */
-  id: Schema.String
+  id: Schema.String,
+  detail: Schema.String
 }) {}
 
 /**
@@ -111,7 +112,7 @@ const describe = (reason: Reason): string => {
     case "BadData":
       return `${reason.operation}: ${reason.detail}`
     case "InvalidId":
-      return `${reason.task}: "${reason.id}" is not the id of an execution, which is a UUID`
+      return `${reason.task}: "${reason.id}" ${reason.detail}`
   }
 }
 

@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import type * as Broker from "./Broker.ts"
-import type { BrokerError } from "./BrokerError.ts"
+import { BrokerError, InvalidId } from "./BrokerError.ts"
 import * as Envelope from "./Envelope.ts"
 import type * as Task from "./Task.ts"
 import * as TaskError from "./TaskError.ts"
@@ -55,6 +55,13 @@ export const make = <T extends Task.Any>(
           format: record.format
         })
     })
+  // Its result might fit this task's Schema by chance.
+  const ofThisTask = (record: Broker.Record): Effect.Effect<Broker.Record, BrokerError> =>
+    record.task === task._tag ? Effect.succeed(record) : Effect.fail(
+      new BrokerError({
+        reason: new InvalidId({ task: task._tag, id, detail: `is the id of an execution of ${record.task}` })
+      })
+    )
   const unknown = () =>
     fail(new TaskError.Lost({ detail: "nothing is known of this id: never committed, or past retention" }))
   return {
@@ -64,14 +71,18 @@ export const make = <T extends Task.Any>(
       broker.awaitTerminal(id),
       Option.match({
         onNone: () => Effect.fail(unknown()),
-        onSome: (record) => Effect.flatten(exitOf(record))
+        onSome: (record) => Effect.flatten(Effect.flatMap(ofThisTask(record), exitOf))
       })
     ),
     poll: Effect.flatMap(
       broker.read(id),
       Option.match({
         onNone: () => Effect.succeedNone,
-        onSome: (record) => isTerminal(record.state) ? Effect.asSome(exitOf(record)) : Effect.succeedNone
+        onSome: (found) =>
+          Effect.flatMap(
+            ofThisTask(found),
+            (record) => isTerminal(record.state) ? Effect.asSome(exitOf(record)) : Effect.succeedNone
+          )
       })
     ),
     cancel: broker.cancel(id)

@@ -14,7 +14,7 @@ import * as References from "effect/References"
 import * as Schema from "effect/Schema"
 import type { ExecutionId } from "./Broker.ts"
 import { describe } from "./internal/describe.ts"
-import { toJson } from "./internal/json.ts"
+import { NotJson, toText } from "./internal/json.ts"
 import { sanitise, utf8Bytes } from "./internal/text.ts"
 import { continueTrace } from "./internal/trace.ts"
 import * as Limits from "./Limits.ts"
@@ -135,14 +135,9 @@ const makeRun = <R>(
 ) => {
   // The services that the Schemas need are in the layer's context: `Task.toLayer` asks for them by type.
   type Codec<A> = (input: unknown) => Effect.Effect<A, Schema.SchemaError>
-  const encodeText = (schema: Schema.Top) => {
-    const encode = Schema.encodeUnknownEffect(toJson(schema)) as Codec<unknown>
-    // It throws where a value is nested too deep, or its text is too long for this machine.
-    return (value: unknown) => Effect.map(encode(value), (json) => JSON.stringify(json))
-  }
   const decodePayload = Schema.decodeUnknownEffect(Schema.toCodecJson(task.payloadSchema)) as Codec<unknown>
-  const encodeSuccess = encodeText(task.successSchema)
-  const encodeError = encodeText(task.errorSchema)
+  const encodeSuccess = toText(task.successSchema)
+  const encodeError = toText(task.errorSchema)
   const isDeclared = Schema.is(task.errorSchema)
 
   const encodeEnd = (exit: Exit.Exit<unknown, unknown>): Effect.Effect<Ended> => {
@@ -226,11 +221,34 @@ const bounded = (text: string, end: (text: string) => Ended): Effect.Effect<Ende
 /** Why something could not be decoded or encoded. */
 const wordsOf = (cause: Cause.Cause<unknown>): string => {
   const error = Cause.squash(cause)
-  return Schema.isSchemaError(error) ? error.message : TaskError.describe(defect(cause))
+  return Schema.isSchemaError(error) || error instanceof NotJson ? error.message : TaskError.describe(defect(cause))
 }
 
 const undecodable = (what: "payload" | "result" | "error", detail: string) =>
   Ended.Died({ reason: new TaskError.Undecodable({ what, detail: sanitise(detail, Limits.maxDetailLength) }) })
+
+/**
+ * How an attempt ended, by the exit of its `run`. `stopped`: it was asked to end, so an interruption is what was asked for,
+ * whatever its finalizers died of meanwhile; the record has no place for that, so `log` is given a line about it. An interruption
+ * that was not asked for is the handler's own.
+ *
+ * @category running
+ */
+export const endOf = (
+  exit: Exit.Exit<Ended>,
+  stopped: boolean,
+  log: (line: Effect.Effect<void>) => void
+): Ended => {
+  if (Exit.isSuccess(exit)) return exit.value
+  const { cause } = exit
+  if (!stopped || !Cause.hasInterrupts(cause)) return Ended.Died({ reason: defect(cause) })
+  if (!Cause.hasInterruptsOnly(cause)) {
+    const beside = defect(cause)
+    const line = Effect.logWarning("a handler was stopped as asked, and died of something else besides")
+    log(Effect.annotateLogs(line, { error: TaskError.describe(beside), stack: beside.stack }))
+  }
+  return Ended.Interrupted({ confirmed: true })
+}
 
 /**
  * Describes what a handler died of, bounded and storable: what was thrown, its causes, and their stacks.
@@ -239,16 +257,14 @@ const undecodable = (what: "payload" | "result" | "error", detail: string) =>
  */
 export const defect = (cause: Cause.Cause<unknown>): TaskError.Defect => {
   const described = describe(failuresOf(cause), Limits)
-  const service = /^Service not found: (.+)$/.exec(described.detail)?.[1]
-  return new TaskError.Defect(
-    service === undefined ? described : {
-      ...described,
-      detail: sanitise(
-        `${described.detail}. Provide it to the handler's layer: Worker.make({ handlers: Layer.provide(…, ${service}'s layer) })`,
-        Limits.maxDetailLength
-      )
-    }
-  )
+  const service = /^Service not found: (.+)$/s.exec(described.detail)?.[1]
+  if (service === undefined) return new TaskError.Defect(described)
+  const cure = `. Provide it to the handler's layer: Worker.make({ handlers: Layer.provide(…, ${service}'s layer) })`
+  return new TaskError.Defect({
+    name: described.name,
+    detail: sanitise(described.detail + cure, Limits.maxDetailLength),
+    stack: sanitise(described.stack.replace(described.detail, (detail) => detail + cure), Limits.maxStackLength)
+  })
 }
 
 /** What failed, in the order in which `Cause.squash` would choose: errors, then defects. */

@@ -44,7 +44,7 @@ interface Supervisor {
   readonly lanes: ReadonlyArray<Lane>
   readonly owned: Set<Row>
   /** Why it does not claim a lane, by the lane's name. */
-  readonly holds: Map<string, string>
+  readonly holds: Map<string, { readonly reason: string; readonly givenUp: boolean }>
 }
 
 interface Key {
@@ -115,7 +115,7 @@ export const layer: Layer.Layer<Broker> = Layer.sync(Broker, () => {
     tick: (options) => atOnce((now) => tick(store, options, now)),
     duties,
     takeTurn: (duty) => atOnce((now) => takeTurn(store, duty, now)),
-    hold: (options) => Effect.sync(() => hold(store, options)),
+    hold: (options) => atOnce((now) => hold(store, options, now)),
     pause: (what) => Effect.sync(() => pause(store, what)),
     resume: (what) => Effect.sync(() => resume(store, what)),
     listen: store.bell.listen
@@ -220,12 +220,19 @@ const register = (store: Store, options: Parameters<Broker["Service"]["register"
 
 const nameOf = ({ queue, task }: Lane): string => `${queue}\u0000${task}`
 
-const hold = (store: Store, { lanes, reason, supervisor }: Parameters<Broker["Service"]["hold"]>[0]): void => {
-  const holds = store.supervisors.get(supervisor)?.holds
-  for (const lane of lanes) {
-    if (Option.isSome(reason)) holds?.set(nameOf(lane), BrokerInput.printable(reason.value, Limits.maxDetailLength))
-    else holds?.delete(nameOf(lane))
+const hold = (store: Store, options: Parameters<Broker["Service"]["hold"]>[0], now: number): ReadonlyArray<Lane> => {
+  const holds = store.supervisors.get(options.supervisor)?.holds
+  for (const lane of options.lanes) {
+    if (Option.isNone(options.reason)) {
+      holds?.delete(nameOf(lane))
+      continue
+    }
+    const reason = BrokerInput.printable(options.reason.value, Limits.maxDetailLength)
+    holds?.set(nameOf(lane), { reason, givenUp: options.givenUp })
   }
+  return options.lanes.filter((lane) =>
+    serving(store, lane, now).every(({ holds }) => holds.get(nameOf(lane))?.givenUp === true)
+  )
 }
 
 const pauseOf = (what: Pausable): string =>
@@ -247,6 +254,12 @@ const resume = ({ bell, pauses }: Store, what: Pausable): boolean => {
 const isPaused = ({ pauses }: Store, { queue, task }: Lane): boolean =>
   pauses.size > 0 && (pauses.has(pauseOf({ queue })) || pauses.has(pauseOf({ task })))
 
+/** The live supervisors that serve a lane. */
+const serving = (store: Store, { queue, task }: Lane, now: number): ReadonlyArray<Supervisor> =>
+  Array.from(store.supervisors.values()).filter(({ expiresAt, lanes }) =>
+    expiresAt > now && lanes.some((lane) => lane.queue === queue && lane.task === task)
+  )
+
 /** Why a queued row is not claimed: a pause, or what one of the supervisors says of its lane. */
 const heldOf = (store: Store, row: Row): Option.Option<string> => {
   if (row.state !== "queued") return Option.none()
@@ -255,20 +268,17 @@ const heldOf = (store: Store, row: Row): Option.Option<string> => {
     return Option.some(store.pauses.has(pauseOf({ queue })) ? "its queue is paused" : "its task is paused")
   }
   const name = nameOf(row.execution)
-  return Option.firstSomeOf(
+  const first = Option.firstSomeOf(
     Array.from(store.supervisors.values(), ({ holds }) => Option.fromUndefinedOr(holds.get(name)))
   )
+  return Option.map(first, ({ reason }) => reason)
 }
 
 /** Says once that a row is due and that nobody serves its lane. Never ends. */
 const watchUnserved = (store: Store, row: Row): Effect.Effect<never> => {
   const patience = Duration.toMillis(Limits.unservedPatience)
   const isUnserved = (now: number): boolean =>
-    row.state === "queued" && row.runAt + patience <= now &&
-    !Array.from(store.supervisors.values()).some((supervisor) =>
-      supervisor.expiresAt > now
-      && supervisor.lanes.some(({ queue, task }) => queue === row.execution.queue && task === row.execution.task)
-    )
+    row.state === "queued" && row.runAt + patience <= now && serving(store, row.execution, now).length === 0
   const look = Effect.andThen(Effect.sleep(Limits.unservedPatience), atOnce(isUnserved))
   return Effect.repeat(look, { until: (unserved) => unserved }).pipe(
     Effect.andThen(tellUnserved(row.execution)),

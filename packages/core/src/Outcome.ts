@@ -1,10 +1,9 @@
 /**
  * How an attempt ended, and what becomes of its execution.
  *
- * `propose` is the one place with an opinion about that. It proposes only: cancel,
- * success and retry may race, and the broker's settle resolves them under the
- * row's lock (success beats cancel; a retry or a release of a `cancelling` row
- * becomes `cancelled`).
+ * `propose` decides what a supervisor proposes. Cancel, success and retry may race, so the broker has the last word, under
+ * the row's lock: a success beats a cancel, a retry or a release of a `cancelling` row becomes `cancelled`, and a retry
+ * needs an attempt that is left. It also decides alone where no supervisor can propose: when a lease lapsed.
  */
 import * as Data from "effect/Data"
 import type * as Duration from "effect/Duration"
@@ -117,7 +116,7 @@ const isFinal = (reason: TaskError.Reason): boolean =>
   reason._tag === "Undecodable" || reason._tag === "Unschedulable" || reason._tag === "ResultTooLarge"
 
 /**
- * Every rule about how an attempt ends lives in this function.
+ * What a supervisor proposes for an attempt that is over.
  *
  * @category deciding
  */
@@ -131,8 +130,6 @@ export const propose = (facts: {
   readonly atMostOnce: boolean
   /** Whether the handler may have begun. */
   readonly started: boolean
-  /** Whether the execution has waited for a process for as long as it may. */
-  readonly impatient: boolean
   readonly timeoutMillis: number
   /** What the task's retry policy says, were this attempt to count as a failure. `None`: no attempt is left. */
   readonly next: Option.Option<Duration.Duration>
@@ -166,14 +163,8 @@ export const propose = (facts: {
       // A shutdown, or an interruption that was not asked for here: the task is not to blame.
       return facts.started ? Outcome.Released() : Outcome.Returned()
     }
-    case "NotStarted": {
-      if (facts.stopped === "cancel") return Outcome.Cancelled({ confirmed: true })
-      const reason = facts.impatient ? reasonOf(ended.obstacle) : Option.none()
-      return Option.match(reason, {
-        onNone: () => Outcome.Returned(),
-        onSome: (reason) => Outcome.Failed({ result: Envelope.taskError(reason) })
-      })
-    }
+    case "NotStarted":
+      return facts.stopped === "cancel" ? Outcome.Cancelled({ confirmed: true }) : Outcome.Returned()
   }
 }
 

@@ -40,7 +40,10 @@ export interface Options {
   readonly worker: Worker
   /** Serve these queues only. Default: all queues of the worker's tasks. */
   readonly queues?: ReadonlyArray<string>
-  /** The most attempts that run at once, at least 1. */
+  /**
+   * The most attempts that run at once, at least 1. One that looks for a pool's first process does not count until its
+   * handler begins, and may then be one too many.
+   */
   readonly concurrency: number
   /** Default 30 seconds, at least `minLease`. Another supervisor takes over this long after the last sign of life. */
   readonly lease?: Duration.Input
@@ -48,7 +51,7 @@ export interface Options {
   readonly drain?: Duration.Input
   /**
    * How long an execution waits while no process for it can be had, because no node can hold one or none starts. It then
-   * fails with `Unschedulable` or `HostFailed`. Default 10 minutes.
+   * fails with `Unschedulable` or `HostFailed`, unless another supervisor can still run it. Default 10 minutes.
    */
   readonly unschedulableAfter?: Duration.Input
   /** Host and process, for people. */
@@ -150,12 +153,14 @@ const begin = Effect.fnUntraced(function*(options: Options, isFirst: boolean): E
 
 /** Finishes what fits, hands back the rest, ends the lease. */
 const end = Effect.fnUntraced(function*(shift: Shift.Shift, options: Options) {
-  if (shift.phase === "lapsed") return yield* until(shift, () => shift.running === 0, Shift.stopGrace)
+  if (shift.phase === "lapsed") return yield* until(shift, () => Shift.inFlight(shift) === 0, Shift.stopGrace)
   shift.phase = "draining"
   attempts.releaseBacklog(shift)
-  if (shift.running > 0) yield* Effect.annotateLogs(Effect.logInfo("draining"), { running: shift.running })
+  if (Shift.inFlight(shift) > 0) {
+    yield* Effect.annotateLogs(Effect.logInfo("draining"), { running: Shift.inFlight(shift) })
+  }
   const drain = Duration.fromInputUnsafe(options.drain ?? defaultDrain)
-  yield* until(shift, () => shift.running === 0, drain)
+  yield* until(shift, () => Shift.inFlight(shift) === 0, drain)
   for (const entry of shift.entries.values()) attempts.stop(shift, entry, "shutdown")
   yield* until(shift, () => shift.entries.size === 0, Duration.sum(Shift.stopGrace, Duration.seconds(1)))
   yield* Effect.ignore(shift.broker.unregister(shift.id), { log: "Warn" })

@@ -403,7 +403,7 @@ const store = Effect.fnUntraced(function*<T extends Any>(
       traceparent,
       idempotencyKey: Option.map(
         Option.fromUndefinedOr(key),
-        (key) => ({ key, timeToLive, identity: canonical(text, value) })
+        (key) => ({ key, timeToLive, identity: canonical(text, task.payloadSchema.ast) })
       )
     })
   }
@@ -416,7 +416,7 @@ const maxIdLength = 100
 
 /**
  * A handle on an execution from its id, for instance in another process. Fails with `BrokerError`: `InvalidId`, for what is
- * no UUID. An id that nobody knows is told by `await`.
+ * no UUID. What only the row can tell is left to `await` and `poll`: that the id is unknown, or belongs to another task.
  *
  * @category enqueueing
  */
@@ -428,7 +428,13 @@ export const execution = <T extends Any>(
     isUuid(id)
       ? Effect.succeed(Execution.make(task, broker, id.toLowerCase(), false))
       : Effect.fail(
-        new BrokerError({ reason: new InvalidId({ task: task._tag, id: sanitise(String(id), maxIdLength) }) })
+        new BrokerError({
+          reason: new InvalidId({
+            task: task._tag,
+            id: sanitise(String(id), maxIdLength),
+            detail: "is not the id of an execution, which is a UUID"
+          })
+        })
       ))
 
 const invalid = (task: Any, detail: string): BrokerError =>

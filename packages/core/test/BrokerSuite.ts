@@ -9,6 +9,7 @@ import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import type { Broker } from "../src/Broker.ts"
+import { arbitrationPromises } from "./brokerSuite/arbitration.ts"
 import { cancelPromises } from "./brokerSuite/cancel.ts"
 import { claimPromises } from "./brokerSuite/claim.ts"
 import { concurrencyPromises } from "./brokerSuite/concurrency.ts"
@@ -42,6 +43,7 @@ export const brokerSuite = <R, E>(name: string, options: SuiteOptions<R, E>): vo
     claimPromises(it)
     settlePromises(it, options.advance)
     holdPromises(it, options.advance)
+    arbitrationPromises(it, options.advance)
     pausePromises(it, options.advance)
     leasePromises(it, options.advance)
     cancelPromises(it, options.advance)

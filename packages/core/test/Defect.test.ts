@@ -45,6 +45,25 @@ const itself = (): unknown => {
   return value
 }
 
+/** As `await using` makes it: its errors are in no loop's reach. */
+const suppressed = (error: unknown, suppressed: unknown): Error =>
+  Object.defineProperties(new Error("An error was suppressed"), {
+    name: { value: "SuppressedError" },
+    error: { value: error },
+    suppressed: { value: suppressed }
+  })
+
+class UserUnknown extends Schema.TaggedError<UserUnknown>()("UserUnknown", {
+  name: Schema.String,
+  message: Schema.String
+}) {}
+
+class Point {
+  get x() {
+    return 1
+  }
+}
+
 const died = (thrown: unknown) => Handler.defect(Cause.die(thrown))
 
 describe("Handler.defect", () => {
@@ -95,7 +114,7 @@ describe("Handler.defect", () => {
     ["an object without a prototype", Object.create(null), "Error", "{}"],
     ["a list", [1, [2]], "Array", "[1,[2]]"],
     ["a message that is no text", Object.assign(new Error(), { message: { a: 1 } }), "Error", "{\"a\":1}"],
-    ["a name that is no text", Object.assign(new Error("x"), { name: 5 }), "Error", "x"],
+    ["a name that is no text", Object.assign(new Error("x"), { name: 5 }), "Error", "x {\"name\":5}"],
     ["what is redacted", { password: Redacted.make("hidden") }, "Object", "{\"password\":<redacted>}"],
     ["a circle of causes", circle(), "Error", "first (cause: Error: second)"],
     ["what holds itself", itself(), "Object", "{\"self\":[circular]}"],
@@ -108,6 +127,73 @@ describe("Handler.defect", () => {
       "outer (cause: SaveFailed: {\"table\":\"x\",\"rows\":[],\"proxy\":[threw]})"
     ],
     ["bytes", { page: new Uint8Array(1_000_000_000) }, "Object", "{\"page\":[1000000000 bytes]}"],
+    [
+      "both errors of a SuppressedError",
+      suppressed(new Error("not closed", { cause: "the disk is full" }), new TypeError("not read")),
+      "SuppressedError",
+      "An error was suppressed (error: Error: not closed (cause: Error: the disk is full)) (suppressed: TypeError: not read)"
+    ],
+    [
+      "errors by name, as of a validation",
+      Object.assign(new Error("not valid"), { errors: { email: new TypeError("no such host"), age: new Error("-1") } }),
+      "Error",
+      "not valid (errors email: TypeError: no such host) (errors age: Error: -1)"
+    ],
+    [
+      "a list of errors in what is no error",
+      { errors: [{ message: "no such field", path: ["a"] }] },
+      "Object",
+      "{} (errors 0: Object: no such field {\"path\":[\"a\"]})"
+    ],
+    ["errors that are none", { errors: 5 }, "Object", "{\"errors\":5}"],
+    [
+      "a tagged error with a field that is called name",
+      new UserUnknown({ name: "Ada", message: "not there" }),
+      "UserUnknown",
+      "not there {\"name\":\"Ada\"}"
+    ],
+    [
+      "the causes of an error in what is none",
+      { status: 500, error: new Error("outer", { cause: new RangeError("root") }) },
+      "Object",
+      "{\"status\":500} (error: Error: outer (cause: RangeError: root))"
+    ],
+    [
+      "a response",
+      new Response("secret", { status: 503, statusText: "busy", headers: { authorization: "secret" } }),
+      "Response",
+      "Response{\"type\":\"default\",\"url\":\"\",\"redirected\":false,\"status\":503,\"ok\":false,\"statusText\":\"busy\",\"bodyUsed\":false}"
+    ],
+    [
+      "headers, without what is secret",
+      { headers: new Headers({ "content-type": "text/plain", authorization: "Bearer 1" }) },
+      "Object",
+      "{\"headers\":Headers[[\"authorization\",\"<redacted>\"],[\"content-type\",\"text/plain\"]]}"
+    ],
+    [
+      "what a Map and a Set hold",
+      { map: new Map([["a", { b: 1 }]]), set: new Set([1, "x"]) },
+      "Object",
+      "{\"map\":Map[[\"a\",{…}]],\"set\":Set[1,\"x\"]}"
+    ],
+    [
+      "what only getters give",
+      new Point(),
+      "Point",
+      "Point{\"x\":1}"
+    ],
+    [
+      "what Effect calls unknown, without its marks",
+      Object.assign(new Cause.UnknownError("x", "what failed"), { "~effect/Runtime/errorReported": false }),
+      "UnknownError",
+      "what failed (cause: Error: x)"
+    ],
+    [
+      "a service that is not there, whatever its name",
+      new Error("Service not found: a\nb"),
+      "Error",
+      "Service not found: a\nb. Provide it to the handler's layer: Worker.make({ handlers: Layer.provide(…, a\nb's layer) })"
+    ],
     ["what Postgres cannot store", new Error("a\u0000b\ud800"), "Error", "a\uFFFDb\uFFFD"]
   ]
   for (const [what, thrown, name, detail] of told) {
@@ -173,8 +259,18 @@ describe("Handler.defect", () => {
     const many = new AggregateError(
       Array.from({ length: 10_000 }, () => new Error("y".repeat(5_000), { cause: chain }))
     )
-    for (const thrown of [chain, wide, [wide, wide], { message: wide }, many, new Error("z".repeat(10_000_000))]) {
-      const { detail, name, stack } = died(thrown)
+    const endless = Object.assign(Object.create({ entries: () => {} }), {
+      *[Symbol.iterator]() {
+        for (;;) yield wide
+      }
+    })
+    const bytes = new Uint8Array(100_000_000)
+    const named = Object.assign(new Error("not valid"), {
+      errors: Object.fromEntries(Object.keys(wide).map((key) => [key, chain]))
+    })
+    const thrown = [chain, wide, [wide, wide], { message: wide }, many, bytes, named, { endless, bytes }]
+    for (const each of [...thrown, new Error("z".repeat(10_000_000))]) {
+      const { detail, name, stack } = died(each)
       assert.isAtMost(name.length, Limits.maxDetailLength)
       assert.isAtMost(detail.length, Limits.maxDetailLength)
       assert.isAtMost(stack.length, Limits.maxStackLength)

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Effect, Fiber, Layer, Logger, Option, Schema } from "effect"
-import { Handler, Limits, Task } from "../src/index.ts"
+import { Context, Effect, type Exit, Fiber, Layer, Logger, Option, Schema } from "effect"
+import { Handler, Limits, Outcome, Task } from "../src/index.ts"
 
 class Bad extends Schema.TaggedError<Bad>()("Bad", { at: Schema.Date }) {}
 
@@ -137,6 +137,35 @@ describe("Handler", () => {
       yield* Effect.yieldNow
       yield* Fiber.interrupt(fiber)
       assert.isTrue(fiber.pollUnsafe()?._tag === "Failure")
+    }))
+
+  it.effect("tells a stop that was asked for from a death, whatever a finalizer died of meanwhile", () =>
+    Effect.gen(function*() {
+      const exitOf = Effect.fnUntraced(function*(handler: Effect.Effect<never>) {
+        const fiber = yield* Effect.forkChild(run(Greet.toLayer(() => handler), "{\"name\":\"x\"}"))
+        yield* Effect.yieldNow
+        yield* Fiber.interrupt(fiber)
+        return (yield* Fiber.await(fiber)) as Exit.Exit<Outcome.Ended>
+      })
+      const lines: Array<unknown> = []
+      const logger = Logger.map(Logger.formatStructured, ({ annotations }) => lines.push(annotations))
+      const endOf = Effect.fnUntraced(function*(exit: Exit.Exit<Outcome.Ended>, stopped: boolean) {
+        const told: Array<Effect.Effect<void>> = []
+        const ended = Handler.endOf(exit, stopped, (line) => told.push(line))
+        yield* Effect.provide(Effect.all(told), Logger.layer([logger]))
+        return ended
+      })
+      const stopped = Outcome.Ended.Interrupted({ confirmed: true })
+      const quiet = yield* exitOf(Effect.never)
+      assert.deepStrictEqual(yield* endOf(quiet, true), stopped)
+      const own = yield* endOf(quiet, false)
+      assert(own._tag === "Died" && own.reason._tag === "Defect")
+      assert.strictEqual(own.reason.detail, "the handler interrupted itself")
+      assert.lengthOf(lines, 0)
+      const loud = yield* exitOf(Effect.ensuring(Effect.never, Effect.die(new TypeError("not closed"))))
+      assert.deepStrictEqual(yield* endOf(loud, true), stopped)
+      assert.lengthOf(lines, 1)
+      assert.include(lines[0], { error: "TypeError: not closed" })
     }))
 
   it.effect("closes the attempt's scope before it ends, and tells the handler which attempt it serves", () =>

@@ -9,7 +9,6 @@ const facts = {
   losses: 0,
   atMostOnce: false,
   started: true,
-  impatient: false,
   timeoutMillis: 1_000,
   next: Option.some(Duration.seconds(2))
 } as const

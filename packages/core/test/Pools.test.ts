@@ -31,6 +31,9 @@ const makeRunner = (limits: { readonly long?: number } = {}) => {
   const state = {
     needy,
     tries: 0,
+    tryTime: "100 millis" as Duration.Input,
+    /** A try finds a process, and runs. */
+    found: false,
     inFlight: 0,
     most: 0,
     obstacle: { kind: "failed", detail: "the bundle throws" } as Outcome.Obstacle,
@@ -47,9 +50,9 @@ const makeRunner = (limits: { readonly long?: number } = {}) => {
       }),
     run: (attempt) =>
       Effect.suspend((): Effect.Effect<Outcome.Ended> => {
-        if (attempt.task._tag === "Needy" && needy.limit === 0) {
+        if (attempt.task._tag === "Needy" && needy.limit === 0 && !state.found) {
           state.tries++
-          return Effect.as(Effect.sleep("100 millis"), Outcome.Ended.NotStarted({ obstacle: state.obstacle }))
+          return Effect.as(Effect.sleep(state.tryTime), Outcome.Ended.NotStarted({ obstacle: state.obstacle }))
         }
         attempt.onStart(place)
         const { n, seconds } = JSON.parse(attempt.payload)
@@ -68,25 +71,37 @@ const makeRunner = (limits: { readonly long?: number } = {}) => {
 
 const told = (lines: ReadonlyArray<string>) => lines.filter((line) => line.startsWith("executions of these tasks"))
 
-/** Runs the body beside a supervisor with that runner, over the memory broker. Collects the log's lines. */
+/** Runs the body beside a supervisor for each of these runners, over one memory broker. Collects the log's lines. */
 const serve = <A, E>(
-  runner: ReturnType<typeof makeRunner>,
-  body: (lines: ReadonlyArray<string>) => Effect.Effect<A, E, Broker.Broker>,
+  runners: ReturnType<typeof makeRunner> | ReadonlyArray<ReturnType<typeof makeRunner>>,
+  body: (lines: ReadonlyArray<string>, claims: { readonly count: number }) => Effect.Effect<A, E, Broker.Broker>,
   options: Partial<Supervisor.Options> = {}
 ) => {
   const lines: Array<string> = []
+  const claims = { count: 0 }
+  const broker = Layer.effect(
+    Broker.Broker,
+    Effect.map(Broker.Broker, (broker) => ({
+      ...broker,
+      claim: (options) => Effect.suspend(() => (claims.count++, broker.claim(options)))
+    }))
+  ).pipe(Layer.provide(MemoryBroker.layer))
   const logger = Logger.map(Logger.formatStructured, (line) => void lines.push(String(line.message)))
   return Effect.gen(function*() {
-    const supervisor = yield* Supervisor.run({ worker, concurrency: 10, drain: "1 second", ...options }).pipe(
-      Effect.provideService(Runner.Runner, runner.service),
-      Effect.forkChild
+    const supervisors = yield* Effect.forEach(
+      [runners].flat(),
+      ({ service }) =>
+        Supervisor.run({ worker, concurrency: 10, drain: "1 second", ...options }).pipe(
+          Effect.provideService(Runner.Runner, service),
+          Effect.forkChild
+        )
     )
-    const result = yield* body(lines)
-    const stopping = yield* Effect.forkChild(Fiber.interrupt(supervisor))
+    const result = yield* Effect.exit(body(lines, claims))
+    const stopping = yield* Effect.forkChild(Fiber.interruptAll(supervisors))
     yield* TestClock.adjust("30 seconds")
     yield* Fiber.join(stopping)
-    return result
-  }).pipe(Effect.provide(MemoryBroker.layer), Effect.provide(Logger.layer([logger])))
+    return yield* result
+  }).pipe(Effect.provide(broker), Effect.provide(Logger.layer([logger])))
 }
 
 const record = (id: string) => Effect.flatMap(Broker.Broker, (broker) => Effect.map(broker.read(id), Option.getOrThrow))
@@ -177,13 +192,31 @@ describe("Pools", () => {
       }))
   })
 
+  it.effect("does not tell a reason again for each other word, nor two in turns", () => {
+    const runner = makeRunner()
+    return serve(runner, (lines) =>
+      Effect.gen(function*() {
+        const execution = yield* Task.enqueue(Needy, { n: 1 })
+        const held = Effect.map(record(execution.id), ({ held }) => Option.getOrThrow(held))
+        for (let minute = 0; minute < 24; minute++) {
+          const detail = `request ${minute}`
+          runner.state.obstacle = minute % 2 === 0 ? { kind: "failed", detail } : { kind: "starting", detail }
+          yield* pass(60)
+          if (minute === 2) assert.include(yield* held, "request 1")
+        }
+        assert.isAtMost(told(lines).length, 6)
+        assert.isAtLeast(told(lines).length, 4)
+        assert.match(yield* held, /request (1[6-9]|2\d)/)
+      }), { unschedulableAfter: "1 day" })
+  })
+
   for (
     const [kind, tag] of [["failed", "HostFailed"], ["unschedulable", "Unschedulable"]] as const
   ) {
     it.effect(`fails with ${tag} what has waited as long as the patience, and lets wait what has not`, () => {
       const runner = makeRunner()
       runner.state.obstacle = { kind, detail: "the reason" }
-      return serve(runner, () =>
+      return serve(runner, (lines) =>
         Effect.gen(function*() {
           const old = yield* Task.enqueueAll(Needy, numbers(1_200))
           yield* pass(100)
@@ -191,6 +224,7 @@ describe("Pools", () => {
           assert.strictEqual((yield* states(old)).failed, undefined)
           yield* pass(60)
           assert.deepStrictEqual(yield* states(old), { failed: 1_200 })
+          assert.lengthOf(lines.filter((line) => line.startsWith("executions failed")), 1)
           assert.strictEqual((yield* states(young)).failed, undefined)
           const reason = reasonOf(yield* Effect.exit(old[1_000]!.await))
           assert(reason._tag === tag)
@@ -200,6 +234,49 @@ describe("Pools", () => {
         }), { unschedulableAfter: "2 minutes" })
     })
   }
+
+  it.effect("fails what has waited too long though more and more of a higher priority comes before it", () => {
+    const runner = makeRunner()
+    return serve(runner, () =>
+      Effect.gen(function*() {
+        const old = yield* Task.enqueueAll(Needy, numbers(20), { priority: 1 })
+        const fresh = yield* Effect.forEach(
+          Array.from({ length: 110 }),
+          () => Task.enqueueAll(Needy, numbers(10), { priority: 9 }).pipe(Effect.tap(pass(1)))
+        )
+        assert.deepStrictEqual(yield* states(old), { failed: 20 })
+        assert.strictEqual((yield* states(fresh.slice(60).flat())).failed, undefined)
+        const healthy = yield* Task.enqueueAll(Healthy, numbers(10), { priority: 0 })
+        yield* pass(1)
+        assert.deepStrictEqual(yield* states(healthy), { succeeded: 10 })
+      }), { unschedulableAfter: "1 minute" })
+  })
+
+  it.effect("fails nothing that another worker is busy with, may have a process for later, or has just begun to try", () => {
+    const broken = makeRunner()
+    const busy = makeRunner()
+    busy.state.needy.limit = 1
+    return serve([broken, busy], (lines) =>
+      Effect.gen(function*() {
+        const work = yield* Task.enqueueAll(Needy, numbers(40).map((payload) => ({ ...payload, seconds: 5 })))
+        yield* pass(250)
+        assert.deepStrictEqual(yield* states(work), { succeeded: 40 })
+        assert.isAbove(broken.state.tries, 5)
+
+        const late = yield* Task.enqueueAll(Needy, numbers(10))
+        busy.state.needy.limit = 0
+        busy.state.obstacle = { kind: "starting", detail: "packages are installed" }
+        busy.state.hear()
+        yield* pass(250)
+        assert.strictEqual((yield* states(late)).failed, undefined)
+        busy.state.obstacle = { kind: "failed", detail: "the bundle throws" }
+        yield* pass(40)
+        assert.strictEqual((yield* states(late)).failed, undefined)
+        yield* pass(90)
+        assert.deepStrictEqual(yield* states(late), { failed: 10 })
+        assert.lengthOf(lines.filter((line) => line.startsWith("executions failed")), 1)
+      }), { unschedulableAfter: "1 minute" })
+  })
 
   it.effect("lets an execution wait for resources however long that takes", () => {
     const runner = makeRunner()
@@ -269,6 +346,52 @@ describe("Pools", () => {
         assert.deepStrictEqual(yield* states(healthy), { succeeded: 20 })
         assert.strictEqual(runner.state.most, 2)
       }))
+  })
+
+  it.effect("claims no more than any idle worker while a pool is held back and nothing is there to try it with", () => {
+    const runner = makeRunner()
+    return serve(runner, (_, claims) =>
+      Effect.gen(function*() {
+        const execution = yield* Task.enqueue(Needy, { n: 1 })
+        yield* pass(10)
+        yield* execution.cancel
+        yield* pass(10)
+        const before = claims.count
+        yield* pass(60)
+        assert.isAtMost(claims.count - before, 15)
+      }))
+  })
+
+  it.effect("gives no slot to an attempt that looks for a process", () => {
+    const runner = makeRunner()
+    runner.state.tryTime = "10 seconds"
+    return serve(runner, () =>
+      Effect.gen(function*() {
+        yield* Task.enqueueAll(Needy, numbers(20), { priority: 9 })
+        yield* pass(1)
+        assert.strictEqual(runner.state.tries, 1)
+        const healthy = yield* Task.enqueueAll(Healthy, numbers(20), { priority: 0 })
+        yield* pass(1)
+        assert.strictEqual(runner.state.tries, 1)
+        assert.deepStrictEqual(yield* states(healthy), { succeeded: 20 })
+      }), { concurrency: 1 })
+  })
+
+  it.effect("gives it one when it has found a process and its handler begins", () => {
+    const runner = makeRunner()
+    runner.state.found = true
+    return serve(runner, () =>
+      Effect.gen(function*() {
+        const needy = yield* Task.enqueue(Needy, { n: 1, seconds: 60 })
+        yield* pass(1)
+        yield* Task.enqueueAll(Long, Array.from({ length: 20 }, () => ({ seconds: 10 })))
+        yield* pass(30)
+        assert.strictEqual((yield* record(needy.id)).state, "running")
+        assert.strictEqual(runner.state.most, 1)
+        yield* pass(60)
+        assert.strictEqual(yield* needy.await, 1)
+        assert.strictEqual(runner.state.most, 2)
+      }), { concurrency: 2 })
   })
 
   it.effect("cancels what is held back, and what is being tried", () => {

@@ -71,6 +71,8 @@ class Promised extends Task.make("Promised", {
   timeout: "1 second",
   retry: { attempts: 2, schedule: Schedule.spaced("1 second") }
 }) {}
+class Itself extends Task.make("Itself", { retry: { attempts: 2, schedule: Schedule.spaced("1 second") } }) {}
+class Untidy extends Task.make("Untidy", { timeout: "1 second", retry: { attempts: 1 } }) {}
 class Stubborn extends Task.make("Stubborn", { timeout: "1 second", retry: { attempts: 1 } }) {}
 
 const endless: Runner.Pool = { limit: Number.POSITIVE_INFINITY, closed: undefined }
@@ -117,7 +119,21 @@ const promised = (seen: Seen, how: typeof Promised.payloadSchema.Type["how"]): E
 
 const workerOf = (seen: Seen) =>
   Worker.make({
-    tasks: [Double, Fail, Die, Promised, Chain, Unencodable, Careless, Thoughtful, Once, Sleep, Stubborn],
+    tasks: [
+      Double,
+      Fail,
+      Die,
+      Promised,
+      Chain,
+      Unencodable,
+      Careless,
+      Thoughtful,
+      Once,
+      Sleep,
+      Itself,
+      Untidy,
+      Stubborn
+    ],
     handlers: Layer.mergeAll(
       Double.toLayer(({ n }) => Effect.succeed(2 * n)),
       Fail.toLayer(({ final }) => Effect.fail(new Broken({ what: final ? "final" : "again" }))),
@@ -144,6 +160,13 @@ const workerOf = (seen: Seen) =>
           Effect.ensuring(Ref.update(seen.running, (n) => n - 1))
         )
       ),
+      Itself.toLayer(() =>
+        Effect.withFiber((fiber) => {
+          queueMicrotask(() => fiber.interruptUnsafe())
+          return Effect.never
+        })
+      ),
+      Untidy.toLayer(() => Effect.ensuring(Effect.never, Effect.die(new TypeError("not closed")))),
       Stubborn.toLayer(() => Effect.uninterruptible(Deferred.await(seen.release)))
     )
   })
@@ -246,6 +269,35 @@ describe("Supervisor", () => {
         const execution = yield* Task.enqueue(Fail, { final: true })
         yield* untilState(execution.id, "failed")
         assert.lengthOf(yield* attemptsOf(execution.id), 1)
+      })
+    ))
+
+  it.effect("counts an attempt whose handler interrupts its own fiber", () =>
+    serve(() =>
+      Effect.gen(function*() {
+        const execution = yield* Task.enqueue(Itself)
+        yield* untilState(execution.id, "failed")
+        const attempts = yield* attemptsOf(execution.id)
+        assert.deepStrictEqual(attempts.map((a) => [a.attempt, a.outcome]), [[1, "retry"], [2, "failed"]])
+        const reason = reasonOf(yield* Effect.exit(execution.await))
+        assert(reason._tag === "Defect")
+        assert.strictEqual(reason.detail, "the handler interrupted itself")
+      })
+    ))
+
+  it.effect("calls an attempt timed out or cancelled whose finalizer dies while it is stopped", () =>
+    serve(() =>
+      Effect.gen(function*() {
+        const late = yield* Task.enqueue(Untidy)
+        yield* untilState(late.id, "failed")
+        assert.strictEqual(reasonOf(yield* Effect.exit(late.await))._tag, "TimedOut")
+        const unwanted = yield* Task.enqueue(Untidy)
+        yield* untilState(unwanted.id, "running")
+        yield* TestClock.adjust("100 millis")
+        yield* unwanted.cancel
+        yield* untilState(unwanted.id, "cancelled")
+        const reason = reasonOf(yield* Effect.exit(unwanted.await))
+        assert(reason._tag === "Cancelled" && reason.confirmed)
       })
     ))
 
@@ -916,6 +968,78 @@ describe("Supervisor", () => {
         assert.isTrue(batch.length === 1 || batch.reduce((sum, size) => sum + size, 0) <= 16 * mebibyte)
       }
       assert.strictEqual(batches.flat().length, sizes.length)
+      yield* Fiber.interrupt(supervisor)
+    }).pipe(Effect.provide(MemoryBroker.layer)))
+
+  it.effect("says which executions are quarantined and why, and stops when there are too many", () => {
+    const lines: Array<{ readonly message: string; readonly annotations: { readonly [name: string]: unknown } }> = []
+    const logger = Logger.map(
+      Logger.formatStructured,
+      ({ annotations, level, message }) =>
+        level === "WARN" && void lines.push({ message: String(message), annotations })
+    )
+    return Effect.gen(function*() {
+      const reason = new TaskError.Lost({ detail: "host died: exit 137" })
+      const deadly = Runner.Runner.of({
+        name: "deadly",
+        supports: () => true,
+        isolatesSuspects: true,
+        pool: () => endless,
+        listen: () => Effect.void,
+        run: (attempt) =>
+          Effect.sync(() => {
+            attempt.onStart({ host: "host", node: "node", pid: 1 })
+            return Outcome.Ended.Lost({ reason, collateral: false })
+          }),
+        acknowledge: () => Effect.void
+      })
+      const supervisor = yield* Supervisor.run({ worker: workerOf(yield* makeSeen), concurrency: 20 }).pipe(
+        Effect.provideService(Runner.Runner, deadly),
+        Effect.forkChild
+      )
+      const first = yield* Task.enqueue(Sleep, { millis: 0 })
+      yield* untilState(first.id, "lost")
+      const quarantined = lines.filter(({ message }) => message.startsWith("an execution is quarantined"))
+      assert.lengthOf(quarantined, 1)
+      const { execution, losses, reason: words, task } = quarantined[0]!.annotations
+      assert.deepStrictEqual([task, execution, losses], ["Sleep", first.id, 3])
+      assert.include(String(words), "exit 137")
+      const others = yield* Task.enqueueAll(Sleep, Array.from({ length: 150 }, () => ({ millis: 0 })))
+      yield* Effect.forEach(others, ({ id }) => untilState(id, "lost"), { discard: true })
+      const told = lines.filter(({ message }) => message.includes("quarantined") || message.startsWith("more than 60"))
+      // The minute may end meanwhile.
+      assert.isAtMost(told.length, 122)
+      yield* Fiber.interrupt(supervisor)
+    }).pipe(Effect.provide(MemoryBroker.layer), Effect.provide(Logger.layer([logger])))
+  })
+
+  it.effect("counts the payloads that a settlement moves to history", () =>
+    Effect.gen(function*() {
+      const real = yield* Broker.Broker
+      const batches: Array<number> = []
+      const padding = " ".repeat(1.75 * 1024 * 1024)
+      const broker = Broker.Broker.of({
+        ...real,
+        claim: (options) =>
+          Effect.map(
+            real.claim(options),
+            (claimed) => claimed.map((one) => ({ ...one, payload: `${one.payload}${padding}` }))
+          ),
+        settle: (supervisor, settlements) => {
+          batches.push(settlements.length)
+          return real.settle(supervisor, settlements)
+        }
+      })
+      const executions = yield* Task.enqueueAll(Sleep, Array.from({ length: 20 }, () => ({ millis: 0 })))
+      const worker = workerOf(yield* makeSeen)
+      const supervisor = yield* Supervisor.run({ worker, concurrency: 20 }).pipe(
+        Effect.provideService(Broker.Broker, broker),
+        Effect.provide(InProcessRunner.layer(worker)),
+        Effect.forkChild
+      )
+      yield* Effect.forEach(executions, ({ id }) => untilState(id, "succeeded"), { discard: true })
+      assert.strictEqual(batches.reduce((sum, size) => sum + size, 0), 20)
+      assert.isAtMost(Math.max(...batches), 9)
       yield* Fiber.interrupt(supervisor)
     }).pipe(Effect.provide(MemoryBroker.layer)))
 

@@ -1,6 +1,21 @@
 import { assert, describe, it } from "@effect/vitest"
-import { DateTime, Effect, Exit, HashMap, HashSet, Layer, Logger, Option, Schema, Tracer } from "effect"
-import { Broker, type BrokerError, Limits, MemoryBroker, Task } from "../src/index.ts"
+import {
+  Chunk,
+  DateTime,
+  Effect,
+  Exit,
+  HashMap,
+  HashSet,
+  Layer,
+  Logger,
+  Option,
+  Redacted,
+  Schema,
+  Tracer
+} from "effect"
+import { SecureRandom } from "effect/crypto"
+import { Broker, BrokerError, Limits, MemoryBroker, Task } from "../src/index.ts"
+import { makeDesk, succeeded } from "./brokerSuite/kit.ts"
 
 class OutOfInk extends Schema.TaggedError<OutOfInk>()("OutOfInk", { page: Schema.Int }) {}
 
@@ -118,6 +133,82 @@ describe("Task", () => {
         const conflict = yield* refused(Task.enqueue(Collected, other, options))
         assert.strictEqual(conflict.reason._tag, "KeyConflict")
       }
+    }).pipe(Effect.provide(MemoryBroker.layer)))
+
+  it.effect("takes payloads for the same whose Sets and Maps the Schema wraps or renames", () =>
+    Effect.gen(function*() {
+      class Bag extends Schema.Class<Bag>("Bag")({ tags: Schema.ReadonlySet(Schema.String) }) {}
+      interface Node {
+        readonly own: ReadonlySet<string>
+        readonly next: ReadonlyArray<Node>
+      }
+      const Node: Schema.Codec<Node> = Schema.Struct({
+        own: Schema.ReadonlySet(Schema.String),
+        next: Schema.Array(Schema.suspend(() => Node))
+      }) as never
+      const set = Schema.ReadonlySet(Schema.String)
+      const Wrapped = Task.make("Wrapped", {
+        payload: Schema.Struct({
+          chunk: Schema.Chunk(set),
+          option: Schema.OptionFromNullOr(set),
+          some: Schema.Option(set),
+          bag: Bag,
+          node: Node,
+          either: Schema.Union([set, Schema.String, Schema.Null]),
+          tagged: Schema.Union([
+            Schema.Struct({ _tag: Schema.tag("A"), a: set }),
+            Schema.Struct({ _tag: Schema.tag("B"), a: Schema.String })
+          ]),
+          named: set,
+          pairs: Schema.ReadonlyMap(set, set),
+          secret: Schema.Redacted(set)
+        }).pipe(Schema.encodeKeys({ named: "list", bag: "named" }))
+      })
+      const make = (...strings: ReadonlyArray<string>) => {
+        const set = new Set(strings)
+        const node = { own: set, next: [] }
+        return {
+          chunk: Chunk.of(set),
+          option: Option.some(set),
+          some: Option.some(set),
+          bag: new Bag({ tags: set }),
+          node: { own: set, next: [node, node] },
+          either: set,
+          tagged: { _tag: "A" as const, a: set },
+          named: set,
+          pairs: new Map([[set, set]]),
+          secret: Redacted.make(set)
+        }
+      }
+      const options = { idempotencyKey: "k" }
+      const first = yield* Task.enqueue(Wrapped, make("x", "y"), options)
+      const second = yield* Task.enqueue(Wrapped, make("y", "x"), options)
+      assert.deepStrictEqual([second.id, second.deduplicated], [first.id, true])
+      const conflict = yield* refused(Task.enqueue(Wrapped, { ...make("x", "y"), either: "x" }, options))
+      assert.strictEqual(conflict.reason._tag, "KeyConflict")
+    }).pipe(Effect.provide(MemoryBroker.layer)))
+
+  it.effect("tells payloads apart by the order of a list, whatever stands under its name in the value", () =>
+    Effect.gen(function*() {
+      const set = Schema.ReadonlySet(Schema.String)
+      const list = Schema.Array(Schema.String)
+      const words = ["first", "second"]
+      const turned = words.toReversed()
+      const conflict = Effect.fnUntraced(function*(payload: Schema.Top, one: unknown, other: unknown) {
+        const task = Task.make("Ordered", { payload: payload as Schema.Codec<unknown> })
+        const key = { idempotencyKey: SecureRandom.uuidV7Unsafe() }
+        const first = yield* Task.enqueue(task, one, key)
+        assert.strictEqual((yield* Task.enqueue(task, one, key)).id, first.id)
+        const error = yield* refused(Task.enqueue(task, other, key))
+        assert.strictEqual(error.reason._tag, "KeyConflict")
+      })
+      const swapped = Schema.Struct({ a: set, b: list }).pipe(Schema.encodeKeys({ a: "b", b: "a" }))
+      yield* conflict(swapped, { a: new Set(words), b: words }, { a: new Set(words), b: turned })
+      // Nothing says which of the two it was.
+      const either = Schema.Struct({ a: Schema.Union([set, list]) })
+      yield* conflict(either, { a: words }, { a: turned })
+      const unknown = Schema.Struct({ a: Schema.Union([set, Schema.Json]) })
+      yield* conflict(unknown, { a: words }, { a: turned })
     }).pipe(Effect.provide(MemoryBroker.layer)))
 
   it.effect("refuses a limit that no row can carry, however it was set", () =>
@@ -248,6 +339,23 @@ describe("Task", () => {
       assert.isTrue(Exit.isFailure(exit))
       assert.include(String(exit), "nothing is known of this id")
       assert.strictEqual(yield* execution.cancel, "TooLate")
+    }).pipe(Effect.provide(MemoryBroker.layer)))
+
+  it.effect("tells of an id that is another task's, whatever its Schema makes of the result", () =>
+    Effect.gen(function*() {
+      const Count = Task.make("Count", { success: Schema.Unknown })
+      const { id } = yield* Task.enqueue(Render, { url: "a" })
+      const execution = yield* Task.execution(Count, id)
+      const isOther = (error: unknown) => {
+        assert(error instanceof BrokerError.BrokerError && error.reason._tag === "InvalidId")
+        assert.strictEqual(error.message, `Count: "${id}" is the id of an execution of Render`)
+      }
+      isOther(yield* Effect.flip(execution.poll))
+      const worker = yield* (yield* makeDesk).hire({ lanes: [{ queue: "images", task: "Render" }] })
+      yield* worker.settle(yield* worker.claimOne, succeeded("{\"bytes\":1}"))
+      isOther(yield* Effect.flip(execution.poll))
+      isOther(yield* Effect.flip(execution.await))
+      assert.deepStrictEqual(yield* (yield* Task.execution(Render, id)).await, { bytes: 1 })
     }).pipe(Effect.provide(MemoryBroker.layer)))
 
   it.effect("refuses an id that is none when it is given, and takes a UUID however it is written", () =>

@@ -124,11 +124,34 @@ const cases: { readonly [K in Settings.Key]: Case } = {
   },
   drain: {
     absent: 30_000,
-    valid: [["0 seconds", 0], ["10 minutes", 600_000], ["90s", 90_000], ["1.5 h", 5_400_000], ["250ms", 250]],
-    invalid: [["2 days", "is not a duration"], ["2d", "is not a duration"], ["5 x", "a number and a unit (ms, s, m"], [
-      "-1 seconds",
-      "is not a duration"
-    ]]
+    valid: [
+      ["0 seconds", 0],
+      ["10 minutes", 600_000],
+      ["90s", 90_000],
+      ["1.5 h", 5_400_000],
+      ["250ms", 250],
+      ["0", 0],
+      ...[
+        ["1m30s", 90_000],
+        ["1m 30s", 90_000],
+        ["1h 2 minutes 3.5s", 3_723_500],
+        ["5secs", 5000],
+        ["5 mins", 300_000],
+        ["2hrs", 7_200_000],
+        ["1day", 86_400_000]
+      ] as const
+    ],
+    invalid: [
+      ["1m 30", "is not a duration"],
+      ["1m, 30s", "is not a duration"],
+      ["2 days", "is not a duration"],
+      ["2d", "is not a duration"],
+      ["5 x", "a number and a unit (ms, s, m"],
+      [
+        "-1 seconds",
+        "is not a duration"
+      ]
+    ]
   },
   startTimeout: {
     absent: 60_000,

@@ -39,14 +39,24 @@ const forward = (port: number, to: number) =>
     (server) => Effect.sync(() => server.close())
   )
 
-/** The address of a server that knows nothing, until the scope closes. */
-const webServer = Effect.acquireRelease(
-  Effect.callback<http.Server>((resume) => {
-    const server = http.createServer((_, response) => response.writeHead(404).end("no such page"))
-    server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
-  }),
-  (server) => Effect.sync(() => server.close())
-).pipe(Effect.map((server) => `http://127.0.0.1:${(server.address() as net.AddressInfo).port}`))
+/** The port that a server listens on until the scope closes. */
+const listening = (server: net.Server) =>
+  Effect.acquireRelease(
+    Effect.callback<number>((resume) => {
+      server.listen(0, "127.0.0.1", () => resume(Effect.succeed((server.address() as net.AddressInfo).port)))
+    }),
+    () => Effect.sync(() => server.close())
+  )
+
+/** The address of a server that answers everything so, until the scope closes. */
+const webServer = (status: number, body: string) =>
+  Effect.map(
+    listening(http.createServer((_, response) => response.writeHead(status).end(body))),
+    (port) => `http://127.0.0.1:${port}`
+  )
+
+/** The port of a server that accepts connections and says nothing, until the scope closes. */
+const mute = Effect.suspend(() => listening(net.createServer((socket) => socket.on("error", () => {}))))
 
 const migrated = (server: EmbeddedPostgres.Server) =>
   Effect.provide(PgMigrations.migrate(), PgClient.layer({ url: server.url }))
@@ -106,11 +116,42 @@ describe("A worker that is started early", () => {
       const server = yield* EmbeddedPostgres.make()
       yield* migrated(server)
       const { code, stderr } = yield* run(["worker", worker], {
-        env: { DATABASE_URL: Redacted.value(server.url), RAY_ADDRESS: yield* webServer }
+        env: { DATABASE_URL: Redacted.value(server.url), RAY_ADDRESS: yield* webServer(404, "no such page") }
       })
       assert.strictEqual(code, 1)
       assert.match(stderr, /what answers at http:\/\/127\.0\.0\.1:\d+ is not Ray: .* with 404\. Set RAY_ADDRESS/)
       assert.notInclude(stderr, "waiting for")
+    }))
+
+  it.live("waits for Ray behind a proxy that has no dashboard yet", () =>
+    Effect.gen(function*() {
+      const server = yield* EmbeddedPostgres.make()
+      yield* migrated(server)
+      const address = yield* webServer(503, "no healthy upstream")
+      const { code, stderr } = yield* run(["worker", worker, "--start-timeout", "1s"], {
+        env: { DATABASE_URL: Redacted.value(server.url), RAY_ADDRESS: address }
+      })
+      assert.strictEqual(code, 1)
+      assert.include(stderr, `waiting for Ray at ${address}, for 1s at most: no Ray answers at ${address}`)
+      assert.include(stderr, "with 503; check that it runs, and RAY_ADDRESS")
+    }))
+
+  it.live("waits for what accepts connections and says nothing", () =>
+    Effect.gen(function*() {
+      const server = yield* EmbeddedPostgres.make()
+      yield* migrated(server)
+      const port = yield* mute
+      const postgres = yield* run(["worker", worker, "--sync", "--start-timeout", "3s"], {
+        env: { DATABASE_URL: `postgres://postgres@127.0.0.1:${port}/postgres` }
+      })
+      assert.strictEqual(postgres.code, 1)
+      assert.include(postgres.stderr, `waiting for Postgres at 127.0.0.1:${port}/postgres, for 3s at most`)
+      const ray = yield* run(["worker", worker, "--start-timeout", "3s"], {
+        env: { DATABASE_URL: Redacted.value(server.url), RAY_ADDRESS: `http://127.0.0.1:${port}` }
+      })
+      assert.strictEqual(ray.code, 1)
+      assert.include(ray.stderr, `waiting for Ray at http://127.0.0.1:${port}, for 3s at most`)
+      for (const { stderr } of [postgres, ray]) assert.include(stderr, "no answer in time")
     }))
 
   it.live("ends when its patience is over, with what it waited for", () =>

@@ -100,6 +100,26 @@ layer(Database.layer, { timeout: "3 minutes", excludeTestServices: true })("effe
       assert.match(stderr, /effect_ray_not_there lacks 0001_initial.*effect-ray migrate/)
     }))
 
+  it.effect("tells why the handlers' layer cannot be built, whatever it was, and ends with 1", () =>
+    Effect.gen(function*() {
+      const env = yield* Database.environment
+      const reasons = {
+        interrupted: "it interrupted itself",
+        died: "TypeError: no such pool",
+        nothing: "Error: undefined",
+        rejected: "RangeError: the port is taken",
+        unprovided: "Error: Service not found: app/Database. Provide it to the handler's layer",
+        failed: "Error: refused"
+      }
+      for (const [UNBUILT, words] of Object.entries(reasons)) {
+        const { code, stderr } = yield* run(["worker", fixture("unbuilt.ts"), "--in-process"], {
+          env: { ...env, UNBUILT }
+        })
+        assert.strictEqual(code, 1, UNBUILT)
+        assert.include(stderr, `The layer of the worker's handlers could not be built: ${words}`)
+      }
+    }))
+
   it.effect("refuses tasks of which its runner can run none", () =>
     Effect.gen(function*() {
       const env = yield* Database.environment

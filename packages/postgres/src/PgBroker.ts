@@ -14,7 +14,7 @@
 import { Broker } from "@effect-ray/core/Broker"
 import { isUuid } from "@effect-ray/core/BrokerInput"
 import * as Limits from "@effect-ray/core/Limits"
-import * as PgClient from "@effect/sql-pg/PgClient"
+import type * as PgClient from "@effect/sql-pg/PgClient"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -22,7 +22,6 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { TransactionConnection } from "effect/sql/SqlClient"
-import { defaultPatience } from "./internal/answered.ts"
 import { makeAwaiting } from "./internal/awaiting.ts"
 import { makeCancel } from "./internal/cancel.ts"
 import { makeClaim } from "./internal/claim.ts"
@@ -38,20 +37,18 @@ import { makePartitions } from "./internal/partitions.ts"
 import { makeOwned } from "./internal/owned.ts"
 import { makeSetAside } from "./internal/rows.ts"
 import * as Records from "./internal/records.ts"
-import { defaultSchema } from "./internal/schemaName.ts"
 import { makeSettle } from "./internal/settle.ts"
 import { unavailable } from "./internal/sqlFailure.ts"
-import { makeStore } from "./internal/store.ts"
+import type { Store } from "./internal/store.ts"
 import { makeSupervise } from "./internal/supervise.ts"
+import * as PgStore from "./PgStore.ts"
 
 /**
- * Where the broker keeps its tables, and how it hears of changes.
+ * How the broker hears of changes, and for how long it waits.
  *
  * @category models
  */
-export interface Options {
-  /** Default: `effect_ray`. */
-  readonly schema?: string | undefined
+export interface SharedOptions {
   /**
    * Whether to tell and hear by NOTIFY and LISTEN. Default: true. Without, everything still works, one poll later:
    * supervisors learn of new executions by their ticks.
@@ -59,7 +56,8 @@ export interface Options {
   readonly notify?: boolean | undefined
   /**
    * How to reach Postgres for LISTEN, when the client goes through a pooler such as pgbouncer. What is left out is as the
-   * client has it, but for the address: with a `url`, or a `host`, nothing of the client's is used. Default: as the client.
+   * client has it, but for the address: with a `url`, or a `host`, nothing of the client's is used. A `port` alone is one at its address.
+   * Default: as the client.
    */
   readonly listen?: PgClient.PgClientConfig | undefined
   /**
@@ -67,11 +65,6 @@ export interface Options {
    * then fails with `Unavailable`. Default: 30 seconds.
    */
   readonly keyPatience?: Duration.Input | undefined
-  /**
-   * How long an answer of Postgres is waited for, and longer for what weighs megabytes. The connection then counts as
-   * broken, and the operation fails with `Unavailable` if another one does no better. Default: 15 seconds.
-   */
-  readonly answerPatience?: Duration.Input | undefined
   /** How often work and awaited executions are looked for while nothing is heard by LISTEN. Default: 1 second. */
   readonly pollInterval?: Duration.Input | undefined
   /** How often it is made sure that messages are heard by LISTEN. Default: 30 seconds. */
@@ -84,6 +77,13 @@ export interface Options {
 }
 
 /**
+ * The options of a broker with a store of its own.
+ *
+ * @category models
+ */
+export interface Options extends SharedOptions, PgStore.Options {}
+
+/**
  * A broker over the client, until the scope closes.
  *
  * @category constructors
@@ -92,34 +92,31 @@ export const make: (
   options?: Options
 ) => Effect.Effect<Broker["Service"], never, PgClient.PgClient | Scope.Scope> = Effect.fn("PgBroker.make")(
   function*(options: Options = {}) {
-    const client = yield* PgClient.PgClient
-    return yield* outsideTransactions(client, build(client, options))
+    return yield* outsideTransactions(yield* PgStore.make(options), options)
   }
 )
 
 /** What is made in a transaction outlives it: its fibers must not write as part of it. */
-const outsideTransactions = <A, R>(client: PgClient.PgClient, effect: Effect.Effect<A, never, R>) =>
+const outsideTransactions = (store: Store, options: SharedOptions) =>
   Effect.updateContext(
-    effect,
-    (context: Context.Context<R>) =>
-      Context.omit(client.transactionService)(context as Context.Context<R | TransactionConnection>) as Context.Context<
-        R
-      >
+    build(store, options),
+    (context: Context.Context<Scope.Scope>) =>
+      Context.omit(store.sql.transactionService)(
+        context as Context.Context<Scope.Scope | TransactionConnection>
+      ) as Context.Context<Scope.Scope>
   )
 
 const build = Effect.fnUntraced(
-  function*(client: PgClient.PgClient, options: Options) {
+  function*(store: Store, options: SharedOptions) {
     const fault = yield* Limits.fault
     if (fault !== undefined) throw new Error(`PgBroker: ${fault}`)
-    const patience = Duration.fromInputUnsafe(options.answerPatience ?? defaultPatience)
-    const store = yield* makeStore(client, options.schema ?? defaultSchema, patience)
     const notify = options.notify ?? true
     const local = yield* makeLocal
     const notifier = yield* makeNotifier(store, local, { notify })
     const pollInterval = Duration.fromInputUnsafe(options.pollInterval ?? "1 second")
     const listener = yield* makeListener(store, local, {
       notify,
-      connection: listenConfig(client.config, options.listen),
+      connection: listenConfig(store.sql.config, options.listen),
       probeInterval: Duration.fromInputUnsafe(options.probeInterval ?? defaultProbeInterval),
       pollInterval
     })
@@ -143,7 +140,7 @@ const build = Effect.fnUntraced(
       // Asked by supervisors too, when an attempt has failed, and then the app may hold all of its pool.
       attempts: (id) =>
         Effect.contextWith((context: Context.Context<never>) => {
-          const inside = Context.getOrUndefined(context, client.transactionService) !== undefined
+          const inside = Context.getOrUndefined(context, store.sql.transactionService) !== undefined
           return Effect.mapError(
             Records.attempts(store, inside ? store.ask : store.beside, id),
             unavailable("attempts")
@@ -171,3 +168,11 @@ const build = Effect.fnUntraced(
  */
 export const layer = (options?: Options): Layer.Layer<Broker, never, PgClient.PgClient> =>
   Layer.effect(Broker, make(options))
+
+/**
+ * A broker over a store that other services share.
+ *
+ * @category layers
+ */
+export const layerShared = (options: SharedOptions = {}): Layer.Layer<Broker, never, PgStore.PgStore> =>
+  Layer.effect(Broker, Effect.flatMap(PgStore.PgStore, (store) => outsideTransactions(store, options)))

@@ -6,25 +6,15 @@
  * `gateway_current` may use the gateway.
  */
 import { type GatewayEntry, GatewayRegistry } from "@effect-ray/core/GatewayRegistry"
-import * as PgClient from "@effect/sql-pg/PgClient"
+import type * as PgClient from "@effect/sql-pg/PgClient"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import { defaultPatience } from "./internal/answered.ts"
-import { makeAsk } from "./internal/ask.ts"
-import { defaultSchema, quote } from "./internal/schemaName.ts"
+import type * as Scope from "effect/Scope"
 import { retryTransient, unavailable } from "./internal/sqlFailure.ts"
-
-/**
- * Where the registry keeps its table.
- *
- * @category models
- */
-export interface Options {
-  /** Default: `effect_ray`. */
-  readonly schema?: string | undefined
-}
+import type { Store } from "./internal/store.ts"
+import * as PgStore from "./PgStore.ts"
 
 /** How many epochs of a gateway are kept: the newest, and the one before, whose workers may still be at work. */
 const keptEpochs = 2
@@ -53,45 +43,46 @@ const toEntry = (deployment: string, cluster: string, row: Row): GatewayEntry =>
  *
  * @category constructors
  */
-export const make: (options?: Options) => Effect.Effect<GatewayRegistry["Service"], never, PgClient.PgClient> = Effect
-  .fnUntraced(function*(options: Options = {}) {
-    const client = yield* PgClient.PgClient
-    const sql = client.withoutTransforms()
-    const ask = makeAsk(sql, defaultPatience)
-    const s = sql.literal(quote(options.schema ?? defaultSchema))
+export const make: (
+  options?: PgStore.Options
+) => Effect.Effect<GatewayRegistry["Service"], never, PgClient.PgClient | Scope.Scope> = Effect.fnUntraced(
+  function*(options: PgStore.Options = {}) {
+    return build(yield* PgStore.make(options))
+  }
+)
 
-    return GatewayRegistry.of({
-      current: (deployment, cluster) =>
-        ask(() => sql<Row>`SELECT * FROM ${s}.gateway_current(${deployment}, ${cluster})`).pipe(
-          retryTransient,
-          Effect.mapError(unavailable("gateway registry")),
-          Effect.map(([row]) => Option.map(Option.fromUndefinedOr(row), (row) => toEntry(deployment, cluster, row)))
-        ),
+const build = ({ beside, s }: Store): GatewayRegistry["Service"] =>
+  GatewayRegistry.of({
+    current: (deployment, cluster) =>
+      beside((sql) => sql<Row>`SELECT * FROM ${s}.gateway_current(${deployment}, ${cluster})`).pipe(
+        retryTransient,
+        Effect.mapError(unavailable("gateway registry")),
+        Effect.map(([row]) => Option.map(Option.fromUndefinedOr(row), (row) => toEntry(deployment, cluster, row)))
+      ),
 
-      // Not repeated by itself: after a lost acknowledgement the answer could be "another did" for our own row.
-      open: (entry) =>
-        ask(() =>
-          sql<{ readonly opened: boolean }>`
+    // Not repeated by itself: after a lost acknowledgement the answer could be "another did" for our own row.
+    open: (entry) =>
+      beside((sql) =>
+        sql<{ readonly opened: boolean }>`
             SELECT ${s}.gateway_open(
               ${entry.deployment}, ${entry.cluster}, ${entry.epoch}, ${entry.submissionId}, ${entry.protocol},
               ${Redacted.value(entry.secret)}, ${Option.getOrNull(entry.address)?.host ?? null},
               ${Option.getOrNull(entry.address)?.port ?? null}, ${keptEpochs}
             ) AS opened
           `
-        ).pipe(Effect.mapBoth({
-          onFailure: unavailable("gateway registry"),
-          onSuccess: ([row]) => row!.opened
-        })),
+      ).pipe(Effect.mapBoth({
+        onFailure: unavailable("gateway registry"),
+        onSuccess: ([row]) => row!.opened
+      })),
 
-      publish: (entry, address) =>
-        ask(() =>
-          sql`
+    publish: (entry, address) =>
+      beside((sql) =>
+        sql`
             SELECT ${s}.gateway_publish(
               ${entry.deployment}, ${entry.cluster}, ${entry.epoch}, ${address.host}, ${address.port}
             )
           `
-        ).pipe(retryTransient, Effect.mapError(unavailable("gateway registry")), Effect.asVoid)
-    })
+      ).pipe(retryTransient, Effect.mapError(unavailable("gateway registry")), Effect.asVoid)
   })
 
 /**
@@ -99,5 +90,15 @@ export const make: (options?: Options) => Effect.Effect<GatewayRegistry["Service
  *
  * @category layers
  */
-export const layer = (options?: Options): Layer.Layer<GatewayRegistry, never, PgClient.PgClient> =>
+export const layer = (options?: PgStore.Options): Layer.Layer<GatewayRegistry, never, PgClient.PgClient> =>
   Layer.effect(GatewayRegistry, make(options))
+
+/**
+ * A registry over a store that other services share.
+ *
+ * @category layers
+ */
+export const layerShared: Layer.Layer<GatewayRegistry, never, PgStore.PgStore> = Layer.effect(
+  GatewayRegistry,
+  Effect.map(PgStore.PgStore, build)
+)

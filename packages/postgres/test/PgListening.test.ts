@@ -51,7 +51,11 @@ describe("The connection for LISTEN", () => {
 
   it("leads where the client leads, unless something is given", () => {
     assert.deepStrictEqual(of({ host: "pooler", port: 6432 }), { host: "pooler", port: 6432 })
-    assert.deepStrictEqual(of({ host: "pooler", port: 6432 }, { port: 5432 }), { port: 5432 })
+    assert.deepStrictEqual(of({ host: "pooler", port: 6432 }, { port: 5432 }), { host: "pooler", port: 5432 })
+    assert.deepStrictEqual(of({ url: url("postgres://pooler:6432/db") }, { port: 5432 }), {
+      url: "postgres://pooler:6432/db",
+      port: 5432
+    })
   })
 
   it("leads to the url that is given, whatever the client says of its own address", () => {
@@ -93,6 +97,42 @@ describe("The connection for LISTEN", () => {
         database: "db"
       }
     )
+  })
+
+  it("keeps what the client's url says of TLS, its name and its options", () => {
+    const rest = "application_name=shop&options=-c%20geqo%3Doff&connect_timeout=7"
+    const client = (mode: string) => ({ url: url(`postgres://pooler:6432/db?sslmode=${mode}&${rest}`) })
+    const fields = {
+      database: "db",
+      applicationName: "shop",
+      startupOptions: "-c geqo=off",
+      connectTimeout: Duration.seconds(7)
+    }
+    for (const [mode, ssl] of [["require", true], ["verify-full", true], ["disable", false]] as const) {
+      assert.deepStrictEqual(of(client(mode), { host: "db", port: 5432 }), { ...fields, host: "db", port: 5432, ssl })
+      assert.deepStrictEqual(of(client(mode), { url: url("postgres://db") }), {
+        ...fields,
+        url: "postgres://db",
+        ssl
+      })
+    }
+    // What is given decides.
+    assert.deepStrictEqual(of(client("require"), { host: "db", ssl: false }), { ...fields, host: "db", ssl: false })
+    const said = "postgres://db/other?sslmode=disable&application_name=ears"
+    const { applicationName: _, database: __, ...left } = fields
+    assert.deepStrictEqual(of(client("require"), { url: url(said) }), { ...left, url: said })
+    // No field says that TLS is used where the server has it.
+    assert.deepStrictEqual(of(client("prefer"), { host: "db" }), {
+      ...fields,
+      host: "db",
+      url: "postgres:///?sslmode=prefer"
+    })
+    assert.deepStrictEqual(of(client("allow"), { url: url("postgres://db") }), {
+      ...fields,
+      url: "postgres://db?sslmode=allow"
+    })
+    assert.deepStrictEqual(of(client("prefer"), { url: url(said) }), { ...left, url: said })
+    assert.deepStrictEqual(of(client("prefer"), { host: "db", ssl: true }), { ...fields, host: "db", ssl: true })
   })
 })
 

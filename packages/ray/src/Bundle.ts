@@ -66,7 +66,7 @@ export const node = Effect.fn("Bundle.node")(function*(
     build(file, {
       stdin: {
         contents:
-          `import worker from ${JSON.stringify(file)}\nimport { start } from ${JSON.stringify(hostFile("thread"))}\n` +
+          `import { start } from ${JSON.stringify(hostFile("thread"))}\nimport worker from ${JSON.stringify(file)}\n` +
           `export default start(worker)\n`,
         resolveDir: path.dirname(file),
         sourcefile: "effect-ray-host.js"

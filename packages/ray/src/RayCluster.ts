@@ -139,6 +139,9 @@ export interface Options {
   readonly timeout?: Duration.Duration
 }
 
+/** What a proxy says when the dashboard behind it is not there. */
+const proxyAlone: ReadonlyArray<number> = [502, 503, 504]
+
 const Version = Schema.Struct({ ray_version: Schema.String.check(Schema.isMaxLength(maxVersion)) })
 const JobInfo = Schema.Struct({
   submission_id: Schema.NullOr(Schema.String),
@@ -203,6 +206,13 @@ const make = Effect.fnUntraced(function*(options: Options) {
       Effect.filterOrFail(
         (answer) => answer.status !== 401 && answer.status !== 403,
         () => new RayError({ reason: new Unauthorized({ address: address.url, token: Option.isSome(token) }) })
+      ),
+      Effect.filterOrFail(
+        ({ status }) => !proxyAlone.includes(status),
+        ({ status }) =>
+          new RayError({
+            reason: new Unreachable({ address: address.url, detail: `${name} was answered with ${status}` })
+          })
       )
     )
 

@@ -136,7 +136,7 @@ const make = Effect.fnUntraced(function*(options: Options, controls?: (controls:
     flights.resize(state.ref, state.slots)
     runFork(Effect.logDebug("a pool of hosts", { state: state.state, slots: state.slots, detail: state.detail }))
     // The package may be what is missing.
-    if (state.state === "failed") runFork(Effect.ignore(packages.upload, { log: "Warn" }))
+    if (state.state === "failed") runFork(packages.keep)
   }
 
   const gateway: Gateway.Options = { deployment: "effect_ray", ...options }
@@ -193,8 +193,7 @@ const make = Effect.fnUntraced(function*(options: Options, controls?: (controls:
     })
   )
   yield* Effect.forkScoped(keep(first, gone))
-  yield* packages.upload.pipe(
-    Effect.ignore({ log: "Warn" }),
+  yield* packages.keep.pipe(
     Effect.repeat(Schedule.spaced(options.pinInterval ?? defaultPinInterval)),
     Effect.forkScoped
   )

@@ -33,6 +33,8 @@ class FakeGateway {
   credit = { frames: 1_000, bytes: 64 * 1024 * 1024 }
   /** Whether it answers a HELLO. */
   awake = true
+  /** What it answers a HELLO instead. */
+  refusal: { readonly code: string; readonly reason: string } | undefined
   private readonly server = net.createServer((socket) => this.serve(socket))
 
   listen(): Promise<number> {
@@ -51,6 +53,10 @@ class FakeGateway {
     socket.on("error", () => {})
     const decoder = new Frame.Decoder((frame) => {
       this.received.push({ type: frame.type, call: frame.call, body: Buffer.from(frame.body) })
+      if (frame.type === Frame.Type.HELLO && this.refusal !== undefined) {
+        this.say(Frame.Type.REFUSED, this.refusal)
+        return
+      }
       if (frame.type === Frame.Type.HELLO && this.awake) this.challenge(JSON.parse(frame.text).nonce)
       if (frame.type === Frame.Type.PROOF) {
         this.say(Frame.Type.WELCOME, { number: this.number, instance: this.instance, credit: this.credit })
@@ -214,6 +220,18 @@ describe("GatewayConnection", () => {
       assert.include(gone[0], "a body has more than 2 bytes")
       assert.strictEqual(owner.losses[0]?.kind, "gateway")
       assert.lengthOf(gateway.sockets, 1)
+    }))
+
+  it.live("tries again where a gateway is on its way out, whatever its words, and not where it is refused", () =>
+    Effect.gen(function*() {
+      const { connection, gateway, gone } = yield* connected()
+      gateway.refusal = { code: "stopping", reason: "soon there will be another" }
+      connection.cut()
+      yield* until(() => gateway.sockets.length >= 4)
+      assert.deepStrictEqual(gone, [])
+      gateway.refusal = { code: "refused", reason: "the gateway is stopping" }
+      yield* until(() => gone.length === 1)
+      assert.include(gone[0], "the gateway is stopping")
     }))
 
   it.live("ends a call with whatever its host said of the loss", () =>

@@ -50,7 +50,10 @@ describe("a host that does not come up", () => {
       const detail = yield* whyNot("throwingWorker.ts")
       assert.include(
         detail,
-        "the worker's handlers could not be built: a handler thread crashed: { code: 28, disk: 'full' }"
+        "the worker's handlers could not be built: a handler thread crashed: Object: {\"code\":28,\"disk\":\"full\"}"
       )
+      // Long words leave room for the root, and the frames come before them.
+      const long = yield* whyNot("crashingWorker.ts")
+      assert.match(long, /a handler thread crashed: Error: x+… \(cause: RangeError: the disk is full\)$/)
     }).pipe(Effect.scoped))
 })

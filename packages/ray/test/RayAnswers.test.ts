@@ -101,6 +101,22 @@ describe("What answers in Ray's place", () => {
       assert.include(error.message, "no answer in time")
     }))
 
+  it.live("is a proxy whose dashboard is not there: no Ray answers", () =>
+    Effect.gen(function*() {
+      for (const status of [502, 503, 504]) {
+        const address = yield* serving(json("no healthy upstream", status))
+        yield* asked(address, (cluster) =>
+          Effect.gen(function*() {
+            for (const { ask } of operations(cluster)) {
+              const error = yield* Effect.flip(Effect.asVoid(ask))
+              assert.strictEqual(error.reason._tag, "Unreachable")
+              assert.include(error.message, `no Ray answers at ${address}:`)
+              assert.include(error.message, `was answered with ${status}; check that it runs, and RAY_ADDRESS`)
+            }
+          }))
+      }
+    }))
+
   it.live("is not followed elsewhere with the token", () =>
     Effect.gen(function*() {
       const seen: Array<string> = []

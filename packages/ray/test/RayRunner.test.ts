@@ -362,7 +362,7 @@ layer(RunnerLive, { excludeTestServices: true, timeout: "3 minutes" })("RayRunne
     Effect.gen(function*() {
       const { ended, place } = yield* run(yield* Runner.Runner, Tasks.Strand, null)
       assert(ended._tag === "Lost" && ended.reason._tag === "Lost", JSON.stringify(ended))
-      assert.strictEqual(ended.reason.detail, "a handler thread crashed: { disk: 'full', code: 28 }")
+      assert.strictEqual(ended.reason.detail, "a handler thread crashed: Object: {\"disk\":\"full\",\"code\":28}")
       assert.isTrue(isAlive(place!.pid))
     }))
 

@@ -1,5 +1,4 @@
 /** Running attempts: starting, stopping, and noticing how they end. */
-import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -9,17 +8,19 @@ import * as Envelope from "../Envelope.ts"
 import * as Handler from "../Handler.ts"
 import { Ended, type Obstacle, Outcome, reasonOf, type Stopped, suspectLosses } from "../Outcome.ts"
 import { type Attempt, formatPlace } from "../Runner.ts"
-import { Undecodable } from "../TaskError.ts"
-import { decide, hasWaited } from "./decide.ts"
+import * as TaskError from "../TaskError.ts"
+import { decide } from "./decide.ts"
 import * as Shares from "./shares.ts"
 import {
   deadlineResolution,
   type Entry,
   fruitlessPause,
+  inFlight,
   isHeldBySuspect,
   isImpatient,
   isPaused,
   maxPrefetchAgeMillis,
+  maxLostLines,
   maxStarts,
   mustBeAlone,
   now,
@@ -41,7 +42,7 @@ export const accept = (shift: Shift, claims: ReadonlyArray<Broker.Claimed>): voi
       const detail = task === undefined
         ? `this worker has no task named ${claimed.task}`
         : Envelope.unknownFormat(claimed.format)
-      const reason = new Undecodable({ what: "payload", detail })
+      const reason = new TaskError.Undecodable({ what: "payload", detail })
       settle(shift, claimed, Outcome.Failed({ result: Envelope.taskError(reason) }), Option.none())
       continue
     }
@@ -53,6 +54,7 @@ export const accept = (shift: Shift, claims: ReadonlyArray<Broker.Claimed>): voi
       order: shift.claimed++,
       claimedAtMillis: now(shift),
       phase: "waiting",
+      slot: false,
       fiber: undefined,
       place: undefined,
       span: undefined,
@@ -73,7 +75,7 @@ export const refuse = (shift: Shift, share: Shares.Share, claims: ReadonlyArray<
   const reason = Option.flatMap(Option.fromUndefinedOr(share.hold), ({ obstacle }) => reasonOf(obstacle))
   let failed = 0
   for (const claimed of claims) {
-    const fails = Option.isSome(reason) && hasWaited(shift, claimed, 0)
+    const fails = Option.isSome(reason) && claimed.waitedMillis >= Duration.toMillis(shift.patience)
     if (fails) failed++
     settle(
       shift,
@@ -130,7 +132,7 @@ const next = (shift: Shift): Entry | undefined => {
 /** The first of a share that may start now. Others pass a suspect that waits to run alone, for a while. */
 const firstOf = (shift: Shift, { backlog }: Shares.Share): Entry | undefined => {
   for (const entry of backlog) {
-    if (!mustBeAlone(shift, entry) || shift.running === 0) return entry
+    if (!mustBeAlone(shift, entry) || inFlight(shift) === 0) return entry
     if (isImpatient(shift, entry)) return undefined
   }
   return undefined
@@ -138,12 +140,26 @@ const firstOf = (shift: Shift, { backlog }: Shares.Share): Entry | undefined => 
 
 const start = (shift: Shift, entry: Entry): void => {
   entry.phase = "running"
-  shift.running++
   entry.share.running++
+  // A try is over before its handler begins, or takes its slot then: pools without a process must not fill the slots.
+  if (Shares.hasProcess(entry.share)) takeSlot(shift, entry)
+  else shift.tries++
   // The runner says what may be interrupted, so that an interruption can still be answered by how the attempt ended.
   const fiber = Effect.runForkWith(shift.context)(traced(shift, entry), { uninterruptible: true })
   entry.fiber = fiber
   fiber.addObserver((exit) => onExit(shift, entry, exit))
+}
+
+const takeSlot = (shift: Shift, entry: Entry): void => {
+  entry.slot = true
+  shift.running++
+}
+
+/** Gives a try a slot, because it is one no longer. */
+const promote = (shift: Shift, entry: Entry): void => {
+  if (entry.slot) return
+  shift.tries--
+  takeSlot(shift, entry)
 }
 
 const traced = (shift: Shift, entry: Entry): Effect.Effect<Ended> => {
@@ -159,6 +175,7 @@ const traced = (shift: Shift, entry: Entry): Effect.Effect<Ended> => {
     traceparent: claimed.traceparent,
     suspect: entry.claimed.losses >= suspectLosses,
     onStart: (place) => {
+      promote(shift, entry)
       entry.place = place
       entry.deadlineMillis ??= now(shift) + claimed.timeoutMillis
     }
@@ -199,15 +216,17 @@ export const endSpan = (shift: Shift, entry: Entry, recorded: string): void => {
 }
 
 const onExit = (shift: Shift, entry: Entry, exit: Exit.Exit<Ended>): void => {
-  shift.running--
   entry.share.running--
   if (shift.alone === entry) shift.alone = undefined
-  Shares.noteEnd(entry.share, now(shift))
+  if (entry.slot) {
+    shift.running--
+    Shares.noteEnd(entry.share, now(shift))
+  } else shift.tries--
   if (entry.phase === "settling" || shift.phase === "lapsed") {
     // Settled without it, or owned by others: nobody will ask for its end.
     if (entry.phase === "settling") shift.abandoned--
     forget(shift, [entry])
-  } else conclude(shift, entry, endedOf(exit))
+  } else conclude(shift, entry, endedOf(shift, entry, exit))
   startWaiting(shift)
   if (wanted(shift).limit > 0) shift.claimable.openUnsafe()
   shift.progressed.openUnsafe()
@@ -219,12 +238,11 @@ const forget = (shift: Shift, entries: ReadonlyArray<Entry>): void => {
   Effect.runForkWith(shift.context)(shift.runner.acknowledge(ends))
 }
 
-const endedOf = (exit: Exit.Exit<Ended>): Ended => {
-  if (Exit.isSuccess(exit)) return exit.value
-  return Cause.hasInterruptsOnly(exit.cause)
-    ? Ended.Interrupted({ confirmed: true })
-    : Ended.Died({ reason: Handler.defect(exit.cause) })
-}
+const endedOf = (shift: Shift, { claimed, stopped }: Entry, exit: Exit.Exit<Ended>): Ended =>
+  Handler.endOf(exit, stopped !== undefined, (line) => {
+    const about = { task: claimed.task, execution: claimed.id, attempt: claimed.attempt }
+    Effect.runForkWith(shift.context)(Effect.annotateLogs(line, about))
+  })
 
 /** Decides about an end and hands the outcome to the settler. */
 const conclude = (shift: Shift, entry: Entry, ended: Ended): void => {
@@ -232,10 +250,7 @@ const conclude = (shift: Shift, entry: Entry, ended: Ended): void => {
   if (ended._tag === "NotStarted") holdBack(shift, entry.share, ended.obstacle)
   const place = Option.map(Option.fromUndefinedOr(entry.place), formatPlace)
   const outcome = decide(shift, entry, ended)
-  if (ended._tag === "NotStarted" && !Effect.isEffect(outcome) && outcome._tag === "Failed") {
-    entry.share.doomed = true
-    shift.claimable.openUnsafe()
-  }
+  if (!Effect.isEffect(outcome) && outcome._tag === "Lost" && outcome.final) tellLost(shift, entry, ended)
   const hand = (outcome: Outcome) => settle(shift, entry.claimed, outcome, place)
   if (!Effect.isEffect(outcome)) {
     if (!isFruitless(entry, outcome)) return hand(outcome)
@@ -245,6 +260,26 @@ const conclude = (shift: Shift, entry: Entry, ended: Ended): void => {
     )
   }
   Effect.runForkWith(shift.context)(Effect.map(outcome, hand))
+}
+
+/** One line for each execution that no attempt follows for, as failed ones have it, but not for each of thousands. */
+const tellLost = (shift: Shift, { claimed }: Entry, ended: Ended): void => {
+  const minute = Math.floor(now(shift) / 60_000)
+  if (shift.lostLines.minute !== minute) shift.lostLines = { minute, count: 0 }
+  const count = ++shift.lostLines.count
+  if (count > maxLostLines + 1) return
+  const words = claimed.atMostOnce
+    ? "an execution is lost, because it must not run twice"
+    : "an execution is quarantined, because its attempts took their processes down"
+  const line = count > maxLostLines
+    ? Effect.logWarning(`more than ${maxLostLines} executions were lost in this minute: the others are not told of`)
+    : Effect.annotateLogs(Effect.logWarning(words), {
+      task: claimed.task,
+      execution: claimed.id,
+      losses: claimed.losses + (ended._tag === "Lost" ? 1 : 0),
+      reason: ended._tag === "Lost" ? TaskError.describe(ended.reason) : "its worker shut down while it ran"
+    })
+  Effect.runForkWith(shift.context)(line)
 }
 
 /** Given back by the runner without having started, and neither held against the execution nor held back. */
@@ -273,7 +308,8 @@ const settle = (
   outcome: Outcome,
   runnerRef: Option.Option<string>
 ): void => {
-  shift.settlements.push({ id: claimed.id, fence: claimed.fence, outcome, runnerRef })
+  const length = claimed.payload.length + ("result" in outcome ? outcome.result.length : 0)
+  shift.settlements.push({ id: claimed.id, fence: claimed.fence, outcome, runnerRef, length })
   shift.settleable.openUnsafe()
 }
 
@@ -350,6 +386,7 @@ const checkRunning = (shift: Shift, entry: Entry, time: number): void => {
   if (entry.stopDeadlineMillis !== undefined) {
     if (time < entry.stopDeadlineMillis) return
     // It would not stop: the row must not wait for it, but its slot stays taken.
+    promote(shift, entry)
     shift.abandoned++
     tellAbandoned(shift, entry)
     conclude(shift, entry, Ended.Interrupted({ confirmed: false }))

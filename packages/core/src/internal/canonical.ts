@@ -1,20 +1,18 @@
 /**
  * What tells two payloads under one idempotency key apart: their JSON without what means nothing.
  *
- * Keys of objects are sorted at every depth, and so are the members of what a value holds as a Map or a Set, which JSON
- * writes as an array in the order of insertion. Numbers stay as they are written, because they may say more than a double
- * holds. Written as one pass over the text, without recursion: a payload may be deep.
+ * Keys of objects are sorted at every depth, and so are the members of what was a Map or a Set by the payload's Schema,
+ * which JSON writes as an array in the order of insertion. Numbers stay as they are written, because they may say more than
+ * a double holds. Written as one pass over the text, without recursion: a payload may be deep.
  */
-import * as HashMap from "effect/HashMap"
-import * as HashSet from "effect/HashSet"
+import type * as SchemaAST from "effect/SchemaAST"
+import { type Forms, formsOf, isUnordered, memberOf } from "./form.ts"
 
 /** An object or an array that has been opened. */
 interface Open {
   readonly isObject: boolean
-  /** The value it was encoded from, as far as the two are alike. */
-  readonly value: unknown
-  /** Whether its members have no order. */
-  readonly unordered: boolean
+  /** What it may have been encoded from. */
+  readonly forms: Forms
   /** What is complete of it; of an object with the key before it. */
   readonly members: Array<string>
   /** The decoded keys of an object, that of the member to come included. */
@@ -23,29 +21,26 @@ interface Open {
   key: string
 }
 
-const open = (isObject: boolean, value: unknown): Open => {
-  const unordered = !isObject && isUnordered(value)
-  return { isObject, value: unordered ? Array.from(value) : value, unordered, members: [], keys: [], key: "" }
-}
+const open = (isObject: boolean, schemas: ReadonlyArray<SchemaAST.AST>): Open => ({
+  isObject,
+  forms: formsOf(schemas, isObject),
+  members: [],
+  keys: [],
+  key: ""
+})
 
-const isUnordered = (value: unknown): value is Iterable<unknown> =>
-  value instanceof Map || value instanceof Set || HashMap.isHashMap(value) || HashSet.isHashSet(value)
-
-/** What the next member of it was encoded from. */
-const memberOf = ({ isObject, keys, members, value }: Open): unknown => {
-  if (typeof value !== "object" || value === null) return undefined
-  const key = isObject ? keys[members.length]! : members.length
-  return Object.hasOwn(value, key) ? (value as Record<string | number, unknown>)[key] : undefined
-}
+/** The Schemas of which one encoded its next member. */
+const nextOf = ({ forms, isObject, keys, members }: Open): ReadonlyArray<SchemaAST.AST> =>
+  memberOf(forms, isObject ? keys[members.length]! : members.length)
 
 const isSorted = (keys: ReadonlyArray<string>): boolean => {
   for (let index = 1; index < keys.length; index++) if (keys[index - 1]! > keys[index]!) return false
   return true
 }
 
-const close = ({ isObject, keys, members, unordered, value }: Open): string => {
+const close = ({ forms, isObject, keys, members }: Open): string => {
   if (!isObject) {
-    if (unordered && (value as ReadonlyArray<unknown>).length === members.length) members.sort()
+    if (isUnordered(forms)) members.sort()
     return `[${members.join(",")}]`
   }
   if (isSorted(keys)) return `{${members.join(",")}}`
@@ -78,7 +73,7 @@ const endOfLiteral = (json: string, start: number): number => {
   return end
 }
 
-const rewrite = (json: string, value: unknown): string => {
+const rewrite = (json: string, schemas: ReadonlyArray<SchemaAST.AST>): string => {
   const stack: Array<Open> = []
   let at = 0
   const skip = () => {
@@ -108,7 +103,7 @@ const rewrite = (json: string, value: unknown): string => {
     const character = json[at]
     if (character === "{" || character === "[") {
       at++
-      const opened = open(character === "{", top === undefined ? value : memberOf(top))
+      const opened = open(character === "{", top === undefined ? schemas : nextOf(top))
       stack.push(opened)
       skip()
       if (json[at] !== (opened.isObject ? "}" : "]")) {
@@ -149,10 +144,10 @@ const rewrite = (json: string, value: unknown): string => {
   }
 }
 
-/** The canonical form of a JSON text, and of the value it was encoded from where there is one. A text that is no JSON is its own. */
-export const canonical = (json: string, value?: unknown): string => {
+/** The canonical form of a JSON text, by the Schema it was encoded with where there is one. A text that is no JSON is its own. */
+export const canonical = (json: string, ast?: SchemaAST.AST): string => {
   try {
-    return rewrite(json, value)
+    return rewrite(json, ast === undefined ? [] : [ast])
   } catch {
     return json
   }

@@ -10,7 +10,6 @@ import { type Ended, type Outcome, propose } from "../Outcome.ts"
 import * as Limits from "../Limits.ts"
 import * as Retry from "../Retry.ts"
 import * as TaskError from "../TaskError.ts"
-import { isHopeless } from "./shares.ts"
 import { sanitise } from "./text.ts"
 import { type Entry, now, type Shift } from "./shift.ts"
 
@@ -27,8 +26,6 @@ export const decide = (shift: Shift, entry: Entry, ended: Ended): Outcome | Effe
       atMostOnce: entry.claimed.atMostOnce,
       // A handler that has begun is announced, or its end is no confirmed interruption.
       started: entry.place !== undefined || ended._tag !== "Interrupted" || !ended.confirmed,
-      impatient: hasWaited(shift, entry.claimed, now(shift) - entry.claimedAtMillis) &&
-        isHopeless(entry.share, shift.patience, now(shift)),
       timeoutMillis: entry.claimed.timeoutMillis,
       next
     })
@@ -55,10 +52,6 @@ export const decide = (shift: Shift, entry: Entry, ended: Ended): Outcome | Effe
       Effect.annotateLogs({ task: entry.claimed.task, execution: entry.claimed.id, attempt: entry.claimed.attempt })
     )
 }
-
-/** Whether an execution has waited for a process for as long as it may. `inHand`: since it was claimed, in milliseconds. */
-export const hasWaited = (shift: Shift, { waitedMillis }: Broker.Claimed, inHand: number): boolean =>
-  waitedMillis + inHand >= Duration.toMillis(shift.patience)
 
 /** One line for each attempt that failed: a warning when no other follows. */
 const tell = (outcome: Outcome, error: Readonly<Record<string, string>>): Effect.Effect<void> => {

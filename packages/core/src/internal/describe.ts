@@ -5,7 +5,6 @@
  * looked at, causes may go round in a circle and fields may hold half a program. All of it is bounded, and none of it throws.
  */
 import * as Redactable from "effect/Redactable"
-import * as Schema from "effect/Schema"
 import { sanitise } from "./text.ts"
 
 /** The most errors that are told of one failure: itself, and what is behind it. */
@@ -25,6 +24,9 @@ const maxTextLength = 256
 
 /** The longest name of an error. */
 const maxNameLength = 200
+
+/** In how many properties of one object errors are looked for. */
+const maxSearched = 100
 
 /** How many causes are followed to the root. */
 const maxChain = 1_000
@@ -125,15 +127,33 @@ const tellUnsafe = (thrown: unknown, budget: Budget, located?: (stack: string) =
     const root = budget.seen.has(last) ? other : last
     if (budget.left > 0) told.behind.push({ as: root === other ? as : `root ${as}`, told: tell(root, budget) })
   }
-  behind("cause", get(thrown, "cause"))
-  if (!isError(thrown)) return told
-  const errors = get(thrown, "errors")
-  if (isArray(errors)) errors.slice(0, maxErrors).forEach((error, index) => behind(`errors ${index}`, error))
-  for (const key of fieldsOf(thrown)) {
+  for (const link of linksOf(told.name)) behind(link, get(thrown, link))
+  for (const [key, error] of groupOf(get(thrown, "errors"))) behind(`errors ${key}`, error)
+  // Errors are told wherever they are found. SuppressedError has its own where no loop finds them.
+  for (const key of namesOf(thrown)) {
     const value = get(thrown, key)
     if (isError(value)) behind(sanitise(key, maxNameLength), value)
   }
   return told
+}
+
+/** Where errors are looked for. All keys of an array, or of bytes, would be too many. */
+const namesOf = (thrown: object): ReadonlyArray<string> => {
+  if (ArrayBuffer.isView(thrown)) return []
+  if (isArray(thrown)) return thrown.slice(0, maxSearched).map((_, index) => String(index))
+  return Object.getOwnPropertyNames(thrown).slice(0, maxSearched)
+}
+
+/** The properties that hold whatever was thrown before. */
+const linksOf = (name: string): ReadonlyArray<string> =>
+  name === "SuppressedError" ? ["cause", "error", "suppressed"] : ["cause"]
+
+/** What stands in `errors`: anything in a list, and errors by the name of what they are about. */
+const groupOf = (errors: unknown): ReadonlyArray<readonly [key: string, error: unknown]> => {
+  if (isArray(errors)) return errors.slice(0, maxErrors).map((error, index) => [String(index), error])
+  if (!isObject(errors)) return []
+  const named = Object.keys(errors).slice(0, maxSearched).map((key) => [key, get(errors, key)] as const)
+  return named.filter(([, error]) => isError(error)).map(([key, error]) => [sanitise(key, maxNameLength), error])
 }
 
 /** The last of the causes that are behind this one. */
@@ -179,17 +199,17 @@ const get = (of: object, key: PropertyKey): unknown => {
 }
 
 const nameOf = (thrown: object): string => {
-  const tag = get(thrown, "_tag")
-  const name = get(thrown, "name")
-  const own = typeof name === "string" && (name !== "Error" || typeof tag !== "string") ? name : tag
-  if (typeof own === "string" && own !== "") return sanitise(own, maxNameLength)
+  // The name may be a field of a tagged error, as that of a user.
+  for (const own of [get(thrown, "_tag"), get(thrown, "name")]) {
+    if (typeof own === "string" && own !== "") return sanitise(own, maxNameLength)
+  }
   const made = get(thrown, "constructor")
   return typeof made === "function" && made.name !== "" ? sanitise(made.name, maxNameLength) : "Error"
 }
 
 const wordsOf = (thrown: object): string => {
   const message = look(thrown, "message")
-  if (message === undefined && !isError(thrown)) return format(thrown)
+  if (message === undefined && !isError(thrown)) return isPlain(thrown) ? fields(thrown, "{}") : format(thrown)
   const words = message === threw
     ? "<its message cannot be read>"
     : typeof message === "string"
@@ -197,17 +217,31 @@ const wordsOf = (thrown: object): string => {
     : message === undefined
     ? ""
     : format(message)
-  const shown = fieldsOf(thrown).filter((key) => isShown(thrown, key))
-  const fields = shown.length === 0 ? "" : new Writer().entries(thrown, shown, 1).text
-  return words === "" ? fields : fields === "" ? words : `${words} ${fields}`
+  const shown = fields(thrown, "")
+  return words === "" ? shown : shown === "" ? words : `${words} ${shown}`
 }
 
-/** What an error says elsewhere, and not among its fields. */
-const said = new Set(["name", "message", "stack", "cause", "errors", "_tag"])
+const isPlain = (u: object): boolean => {
+  const prototype: unknown = Object.getPrototypeOf(u)
+  return prototype === null || prototype === Object.prototype
+}
 
-// A SchemaError's message tells all of its issue.
-const fieldsOf = (thrown: object): ReadonlyArray<string> =>
-  Schema.isSchemaError(thrown) ? [] : Object.keys(thrown).filter((key) => !said.has(key))
+/** The fields that are not told elsewhere. */
+const fields = (thrown: object, none: string): string => {
+  const name = nameOf(thrown)
+  const shown = name === "SchemaError"
+    // Its message tells all of its issue.
+    ? []
+    : Object.keys(thrown).filter((key) => !isSaid(thrown, key, name) && isShown(thrown, key))
+  return shown.length === 0 ? none : new Writer().entries(thrown, shown, 1).text
+}
+
+/** Whether the name, the message, the frames or what is behind it say it; or it is a mark that Effect has put there. */
+const isSaid = (thrown: object, key: string, name: string): boolean => {
+  if (key === "message" || key === "stack" || key === "cause" || key.startsWith("~effect/")) return true
+  if (key === "name" || key === "_tag") return get(thrown, key) === name
+  return key === "errors" && groupOf(get(thrown, key)).length > 0
+}
 
 /**
  * The fields of a tagged error, and of what is no error, are data that somebody chose to tell. Others may hold whole
@@ -215,9 +249,9 @@ const fieldsOf = (thrown: object): ReadonlyArray<string> =>
  */
 const isShown = (thrown: object, key: string): boolean => {
   const value = get(thrown, key)
-  if (!isError(thrown)) return true
   if (isError(value)) return false
-  return typeof get(thrown, "_tag") === "string" || (!isObject(value) && typeof value !== "function")
+  if (!isError(thrown) || typeof get(thrown, "_tag") === "string") return true
+  return !isObject(value) && typeof value !== "function"
 }
 
 // Where the runtime itself takes over: the handler's own frames come before.
@@ -237,6 +271,33 @@ const ownWords = (u: object): string | undefined => {
   if (typeof toString !== "function" || toString === Object.prototype.toString) return undefined
   const words: unknown = toString.call(u)
   return typeof words === "string" ? words : undefined
+}
+
+/** A Map, a Set, or what is made like them, as the headers of a response. An iterator has no entries: to read it would use it up. */
+const isCollection = (u: object): u is Iterable<unknown> =>
+  !isArray(u) && typeof get(u, "entries") === "function" && typeof get(u, Symbol.iterator) === "function"
+
+/** Names of what is not told, as of the header `authorization`. */
+const secret = /auth|cookie|credential|passw|private|secret|token|api.?key/i
+
+const entriesOf = (collection: Iterable<unknown>): ReadonlyArray<unknown> => {
+  const entries: Array<unknown> = []
+  for (const entry of collection) {
+    const isSecret = isArray(entry) && entry.length === 2 && typeof entry[0] === "string" && secret.test(entry[0])
+    if (entries.push(isSecret ? [entry[0], "<redacted>"] : entry) > maxEntries) break
+  }
+  return entries
+}
+
+/** What an object tells that has no fields, as a response does: what its getters give and is no object. */
+const gettersOf = (u: object): ReadonlyArray<string> => {
+  const found: Array<string> = []
+  for (const [key, { get: getter }] of Object.entries(Object.getOwnPropertyDescriptors(Object.getPrototypeOf(u)))) {
+    if (getter === undefined || secret.test(key)) continue
+    const value = get(u, key)
+    if (value !== undefined && !isObject(value) && typeof value !== "function") found.push(key)
+  }
+  return found
 }
 
 const format = (u: unknown): string => new Writer().value(u, 0).text
@@ -267,7 +328,7 @@ class Writer {
     if (this.ancestors.has(u)) return this.write("[circular]")
     if (u instanceof Date) return this.write(Number.isNaN(u.getTime()) ? "Invalid Date" : `"${u.toISOString()}"`)
     if (ArrayBuffer.isView(u)) return this.write(`[${u.byteLength} bytes]`)
-    if (u instanceof Map || u instanceof Set) return this.write(`[${nameOf(u)} of ${u.size}]`)
+    if (isCollection(u)) return this.write(nameOf(u)).value(entriesOf(u), depth)
     if (isError(u)) {
       const message = get(u, "message")
       return this.write(headed(nameOf(u), typeof message === "string" ? sanitise(message, maxTextLength) : ""))
@@ -275,7 +336,10 @@ class Writer {
     if (isArray(u)) return this.nested(u, u.slice(0, maxEntries + 1).keys(), depth)
     const own = ownWords(u)
     if (own !== undefined) return this.write(sanitise(own, maxTextLength))
-    return this.nested(u, Object.keys(u), depth)
+    const keys = Object.keys(u)
+    return keys.length > 0 || isPlain(u)
+      ? this.nested(u, keys, depth)
+      : this.write(nameOf(u)).nested(u, gettersOf(u), depth)
   }
 
   private nested(of: object, keys: Iterable<PropertyKey>, depth: number): this {

@@ -11,7 +11,7 @@ import type { BrokerError } from "../BrokerError.ts"
 import type { Obstacle, Outcome } from "../Outcome.ts"
 import { accept, endSpan, lookAtPools, refuse, releasePaused, startSoon, startWaiting, stop } from "./attempts.ts"
 import * as Shares from "./shares.ts"
-import { maxClaim, nameOfLane, nextTry, now, type Shift, wanted, type Wanted } from "./shift.ts"
+import { maxClaim, nameOfLane, nextTry, now, type Pending, type Shift, wanted, type Wanted } from "./shift.ts"
 import { takeTurn } from "./upkeep.ts"
 
 /** The longest time between two ticks. The idle budget of a worker is one query in this time. */
@@ -23,8 +23,11 @@ export const minTickInterval = Duration.millis(200)
 /** The most settlements in one statement. */
 export const maxSettle = 1_000
 
-/** The most characters of results in one statement, unless the first has more alone. */
+/** The most characters of payloads and results in one statement, unless the first has more alone. */
 export const maxSettleLength = 16 * 1024 * 1024
+
+/** How many priorities there are, each with a line of its own in a lane. */
+const priorities = 10
 
 /** How long to wait before the broker is asked again: slower each time, never long. */
 const backoff = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("1 second")]).pipe(Schedule.jittered)
@@ -62,35 +65,52 @@ export const claimLoop = (shift: Shift): Effect.Effect<never> =>
   Effect.forever(
     Effect.suspend(() => {
       shift.claimable.closeUnsafe()
-      const hopeless = shift.shares.find(({ doomed }) => doomed)
-      if (hopeless !== undefined && shift.phase === "working") return failOldest(shift, hopeless)
-      const want = wanted(shift)
-      if (want.limit === 0) return untilClaimable(shift)
-      return Effect.flatMap(claim(shift, want), (claimed) => {
-        accept(shift, claimed)
-        // A full claim has more behind it. The next one is sent first, so that the broker works while handlers do.
-        if (claimed.length === want.limit) startSoon(shift)
-        else startWaiting(shift)
-        if (claimed.length > 0) return Effect.void
-        // The lanes are empty now. When is the next one due? A tick knows.
-        shift.tickable.openUnsafe()
-        return untilClaimable(shift)
-      })
+      const doomed = shift.shares.find(({ doomed }) => doomed)
+      if (doomed === undefined || shift.phase !== "working") return claimOnce(shift)
+      // The others must not wait until all that is doomed has failed.
+      return Effect.andThen(failOldest(shift, doomed), claimOnce(shift))
     }),
     { disableYield: true }
   )
 
-/** Fails what has waited for a process for as long as it may, a claim's worth. */
-const failOldest = (shift: Shift, share: Shares.Share): Effect.Effect<void> => {
-  const lanes = share.lanes.map((lane) => ({ ...lane, limit: maxClaim }))
-  return Effect.flatMap(claim(shift, { lanes, limit: maxClaim }), (claimed) => {
-    const failed = refuse(shift, share, claimed)
-    share.doomed = failed === maxClaim
-    return failed === 0 ? Effect.void : Effect.logWarning("executions failed: no process could be had for them").pipe(
-      Effect.annotateLogs({ executions: failed, tasks: share.tasks.map((task) => task._tag) })
-    )
+const claimOnce = (shift: Shift): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    const want = wanted(shift)
+    if (want.limit === 0) return untilClaimable(shift)
+    return Effect.flatMap(claim(shift, want), (claimed) => {
+      accept(shift, claimed)
+      // A full claim has more behind it. The next one is sent first, so that the broker works while handlers do.
+      if (claimed.length === want.limit) startSoon(shift)
+      else startWaiting(shift)
+      if (claimed.length > 0) return Effect.void
+      // The lanes are empty now. When is the next one due? A tick knows.
+      shift.tickable.openUnsafe()
+      return untilClaimable(shift)
+    })
   })
-}
+
+/**
+ * Fails what has waited for a process for as long as it may, about a claim's worth; only in lanes that no other worker
+ * could still run. It claims of each priority alike: with one limit for all, what is new and comes first would hide what
+ * has waited.
+ */
+const failOldest = Effect.fnUntraced(function*(shift: Shift, share: Shares.Share) {
+  const lanes = yield* tellHold(shift, share)
+  const limit = Math.ceil(maxClaim / (priorities * lanes.length))
+  const claimed = lanes.length === 0 ? [] : yield* claim(shift, {
+    lanes: lanes.map((lane) => ({ ...lane, limit })),
+    limit: priorities * lanes.length * limit
+  })
+  const failed = refuse(shift, share, claimed)
+  share.failed += failed
+  share.doomed = failed > 0
+  if (share.doomed) return shift.claimable.openUnsafe()
+  if (share.failed === 0) return
+  yield* Effect.logWarning("executions failed: no process could be had for them").pipe(
+    Effect.annotateLogs({ executions: share.failed, tasks: share.tasks.map((task) => task._tag) })
+  )
+  share.failed = 0
+})
 
 const claim = (shift: Shift, { lanes, limit }: Wanted): Effect.Effect<ReadonlyArray<Broker.Claimed>> => {
   const claimed = persistently(
@@ -144,10 +164,10 @@ export const settleLoop = (shift: Shift): Effect.Effect<never> =>
   }))
 
 /** How many of these go into the next statement. */
-const batchSize = (settlements: ReadonlyArray<Broker.Settlement>): number => {
+const batchSize = (settlements: ReadonlyArray<Pending>): number => {
   let length = 0
-  for (const [index, { outcome }] of settlements.entries()) {
-    length += "result" in outcome ? outcome.result.length : 0
+  for (const [index, settlement] of settlements.entries()) {
+    length += settlement.length
     if (index === maxSettle || (index > 0 && length > maxSettleLength)) return index
   }
   return settlements.length
@@ -166,6 +186,11 @@ const recorded = (
     if (entry !== undefined && entry.claimed.fence === settlement.fence) {
       endSpan(shift, entry, answers[index] === "Settled" ? settlement.outcome._tag : "LeaseLost")
       shift.entries.delete(settlement.id)
+      // A try that is back in its queue can be claimed with the others that have waited.
+      if (settlement.outcome._tag === "Returned" && Shares.isGivenUp(entry.share, shift.patience, now(shift))) {
+        entry.share.doomed = true
+        shift.claimable.openUnsafe()
+      }
     }
     acknowledged.push({ execution: settlement.id, fence: settlement.fence })
     if (answers[index] === "LeaseLost") lost++
@@ -266,22 +291,48 @@ export const listen = (shift: Shift): Effect.Effect<void, never, Scope> => {
 export const watchPools = (shift: Shift): Effect.Effect<void, never, Scope> =>
   shift.runner.listen(() => lookAtPools(shift))
 
-/** Says what is held back, in the log and to the broker, once for each change. */
+/**
+ * Says what is held back, in the log and to the broker: when it begins, when it ends, and for another kind of reason. Words
+ * that hold a number or an id are others each time, and are said again after a while only.
+ */
 export const tellLoop = (shift: Shift): Effect.Effect<never> =>
   Effect.forever(Effect.suspend(() => {
     shift.tellable.closeUnsafe()
-    const changed = shift.shares.filter((share) => wordsOf(Shares.obstacleOf(share)) !== share.told)
+    const changed = shift.shares.filter((share) =>
+      Shares.isNews(share, wordsOf(Shares.obstacleOf(share)), now(shift)) || isTakenBack(shift, share)
+    )
     if (changed.length === 0) return shift.tellable.await
     return Effect.forEach(changed, (share) => {
       const obstacle = Shares.obstacleOf(share)
-      share.told = wordsOf(obstacle)
-      const reason = Option.fromUndefinedOr(share.told)
-      return Effect.andThen(
-        log(share, obstacle),
-        persistently("hold", shift.broker.hold({ supervisor: shift.id, lanes: share.lanes, reason }))
-      )
+      const words = wordsOf(obstacle)
+      if (!Shares.isNews(share, words, now(shift))) return tellHold(shift, share)
+      share.told = Shares.toldOf(share, words, now(shift))
+      return Effect.andThen(log(share, obstacle), tellHold(shift, share))
     }, { discard: true })
   }))
+
+/** Whether the broker takes its lanes for given up, and they are not any more: others would fail what waits there. */
+const isTakenBack = (shift: Shift, share: Shares.Share): boolean =>
+  share.told?.givenUp === true && !Shares.isGivenUp(share, shift.patience, now(shift))
+
+/** Tells the broker how things are with a share. Returns those of its lanes that all who serve them have given up. */
+const tellHold = (shift: Shift, share: Shares.Share): Effect.Effect<ReadonlyArray<Broker.Lane>> =>
+  shift.telling.withPermit(persistently(
+    "hold",
+    Effect.suspend(() => {
+      const givenUp = Shares.isGivenUp(share, shift.patience, now(shift))
+      if (share.told !== undefined) share.told = { ...share.told, givenUp }
+      // What was said last: the row is not written anew for each other word.
+      const words = share.told?.words ?? wordsOf(Shares.obstacleOf(share))
+      return shift.broker.hold({
+        supervisor: shift.id,
+        lanes: share.lanes,
+        reason: Option.fromUndefinedOr(words),
+        givenUp
+      })
+    }),
+    []
+  ))
 
 const wordsOf = (obstacle: Obstacle | undefined): string | undefined =>
   obstacle === undefined ? undefined : `${headline[obstacle.kind]}: ${obstacle.detail}`

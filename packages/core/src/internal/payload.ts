@@ -1,17 +1,16 @@
 /** The way of a payload from the caller's value to the stored text. */
 import * as Effect from "effect/Effect"
-import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
 import { BrokerError, InvalidPayload, PayloadTooLarge } from "../BrokerError.ts"
 import * as Limits from "../Limits.ts"
 import type * as Task from "../Task.ts"
 import { Undecodable } from "../TaskError.ts"
-import { toJson } from "./json.ts"
+import { toText } from "./json.ts"
 import { hasUnstorableEscape, utf8Bytes } from "./text.ts"
 
 interface Codec {
   readonly make: (input: unknown) => Effect.Effect<unknown, { readonly message: string }>
-  readonly encode: (value: unknown) => Effect.Effect<string, { readonly message: string }, any>
+  readonly encode: (value: unknown, given: unknown) => Effect.Effect<string, { readonly message: string }, any>
 }
 
 const formatIssue = SchemaIssue.makeFormatterDefault()
@@ -25,7 +24,7 @@ const codecOf = (task: Task.Any): Codec => {
   const codec: Codec = {
     make: (input) =>
       Effect.mapError(task.payloadSchema.makeEffect(input as never), (issue) => ({ message: formatIssue(issue) })),
-    encode: Schema.encodeUnknownEffect(Schema.fromJsonString(toJson(task.payloadSchema))) as Codec["encode"]
+    encode: toText(task.payloadSchema)
   }
   codecs.set(task, codec)
   return codec
@@ -55,7 +54,7 @@ export const encodePayload = Effect.fnUntraced(function*<T extends Task.Any>(
   const invalid = (detail: string) => new BrokerError({ reason: new InvalidPayload({ task: task._tag, detail }) })
   const codec = codecOf(task)
   const value = yield* Effect.mapError(codec.make(input), (issue) => invalid(issue.message))
-  const text = yield* Effect.mapError(codec.encode(value), (issue) => invalid(issue.message))
+  const text = yield* Effect.mapError(codec.encode(value, input), (issue) => invalid(issue.message))
   if (hasUnstorableEscape(text)) {
     return yield* invalid(
       "the payload holds a NUL character or half a surrogate pair; remove it, or send the bytes as base64"

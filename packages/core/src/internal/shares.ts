@@ -17,6 +17,9 @@ import type { Entry } from "./shift.ts"
 export const minTryDelay = Duration.seconds(1)
 export const maxTryDelay = Duration.seconds(30)
 
+/** How long after the last word on a hold another one is said, unless it is of a kind that was not told of yet. */
+export const newWordsDelay = Duration.minutes(5)
+
 /** The most attempts claimed ahead of a free slot. */
 export const maxPrefetch = 1_000
 
@@ -32,6 +35,16 @@ export interface Hold {
   readonly failingSince: number | undefined
 }
 
+/** What was said of a hold, in the log and to the broker. */
+export interface Told {
+  readonly words: string
+  readonly atMillis: number
+  /** The kinds of obstacle that were told of since it began. */
+  readonly kinds: ReadonlySet<Obstacle["kind"]>
+  /** Whether the broker was told that the lanes are given up. */
+  readonly givenUp: boolean
+}
+
 export interface Share {
   readonly pool: Pool
   readonly tasks: ReadonlyArray<Task.Any>
@@ -42,9 +55,11 @@ export interface Share {
   running: number
   hold: Hold | undefined
   /** What was last said about the hold; undefined when nothing is held back. */
-  told: string | undefined
-  /** A try has failed for good: the others that have waited as long as it are to follow. */
+  told: Told | undefined
+  /** The lanes are given up, and what has waited for as long as it may is to fail. */
   doomed: boolean
+  /** How many of these have failed since that was last said. */
+  failed: number
   recentEnds: { windowStart: number; current: number; previous: number }
 }
 
@@ -64,8 +79,25 @@ export const make = (tasks: ReadonlyArray<Task.Any>, poolOf: (task: Task.Any) =>
     hold: undefined,
     told: undefined,
     doomed: false,
+    failed: 0,
     recentEnds: { windowStart: 0, current: 0, previous: 0 }
   }))
+}
+
+/** Whether there is something to say of a share: that it is held back or not any more, or why, unless that was just said. */
+export const isNews = (share: Share, words: string | undefined, now: number): boolean => {
+  const { told } = share
+  const obstacle = obstacleOf(share)
+  if (obstacle === undefined || told === undefined) return (obstacle === undefined) !== (told === undefined)
+  if (words === told.words) return false
+  return !told.kinds.has(obstacle.kind) || now - told.atMillis >= Duration.toMillis(newWordsDelay)
+}
+
+/** What has been said once this is. */
+export const toldOf = (share: Share, words: string | undefined, now: number): Told | undefined => {
+  const kind = obstacleOf(share)?.kind
+  if (kind === undefined || words === undefined) return undefined
+  return { words, atMillis: now, kinds: new Set([...share.told?.kinds ?? [], kind]), givenUp: false }
 }
 
 /** Counts an end, for the prefetch. */
@@ -88,7 +120,7 @@ export const prefetch = (share: Share, now: number): number => {
   return Math.min(maxPrefetch, Math.max(share.recentEnds.previous, share.recentEnds.current))
 }
 
-const isUsable = ({ pool }: Share): boolean => pool.limit > 0 && pool.closed === undefined
+export const hasProcess = ({ pool }: Share): boolean => pool.limit > 0 && pool.closed === undefined
 
 /** Whether an attempt may find out now if the pool can have a process. */
 const isTryDue = (share: Share, now: number): boolean =>
@@ -96,17 +128,17 @@ const isTryDue = (share: Share, now: number): boolean =>
 
 /** How many of these executions the shift may have in hand, those that it has included. */
 export const most = (share: Share, now: number): number => {
-  if (isUsable(share)) return share.pool.limit + prefetch(share, now)
+  if (hasProcess(share)) return share.pool.limit + prefetch(share, now)
   return isTryDue(share, now) ? 1 : 0
 }
 
 /** Whether another attempt may be started. */
 export const mayStart = (share: Share, now: number): boolean =>
-  share.running < (isUsable(share) ? share.pool.limit : isTryDue(share, now) ? 1 : 0)
+  share.running < (hasProcess(share) ? share.pool.limit : isTryDue(share, now) ? 1 : 0)
 
 /** How many at the end of the backlog have come too early: a pool without a process is tried with one at a time. */
 export const surplus = (share: Share, now: number): number => {
-  if (isUsable(share)) return 0
+  if (hasProcess(share)) return 0
   const early = share.running + share.backlog.length - (isTryDue(share, now) ? 1 : 0)
   return Math.max(0, Math.min(share.backlog.length, early))
 }
@@ -129,15 +161,14 @@ export const holdBack = (share: Share, obstacle: Obstacle, now: number): void =>
 
 /** Takes up what a pool has become. */
 export const look = (share: Share): void => {
-  if (!isUsable(share)) return
-  share.hold = undefined
-  share.doomed = false
+  if (hasProcess(share)) share.hold = undefined
 }
 
 /** Why nothing of this share is claimed now; undefined while it is. */
 export const obstacleOf = ({ hold, pool }: Share): Obstacle | undefined =>
   pool.closed === undefined ? hold?.obstacle : { kind: "unreachable", detail: pool.closed }
 
-/** Whether no process could be had for so long that executions that have waited as long fail. */
-export const isHopeless = ({ hold }: Share, patience: Duration.Duration, now: number): boolean =>
-  hold?.failingSince !== undefined && now - hold.failingSince >= Duration.toMillis(patience)
+/** Whether no process could be had for so long that executions which have waited as long are to fail. */
+export const isGivenUp = ({ hold, pool }: Share, patience: Duration.Duration, now: number): boolean =>
+  pool.closed === undefined && hold?.failingSince !== undefined &&
+  now - hold.failingSince >= Duration.toMillis(patience)

@@ -11,6 +11,7 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import type * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
+import * as Semaphore from "effect/Semaphore"
 import type { Span } from "effect/Tracer"
 import type * as Broker from "../Broker.ts"
 import { type Ended, type Stopped, suspectLosses } from "../Outcome.ts"
@@ -40,6 +41,9 @@ export const maxSuspectPatience = Duration.seconds(30)
 /** How long an attempt that did not start, and holds nothing back, waits until it goes back to its queue. */
 export const fruitlessPause = Duration.seconds(1)
 
+/** The most lines about executions that are lost for good, in a minute. */
+export const maxLostLines = 60
+
 /** How often deadlines are looked at while anything runs. */
 export const deadlineResolution = Duration.millis(50)
 
@@ -52,6 +56,8 @@ export interface Entry {
   readonly order: number
   readonly claimedAtMillis: number
   phase: "waiting" | "running" | "settling"
+  /** Whether it has a slot of the shift. */
+  slot: boolean
   fiber: Fiber.Fiber<Ended> | undefined
   place: Place | undefined
   span: Span | undefined
@@ -60,6 +66,12 @@ export interface Entry {
   stopped: Stopped | undefined
   /** When a stop that nobody answered is recorded as unconfirmed. */
   stopDeadlineMillis: number | undefined
+}
+
+/** A settlement on its way to the broker. */
+export interface Pending extends Broker.Settlement {
+  /** How many characters its statement carries: the result, and the payload that moves to history with it. */
+  readonly length: number
 }
 
 export interface Shift {
@@ -77,15 +89,19 @@ export interface Shift {
   /** How long executions wait for a process that cannot be had. */
   readonly patience: Duration.Duration
   readonly entries: Map<Broker.ExecutionId, Entry>
-  readonly settlements: Array<Broker.Settlement>
+  readonly settlements: Array<Pending>
   /** How many executions have been claimed. */
   claimed: number
   /** Slots in use. An attempt that would not stop keeps its slot until it ends. */
   running: number
+  /** Attempts in flight at pools without a process. They have no slot until their handler begins. */
+  tries: number
   /** How many running attempts are over for the broker, but would not stop. */
   abandoned: number
   /** A suspect that runs alone: nothing else starts until it has ended, or is over for the broker. */
   alone: Entry | undefined
+  /** How many executions were told of as lost for good in this minute. */
+  lostLines: { readonly minute: number; count: number }
   /** Waiting executions are being started further up the stack. */
   starting: boolean
   phase: "working" | "draining" | "lapsed"
@@ -99,6 +115,8 @@ export interface Shift {
   readonly progressed: Latch.Latch
   /** Opened when something is held back, for another reason, or not any more. */
   readonly tellable: Latch.Latch
+  /** Held while the broker is told of a hold: an older word must not come after a newer one. */
+  readonly telling: Semaphore.Semaphore
   /** Something may be owned and not in hand: a claim's answer was lost, or a settlement was refused. */
   doubtful: boolean
   /** When the next execution of the lanes is due, by this process' clock. */
@@ -125,8 +143,10 @@ export const make = (
     settlements: [],
     claimed: 0,
     running: 0,
+    tries: 0,
     abandoned: 0,
     alone: undefined,
+    lostLines: { minute: 0, count: 0 },
     starting: false,
     phase: "working",
     claimable: Latch.makeUnsafe(false),
@@ -134,6 +154,7 @@ export const make = (
     settleable: Latch.makeUnsafe(false),
     progressed: Latch.makeUnsafe(false),
     tellable: Latch.makeUnsafe(false),
+    telling: Semaphore.makeUnsafe(1),
     doubtful: false,
     nextDueMillis: Number.POSITIVE_INFINITY,
     paused: new Set(),
@@ -143,6 +164,9 @@ export const make = (
 
 /** Process time, in milliseconds. It never jumps, so what it is compared with must come from here. */
 export const now = (shift: Shift): number => Number(shift.clock.monotonicTimeNanosUnsafe()) / 1e6
+
+/** How many attempts have not ended. */
+export const inFlight = ({ running, tries }: Shift): number => running + tries
 
 /** The share of a task's pool. */
 export const shareOf = (shift: Shift, task: Task.Any): Share => shift.shares.find(({ tasks }) => tasks.includes(task))!
@@ -203,10 +227,14 @@ export const wanted = (shift: Shift): Wanted => {
   return lanes.length === 0 ? nothing : { limit: Math.min(free, limit), lanes }
 }
 
-/** When a share that is held back is to be tried again; infinite when there is none. */
-export const nextTry = (shift: Shift): number =>
-  shift.shares.reduce(
+/** When the next try of a share that is held back becomes due; infinite when none will. */
+export const nextTry = (shift: Shift): number => {
+  const time = now(shift)
+  return shift.shares.reduce(
     (next, { hold, pool, running }) =>
-      hold === undefined || running > 0 || pool.closed !== undefined ? next : Math.min(next, hold.nextTry),
+      hold === undefined || hold.nextTry <= time || running > 0 || pool.closed !== undefined
+        ? next
+        : Math.min(next, hold.nextTry),
     Number.POSITIVE_INFINITY
   )
+}

@@ -1,8 +1,10 @@
 /**
- * What a broker makes of a proposed outcome: the arbitration of `docs/lifecycle.md` as one pure function.
+ * What a broker makes of a proposed outcome, of a lapsed lease and of a supervisor that leaves: the arbitration of
+ * `docs/lifecycle.md` as pure functions.
  *
- * An end stands, whatever else was going on. What would go back to its queue is
- * cancelled instead when somebody had asked for that.
+ * An end stands, whatever else was going on. What would go back to its queue is cancelled instead when a cancellation had
+ * been asked for. The memory broker calls these functions; the Postgres broker says the same in SQL (`settle`, `retake`),
+ * and the contract suite compares every broker with them over the whole input.
  */
 import type { AttemptRecord, State } from "../Broker.ts"
 import { storable, storedMillis } from "../BrokerInput.ts"
@@ -76,9 +78,10 @@ export const lapsed = (facts: {
   readonly losses: number
 }): Verdict => {
   if (facts.cancelling) return cancelled(false)
-  const loss = { counts: false, loses: true, attemptResult: Endings.lapsed } as const
+  // Its process may be alive, and not know that others own what it runs.
+  const loss = { counts: false, loses: true, confirmed: false } as const
   if (facts.atMostOnce) return { ...ended("lost", "lost", Endings.lapsed), ...loss }
-  if (facts.losses + 1 < maxLosses) return { ...requeued("lost"), ...loss }
+  if (facts.losses + 1 < maxLosses) return { ...requeued("lost"), ...loss, attemptResult: Endings.lapsed }
   return { ...ended("lost", "lost", Endings.quarantined), ...loss }
 }
 

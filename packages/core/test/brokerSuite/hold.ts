@@ -67,7 +67,7 @@ export const holdPromises = <R>(it: It<R>, advance: Advance<R>): void => {
         const [id, bystander] = [yield* enqueue(), yield* enqueue({ task: other.task })]
         const held = (id: string) => Effect.map(read(id), (record) => Option.getOrUndefined(record.held))
         const hold = (reason: string | undefined) =>
-          broker.hold({ supervisor: worker.id, lanes: [lane], reason: Option.fromUndefinedOr(reason) })
+          broker.hold({ supervisor: worker.id, lanes: [lane], reason: Option.fromUndefinedOr(reason), givenUp: false })
         assert.isUndefined(yield* held(id))
         yield* hold("no host starts")
         assert.strictEqual(yield* held(id), "no host starts")
@@ -88,7 +88,7 @@ export const holdPromises = <R>(it: It<R>, advance: Advance<R>): void => {
         const id = yield* desk.enqueue()
         const held = Effect.map(desk.read(id), (record) => Option.getOrUndefined(record.held))
         const hold = (supervisor: string) =>
-          desk.broker.hold({ supervisor, lanes: [desk.lane], reason: Option.some("no host starts") })
+          desk.broker.hold({ supervisor, lanes: [desk.lane], reason: Option.some("no host starts"), givenUp: false })
         const leaving = yield* desk.hire()
         yield* hold(leaving.id)
         assert.strictEqual(yield* held, "no host starts")
@@ -104,6 +104,43 @@ export const holdPromises = <R>(it: It<R>, advance: Advance<R>): void => {
         yield* advance("11 seconds")
         yield* other.tick
         assert.isUndefined(yield* held)
+      }))
+
+    it.effect("returns of a supervisor's lanes those that all who serve them have given up", () =>
+      Effect.gen(function*() {
+        const { broker, enqueue, hire, lane, other, read, worker } = yield* twoLanes
+        const hold = (supervisor: string, lanes: ReadonlyArray<typeof lane>, givenUp: boolean) =>
+          broker.hold({ supervisor, lanes, reason: Option.some("no host starts"), givenUp })
+        assert.deepStrictEqual(yield* hold(worker.id, [lane, other], false), [])
+        assert.deepStrictEqual(yield* hold(worker.id, [other, lane], true), [other, lane])
+        assert.match(Option.getOrThrow((yield* read(yield* enqueue())).held), /^no host starts$/)
+
+        const second = yield* hire()
+        assert.deepStrictEqual(yield* hold(worker.id, [lane, other], true), [other], "the second claims the lane")
+        assert.deepStrictEqual(yield* hold(second.id, [lane], false), [], "it has not given up")
+        assert.deepStrictEqual(yield* hold(worker.id, [lane], true), [])
+        assert.deepStrictEqual(yield* hold(second.id, [lane], true), [lane])
+        assert.deepStrictEqual(yield* hold(worker.id, [lane, other], true), [lane, other])
+        yield* broker.hold({ supervisor: second.id, lanes: [lane], reason: Option.none(), givenUp: false })
+        assert.deepStrictEqual(yield* hold(worker.id, [lane, other], true), [other])
+        yield* second.leave
+        assert.deepStrictEqual(yield* hold(worker.id, [lane, other], true), [lane, other])
+      }))
+
+    it.effect("does not wait for a supervisor whose lease is over", () =>
+      Effect.gen(function*() {
+        const desk = yield* makeDesk
+        yield* desk.hire({ lease: Duration.seconds(10) })
+        const worker = yield* desk.hire({ lease: Duration.hours(1) })
+        const hold = desk.broker.hold({
+          supervisor: worker.id,
+          lanes: [desk.lane],
+          reason: Option.some("no host starts"),
+          givenUp: true
+        })
+        assert.deepStrictEqual(yield* hold, [])
+        yield* advance("11 seconds")
+        assert.deepStrictEqual(yield* hold, [desk.lane])
       }))
   })
 }

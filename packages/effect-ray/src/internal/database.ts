@@ -2,6 +2,7 @@
 import * as PgBroker from "@effect-ray/postgres/PgBroker"
 import * as PgGatewayRegistry from "@effect-ray/postgres/PgGatewayRegistry"
 import * as PgMigrations from "@effect-ray/postgres/PgMigrations"
+import * as PgStore from "@effect-ray/postgres/PgStore"
 import * as PgClient from "@effect/sql-pg/PgClient"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -64,7 +65,8 @@ export const layer = (
 export const whenThere = (url: Redacted.Redacted<string>, patience: Duration.Duration) =>
   waitFor(`Postgres at ${where(url)}`, Effect.scoped(Layer.build(layer(url))), {
     patience,
-    isOutage: ({ isAway }) => isAway
+    isOutage: ({ isAway }) => isAway,
+    silent: () => new DatabaseUnreachable({ where: where(url), detail: "no answer in time", isAway: true })
   })
 
 /** Postgres says that it is about to start or to stop, or has no connection to spare. */
@@ -86,9 +88,9 @@ type Options = Pick<Settings.Settings, "schema">
 export const layerStore = (settings: Pick<Settings.Settings, "schema" | "listenUrl">) =>
   Layer.unwrap(Effect.as(
     PgMigrations.check({ schema: settings.schema }),
-    Layer.mergeAll(
-      PgBroker.layer(Settings.brokerOptions(settings)),
-      PgGatewayRegistry.layer({ schema: settings.schema })
+    Layer.provide(
+      Layer.mergeAll(PgBroker.layerShared(Settings.brokerOptions(settings)), PgGatewayRegistry.layerShared),
+      PgStore.layer({ schema: settings.schema })
     )
   ))
 

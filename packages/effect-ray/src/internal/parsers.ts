@@ -20,23 +20,32 @@ export const wholeNumber = (options: { readonly min: number; readonly max: numbe
     : Result.fail(`is not a whole number from ${options.min} to ${options.max}`)
 }
 
-/** Units as people abbreviate them, beside Effect's own words. */
-const units: Readonly<Record<string, string>> = {
-  ms: "millis",
-  s: "seconds",
-  sec: "seconds",
-  m: "minutes",
-  min: "minutes",
-  h: "hours",
-  d: "days",
-  w: "weeks"
-}
+/** Units as people write them, and as `Duration.format` does. */
+const units: Readonly<Record<string, Duration.Unit>> = Object.fromEntries(
+  ([
+    ["nanos", "ns nano nanos"],
+    ["micros", "us micro micros"],
+    ["millis", "ms milli millis millisecond milliseconds"],
+    ["seconds", "s sec secs second seconds"],
+    ["minutes", "m min mins minute minutes"],
+    ["hours", "h hr hrs hour hours"],
+    ["days", "d day days"],
+    ["weeks", "w week weeks"]
+  ] as const).flatMap(([unit, names]) => names.split(" ").map((name) => [name, unit] as const))
+)
 
-/** `5s` and `1.5 h` as Effect writes them. Anything else is left as it is. */
-const spelledOut = (text: string): string => {
-  const match = /^(\d+(?:\.\d+)?)\s*([a-z]+)$/i.exec(text)
-  const unit = match === null ? undefined : units[match[2]!.toLowerCase()]
-  return unit === undefined ? text : `${match![1]} ${unit}`
+/** The sum of amounts with units: `5s`, `1.5 hours`, `1m 30s`. */
+const amounts = (text: string): Option.Option<Duration.Duration> => {
+  // As Effect writes none.
+  if (text === "0") return Option.some(Duration.zero)
+  if (!/^(\d+(\.\d+)?\s*[a-z]+\s*)+$/i.test(text)) return Option.none()
+  let sum = Duration.zero
+  for (const [, amount, name] of text.matchAll(/([\d.]+)\s*([a-z]+)/gi)) {
+    const unit = units[name!.toLowerCase()]
+    if (unit === undefined) return Option.none()
+    sum = Duration.sum(sum, Duration.fromInputUnsafe(`${Number(amount)} ${unit}`))
+  }
+  return Option.some(sum)
 }
 
 export const duration = (
@@ -46,10 +55,11 @@ export const duration = (
   const max = Duration.fromInputUnsafe(options.max)
   const range = `from ${Duration.format(min)} to ${Duration.format(max)}`
   return (text) => {
-    const parsed = Duration.fromInput(spelledOut(text.trim()) as Duration.Input)
+    const parsed = amounts(text.trim())
     if (Option.isNone(parsed)) {
       return Result.fail(
-        "is not a duration: a number and a unit (ms, s, m, h, d, or millis, seconds, minutes, hours, days)"
+        "is not a duration: a number and a unit (ms, s, m, h, d, or millis, seconds, minutes, hours, days), "
+          + "or several as in 1m 30s"
       )
     }
     return Duration.isLessThan(parsed.value, min) || Duration.isGreaterThan(parsed.value, max)

@@ -8,13 +8,24 @@ import * as Schedule from "effect/Schedule"
 const interval = Schedule.min([Schedule.exponential("200 millis"), Schedule.spaced("2 seconds")])
 
 /**
+ * How long one try may take: half of the patience that is left, so that there is time to say what is waited for; the
+ * longest where it is tried only once.
+ */
+const tryLimits = { minimum: Duration.seconds(2), maximum: Duration.seconds(10) }
+
+/**
  * Tries until it succeeds, fails for another reason than an outage, or the patience is over; it then fails as it did
  * last. Says what it waits for, once for each reason.
  */
 export const waitFor = <A, E extends { readonly message: string }, R>(
   what: string,
   effect: Effect.Effect<A, E, R>,
-  options: { readonly patience: Duration.Duration; readonly isOutage: (error: E) => boolean }
+  options: {
+    readonly patience: Duration.Duration
+    readonly isOutage: (error: E) => boolean
+    /** The error of a try that was answered nothing, which is an outage. */
+    readonly silent: () => E
+  }
 ): Effect.Effect<A, E, R> =>
   Effect.gen(function*() {
     const givesUpAt = (yield* Clock.currentTimeMillis) + Duration.toMillis(options.patience)
@@ -25,7 +36,14 @@ export const waitFor = <A, E extends { readonly message: string }, R>(
         told = error.message
         yield* Effect.logWarning(`waiting for ${what}, for ${Duration.format(options.patience)} at most: ${told}`)
       })
-    const result = yield* Effect.tapError(effect, tell).pipe(
+    const bounded = Effect.flatMap(Clock.currentTimeMillis, (now) =>
+      Effect.timeoutOrElse(effect, {
+        duration: Duration.isZero(options.patience)
+          ? tryLimits.maximum
+          : Duration.clamp(Duration.millis(Math.max(0, givesUpAt - now) / 2), tryLimits),
+        orElse: () => Effect.fail(options.silent())
+      }))
+    const result = yield* Effect.tapError(bounded, tell).pipe(
       Effect.retry({
         while: (error) => Effect.map(Clock.currentTimeMillis, (now) => options.isOutage(error) && now < givesUpAt),
         schedule: interval

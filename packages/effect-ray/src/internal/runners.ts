@@ -6,7 +6,7 @@ import * as InProcessRunner from "@effect-ray/core/InProcessRunner"
 import type { Runner } from "@effect-ray/core/Runner"
 import * as LocalRay from "@effect-ray/ray/LocalRay"
 import * as RayCluster from "@effect-ray/ray/RayCluster"
-import type { RayError } from "@effect-ray/ray/RayError"
+import { RayError, Unreachable } from "@effect-ray/ray/RayError"
 import * as RayRunner from "@effect-ray/ray/RayRunner"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -32,13 +32,14 @@ export const inProcess = (
   { worker }: WorkerModule,
   mode: "in-process" | "sync"
 ): Layer.Layer<Runner, HandlersFailed> =>
-  Layer.catch(
+  Layer.catchCause(
     mode === "sync" ? InProcessRunner.layerSync(worker) : InProcessRunner.layer(worker),
-    (error) =>
-      Layer.unwrap(Effect.fail(
-        new HandlersFailed({ detail: Handler.defect(Cause.fail(error)).stack })
-      ))
+    (cause) => Layer.unwrap(Effect.fail(new HandlersFailed({ detail: whyNot(cause) })))
   )
+
+/** As a host on Ray tells it. */
+const whyNot = (cause: Cause.Cause<unknown>): string =>
+  Cause.hasInterruptsOnly(cause) ? "it interrupted itself" : Handler.defect(cause).stack
 
 /** What a runner on Ray needs to know. */
 export type RaySettings = Pick<
@@ -84,7 +85,8 @@ export const whenThere = (
 ): Effect.Effect<string, RayError> =>
   waitFor(`Ray at ${at.address}`, Effect.provide(RayCluster.check, cluster(settings, at), { local: true }), {
     patience: settings.startTimeout,
-    isOutage: (error) => error.reason._tag === "Unreachable"
+    isOutage: (error) => error.reason._tag === "Unreachable",
+    silent: () => new RayError({ reason: new Unreachable({ address: at.address, detail: "no answer in time" }) })
   })
 
 /** Attempts on the Ray cluster at an address. */

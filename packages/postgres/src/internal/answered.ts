@@ -18,6 +18,9 @@ export const defaultPatience = Duration.seconds(15)
 /** The slowest network that large statements are sent over, in characters a millisecond. */
 const slowest = 4_000
 
+/** The longest delay that a timer takes, 24.8 days. With a longer one it is over at once. */
+const maxTimerMillis = 2 ** 31 - 1
+
 const unanswered = (millis: number): SqlError =>
   new SqlError({
     reason: new ConnectionError({
@@ -37,7 +40,8 @@ export const answered = <A, R>(
   weight: Weight = {}
 ): Effect.Effect<A, SqlError, R> => {
   const most = Duration.toMillis(patience) + (weight.characters ?? 0) / slowest
-  const millis = Math.min(most, weight.atMost === undefined ? Infinity : Duration.toMillis(weight.atMost))
+  const atMost = weight.atMost === undefined ? maxTimerMillis : Duration.toMillis(weight.atMost)
+  const millis = Math.min(most, atMost, maxTimerMillis)
   return Effect.contextWith((context: Context.Context<R>) =>
     Effect.callback((resume) => {
       const timer = setTimeout(() => {

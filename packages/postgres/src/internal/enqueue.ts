@@ -40,10 +40,15 @@ const batchPatience = "25ms"
 const waitPatience = "250ms"
 const maxWaiting = 3
 
-/** What a call hears whose key another transaction holds. */
-const heldWords = "another transaction holds the idempotency key and has not ended in time"
+/** The failure of a call whose key another transaction holds. There is one, so that it can be told from others. */
+const held = new BrokerError({
+  reason: new Unavailable({
+    operation: "enqueue",
+    detail: "another transaction holds the idempotency key and has not ended in time"
+  })
+})
 
-const isHeld = ({ reason }: BrokerError): boolean => reason._tag === "Unavailable" && reason.detail === heldWords
+const isHeld = (error: BrokerError): boolean => error === held
 
 /** Stores calls, and answers each. */
 type Statement = (
@@ -165,7 +170,7 @@ export const makeEnqueue = Effect.fnUntraced(function*(
       () =>
         Effect.timeoutOrElse(Effect.retry(patient(call), { while: isHeld }), {
           duration: options.keyPatience,
-          orElse: () => Effect.fail(held())
+          orElse: () => Effect.fail(held)
         }),
       () => Effect.sync(() => count(marks, -1))
     )
@@ -261,12 +266,9 @@ const marksOf = (call: Call): ReadonlyArray<string> => call.executions.flatMap((
 const weigh = (call: Call): number =>
   call.executions.reduce((weight, { payload }) => weight + Math.max(minRowWeight, payload.length), 0)
 
-const held = (): BrokerError =>
-  new BrokerError({ reason: new Unavailable({ operation: "enqueue", detail: heldWords }) })
-
 /** What one call hears of a failed statement. */
 const failed = (call: Call, error: SqlError): BrokerError => {
-  if (isLockTimeout(error)) return held()
+  if (isLockTimeout(error)) return held
   if (!isBadValue(error)) return unavailable("enqueue")(error)
   const detail = `Postgres cannot store it: ${wordsOf(error)}`
   return new BrokerError({ reason: new InvalidPayload({ task: call.executions[0]!.task, detail }) })

@@ -2,15 +2,20 @@
  * Where the connection for LISTEN leads.
  *
  * What is given for it decides, and the client's own settings fill in what that leaves open. Not its address, once another
- * is given: the driver lets a field win over a url, and would listen at the client's pooler.
+ * is given: the driver lets a field win over a url, and would listen at the client's pooler. A port alone is no other
+ * address, but a part of the client's.
  */
 import type { PgClientConfig } from "@effect/sql-pg/PgClient"
+import * as Duration from "effect/Duration"
 import * as Redacted from "effect/Redacted"
 
 type Key = keyof PgClientConfig
 
+/** What makes another address. */
+const place: ReadonlyArray<Key> = ["url", "host", "path", "stream"]
+
 /** What an address is made of. */
-const address: ReadonlyArray<Key> = ["url", "host", "port", "path", "stream"]
+const address: ReadonlyArray<Key> = [...place, "port"]
 
 /** Whether a url of libpq says something, and by which parameter it could. */
 const saidBy: ReadonlyArray<readonly [key: Key, parameter: string, part: (url: URL) => string]> = [
@@ -29,18 +34,35 @@ const parse = (url: Redacted.Redacted | undefined): URL | undefined =>
 const says = (url: URL, [, parameter, part]: (typeof saidBy)[number]): boolean =>
   part(url) !== "" || url.searchParams.has(parameter)
 
-/** What the client's url says that its fields do not, as fields, so that it can be used without the url. */
-const credentials = (client: PgClientConfig): PgClientConfig => {
-  const url = parse(client.url)
+/** What a url says of all but the address, as fields, so that it can be used without the url. */
+const fieldsOf = (url: URL | undefined): PgClientConfig => {
   if (url === undefined) return {}
   const text = (key: string, part: string) =>
     url.searchParams.get(key) ?? (part === "" ? undefined : decodeURIComponent(part))
   const password = text("password", url.password)
+  const mode = url.searchParams.get("sslmode")
+  const seconds = url.searchParams.get("connect_timeout")
   return {
     username: text("user", url.username),
     password: password === undefined ? undefined : Redacted.make(password),
-    database: text("dbname", url.pathname.slice(1))
+    database: text("dbname", url.pathname.slice(1)),
+    ssl: mode === null || isOptional(mode) ? undefined : mode !== "disable",
+    applicationName: text("application_name", ""),
+    startupOptions: text("options", ""),
+    connectTimeout: seconds === null
+      ? undefined
+      : seconds === "0"
+      ? Duration.infinity
+      : Duration.seconds(Number(seconds))
   }
+}
+
+/** TLS if the server has it: no field can say that. */
+const isOptional = (mode: string | null): mode is "prefer" | "allow" => mode === "prefer" || mode === "allow"
+
+const withMode = (url: URL = new URL("postgres:///"), mode: string): PgClientConfig => {
+  url.searchParams.set("sslmode", mode)
+  return { url: Redacted.make(url.href) }
 }
 
 /** Without what is not set: a field that is `undefined` would hide another. */
@@ -49,10 +71,15 @@ const defined = (config: PgClientConfig): PgClientConfig =>
 
 export const listenConfig = (client: PgClientConfig, listen: PgClientConfig = {}): PgClientConfig => {
   const given = defined(listen)
-  if (!address.some((key) => key in given)) return { ...client, ...given }
-  const own = { ...credentials(client), ...defined(client) }
+  if (!place.some((key) => key in given)) return { ...client, ...given }
+  const clientUrl = parse(client.url)
+  const own = { ...defined(fieldsOf(clientUrl)), ...defined(client) }
   for (const key of address) delete own[key]
   const url = parse(listen.url)
   for (const said of saidBy) if (url !== undefined && says(url, said)) delete own[said[0]]
-  return { ...defined(own), ...given }
+  const merged = { ...own, ...given }
+  const mode = clientUrl?.searchParams.get("sslmode") ?? null
+  return isOptional(mode) && merged.ssl === undefined && url?.searchParams.has("sslmode") !== true
+    ? { ...merged, ...withMode(url, mode) }
+    : merged
 }

@@ -115,13 +115,19 @@ export const makeSupervise = (
         Effect.asVoid
       ),
 
-    hold: ({ lanes, reason, supervisor }) => {
-      if (!isUuid(supervisor) || lanes.length === 0) return Effect.void
+    hold: ({ givenUp, lanes, reason, supervisor }) => {
+      if (!isUuid(supervisor) || lanes.length === 0) return Effect.succeed([])
       const ids = arrays.int8([...new Set(lanes.map(laneId))].sort((a, b) => a < b ? -1 : 1))
       const words = Option.getOrNull(Option.map(reason, (reason) => printable(reason, maxDetailLength)))
-      return retryTransient(store.own((sql) => sql`SELECT ${s}.hold(${supervisor}, ${ids}, ${words})`)).pipe(
+      return retryTransient(
+        store.own((sql) =>
+          sql<{ readonly lanes: ReadonlyArray<bigint> }>`
+            SELECT ${s}.hold(${supervisor}, ${ids}, ${words}, ${givenUp}) AS lanes
+          `
+        )
+      ).pipe(
         Effect.mapError(unavailable("hold")),
-        Effect.asVoid
+        Effect.map(([row]) => lanes.filter((lane) => row!.lanes.includes(laneId(lane))))
       )
     },
 

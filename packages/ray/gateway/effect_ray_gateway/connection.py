@@ -60,6 +60,8 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: Optional[asyncio.Transport] = None
         self._splitter = frames.Splitter()
+        #: It was ended because nothing came for too long.
+        self.was_silent = False
         self._handle: Callable[[int, int, int, int, bytes], None] = self._first
         self._max_body = MAX_HANDSHAKE_BODY_BYTES
         self._out: List[bytes] = []
@@ -117,7 +119,7 @@ class Connection(asyncio.Protocol):
                 left -= LOOK_FRAMES
                 more = self._splitter.feed(b"", self._handle, self._max_body, LOOK_FRAMES)
         except frames.ProtocolError as error:
-            self.refuse(str(error))
+            self.refuse(str(error), error.code)
         except Exception as error:
             # Whatever it is, it ends this connection, and no other.
             log("error", "a frame could not be handled", error=f"{type(error).__name__}: {error}")
@@ -256,14 +258,15 @@ class Connection(asyncio.Protocol):
         if self.peer is None or self.closed:
             return
         if self.reading and now - self._seen >= silent_seconds:
+            self.was_silent = True
             self.abort(f"silent for {silent_seconds:g} s")
         elif now - self._pinged >= ping_seconds:
             self._pinged = now
             self.send(frames.frame(frames.PING))
 
-    def refuse(self, reason: str) -> None:
+    def refuse(self, reason: str, code: str = frames.ProtocolError.code) -> None:
         """Says why and closes."""
-        self.send(frames.json_frame(frames.REFUSED, {"reason": reason}))
+        self.send(frames.json_frame(frames.REFUSED, {"code": code, "reason": reason}))
         self.close(reason)
 
     def close(self, reason: str) -> None:

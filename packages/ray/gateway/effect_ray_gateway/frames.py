@@ -43,6 +43,15 @@ _CREDIT = struct.Struct(">II")
 class ProtocolError(Exception):
     """The peer sent something that protocol 1 does not know; its connection ends."""
 
+    #: The `code` of the REFUSED that ends it.
+    code = "refused"
+
+
+class Stopping(ProtocolError):
+    """The gateway is on its way out: the next one may take the peer."""
+
+    code = "stopping"
+
 
 def frame(type_: int, body: bytes = b"", flags: int = 0, route: int = 0, call: int = 0, ident: bytes = NO_IDENT) -> bytes:
     """One frame. `ident` is the 24 bytes of execution and fence as they stand in the header."""

@@ -92,7 +92,7 @@ class Gateway:
             connection.read(self._reading)
             return host
         if self.stopping:
-            raise frames.ProtocolError("the gateway is stopping")
+            raise frames.Stopping("the gateway is stopping")
         supervisor = self.supervisors.get(hello["id"])
         if supervisor is None:
             supervisor = Supervisor(self, self._next_number(), hello)
@@ -196,6 +196,15 @@ class Gateway:
         """How many hosts of other pools occupy resources that this one waits for."""
         return sum(host.up for other in self._rivals(pool) for host in other.hosts)
 
+    def leaves_for(self, pool: Pool) -> bool:
+        """Whether a host of another pool leaves for this one when its last call has ended."""
+        return any(host.yields_to is pool and not host.fenced for host in self.hosts.values())
+
+    def holds_back(self, pool: Pool) -> bool:
+        """Whether what this pool would occupy is kept for another, whose claim is higher."""
+        now = time.monotonic()
+        return any(other.reserves(now) and other.claim(now) > pool.claim(now) for other in self._rivals(pool))
+
     def _make_room(self, needy: Pool, now: float) -> None:
         # Idle hosts go first.
         rivals = self._rivals(needy)
@@ -203,7 +212,7 @@ class Gateway:
             return
         if needy.ready or not needy.needs_room(now, pools.YIELD_SECONDS):
             return
-        if any(host.yields_to is needy for pool in rivals for host in pool.hosts):
+        if self.leaves_for(needy) or needy.had_in_vain(now):
             return
         # Then one of the pool that has most. The only host of a pool goes when it has had its turn, and by priority and age.
         rich = [pool for pool in rivals if len(pool.staying()) > 1]
@@ -268,7 +277,7 @@ async def serve(config: Config, secret: str, listen: Listen, node: str) -> None:
     gateway = Gateway(config, secret)
     server = await gateway.listen(host, listen.port)
     port = server.sockets[0].getsockname()[1]
-    cluster = gateway.cluster = RayCluster((host, port))
+    cluster = gateway.cluster = RayCluster((host, port), gateway.instance)
     loop = asyncio.get_running_loop()
     draining: List["asyncio.Task[None]"] = []
     loop.add_signal_handler(signal.SIGTERM, lambda: draining.append(loop.create_task(gateway.drain(config.drain_seconds))))

@@ -24,6 +24,8 @@ START_SECONDS = 60
 EXIT_REPORT_SECONDS = 0.5
 #: How long a host that is told to leave may take before it is killed.
 LEAVE_SECONDS = 5
+#: A host that has lived for so long has come up, whether or not it has ended an attempt.
+PROVEN_SECONDS = 5
 #: Beyond its grace, how long a host may take to answer a CANCEL before it is killed.
 CANCEL_MARGIN_SECONDS = 2
 
@@ -51,6 +53,8 @@ class Host:
         #: The pool that gets its resources when its last call has ended. Until then it may be taken back.
         self.yields_to: Optional["Pool"] = None
         self.fenced = False
+        #: It has ended an attempt, or lived for some time: until then its end is a start that failed.
+        self.proven = False
         #: It stands in the pool's list of hosts that can take a call.
         self.listed = False
         self.placed_at: Optional[float] = None
@@ -61,8 +65,8 @@ class Host:
         self._cancels: Dict[int, float] = {}
         self._exit: Optional[Exit] = None
         self._settled = False
-        #: Whoever is to blame for its end, it is not the calls that it had.
-        self._collateral = False
+        #: Neither it nor the calls that it had are to blame for its end.
+        self.collateral = False
         self._leaving = False
 
     @property
@@ -131,11 +135,17 @@ class Host:
         call = self.calls.pop(number, None)
         if call is None:
             return self.repay(taken)
+        self._prove()
         if self._cancels:
             self._cancels.pop(number, None)
         if call.supervisor.ended(call, data, taken):
             self.repay(taken)
         self.pool.freed(self)
+
+    def _prove(self) -> None:
+        if not self.proven:
+            self.proven = True
+            self.pool.proved()
 
     def repay(self, taken: int) -> None:
         """Returns the credit of a result that is no longer held here; of none when it took no bytes."""
@@ -160,6 +170,8 @@ class Host:
             return
         if self.slots == 0 and self.placed_at is not None and now - self.placed_at > START_SECONDS:
             self.fence(Exit("exit", f"the host said no HELLO within {START_SECONDS} s"))
+        if self.up and now - self.up_since >= PROVEN_SECONDS:
+            self._prove()
         if self.connection is not None and (self._window.spent or not self.connection.reading):
             # The answers may be there, unsent or unread.
             self._cancels = {number: now + CANCEL_MARGIN_SECONDS for number in self._cancels}
@@ -182,7 +194,7 @@ class Host:
     def disconnected(self, connection: Connection, reason: str) -> None:
         if self.fenced:
             return
-        kind = "heartbeat" if reason.startswith("silent") else "exit"
+        kind = "heartbeat" if connection.was_silent else "exit"
         # A host that did not hear from the gateway for long enough has ended itself.
         collateral = self._gateway.was_away()
         self.fence(Exit(kind, f"the host's connection ended: {reason}"), collateral, wait=kind == "exit")
@@ -205,7 +217,7 @@ class Host:
         self.fenced = True
         # At once: what is handed to it from now on would be lost with it.
         self.pool.unlist(self)
-        self._collateral = collateral
+        self.collateral = collateral
         if self.connection is not None:
             self.connection.abort("the host is fenced")
         if wait and self._exit is None:
@@ -227,7 +239,7 @@ class Host:
         calls, self.calls = self.calls, {}
         self._cancels.clear()
         for call in calls.values():
-            call.supervisor.ended(call, call.lost(why.kind, why.detail, self._collateral))
+            call.supervisor.ended(call, call.lost(why.kind, why.detail, self.collateral))
         self.pool.went_down(self, why)
         self._gateway.host_gone(self)
 

@@ -25,7 +25,8 @@ MAX_NODES_TRIED = 20
 #: of standard error. Ray itself keeps them for as long as its session lasts.
 LOG_FILE_BYTES = 16 * 1024 * 1024
 LOG_FILES_KEPT = 2
-#: Tells an environment from one of the same content that could not be set up: Ray remembers those for ten minutes.
+#: Tells an environment from one of the same content that could not be set up, by this gateway or by the last one: Ray
+#: remembers those for ten minutes.
 TRY_VARIABLE = "EFFECT_RAY_ENVIRONMENT_TRY"
 #: Ray gives every node a label with its id.
 NODE_ID_LABEL = "ray.io/node-id"
@@ -73,7 +74,7 @@ class Cluster(Protocol):
         """Why no node can ever hold such a host; none when one can."""
 
     async def shortage(self, placement: Dict[str, Any]) -> Optional[str]:
-        """What a host that is not placed yet waits for; none when there is enough of everything."""
+        """What a host that is not placed yet lacks; none when it has its place and only its environment is missing."""
 
     async def run(
         self, placed: Placed, name: str, spec: Dict[str, Any], orders: Dict[str, Any], on_placed: Callable[[], None]
@@ -84,13 +85,14 @@ class Cluster(Protocol):
 class RayCluster:
     """The Ray cluster that this driver is connected to."""
 
-    def __init__(self, gateway: Address) -> None:
+    def __init__(self, gateway: Address, instance: str) -> None:
         # Ray is imported here, so that everything else can be tested without it.
         import ray
         from . import host_actor
 
         self._ray = ray
         self._gateway = gateway
+        self._instance = instance
         self._executor = ThreadPoolExecutor(1, "ray")
         #: Nodes on which no Node.js was found, and when.
         self._without_node: Dict[str, float] = {}
@@ -179,11 +181,8 @@ class RayCluster:
         # Ray's own settings for its workers, where the cluster has none.
         variables = {"RAY_ROTATION_MAX_BYTES": str(LOG_FILE_BYTES), "RAY_ROTATION_BACKUP_COUNT": str(LOG_FILES_KEPT)}
         variables = {name: value for name, value in variables.items() if name not in os.environ}
-        tries = self._tries.get(_environment(spec), 0)
-        if tries:
-            variables[TRY_VARIABLE] = str(tries)
-        if variables:
-            runtime_env["env_vars"] = variables
+        variables[TRY_VARIABLE] = f"{self._instance}-{self._tries.get(_environment(spec), 0)}"
+        runtime_env["env_vars"] = variables
         if placement.get("gpus"):
             options["num_gpus"] = placement["gpus"]
         if placement.get("memory"):
@@ -227,11 +226,28 @@ class RayCluster:
         return shapes + [dict(group.resources) for group in groups]
 
     async def shortage(self, placement: Dict[str, Any]) -> Optional[str]:
-        free, total = await self._call(lambda: (self._ray.available_resources(), self._ray.cluster_resources()))
-        for name, amount in _wanted(placement).items():
+        wanted = _wanted(placement)
+        free, total, demands = await self._call(lambda: (*self._amounts(), self._demands()))
+        # Only Ray knows what has no place: a host whose environment is being set up occupies its own already, and what is
+        # free in all may be spread over several nodes.
+        if not any(_equal(demand, wanted) for demand in demands):
+            return None
+        for name, amount in wanted.items():
             if free.get(name, 0) < amount:
                 return f"{name} {amount:g}, available {free.get(name, 0):g} of {total.get(name, 0):g}"
-        return None
+        asked = ", ".join(f"{name} {amount:g} (available {free[name]:g} of {total[name]:g})" for name, amount in wanted.items())
+        return f"no single node has {asked} free"
+
+    def _amounts(self) -> Tuple[Dict[str, float], Dict[str, float]]:
+        return self._ray.available_resources(), self._ray.cluster_resources()
+
+    def _demands(self) -> List[Dict[str, float]]:
+        """What is asked of Ray and has no place on a node yet."""
+        from ray.autoscaler.v2.sdk import get_cluster_status
+
+        status = get_cluster_status(self._ray.get_runtime_context().gcs_address)
+        demands = status.resource_demands.ray_task_actor_demand
+        return [request.bundle for demand in demands for request in demand.bundles_by_count]
 
 
 def _cpus(placement: Dict[str, Any]) -> float:
@@ -245,16 +261,42 @@ def _wanted(placement: Dict[str, Any]) -> Dict[str, float]:
     return {name: amount for name, amount in wanted.items() if amount > 0}
 
 
+def _equal(one: Dict[str, float], other: Dict[str, float]) -> bool:
+    # Ray counts in ten-thousandths.
+    return one.keys() == other.keys() and all(abs(one[name] - other[name]) < 1e-4 for name in one)
+
+
 def _environment(spec: Dict[str, Any]) -> str:
     """What Ray sets up for such a host: two are the same when these are equal."""
     return json.dumps([spec["runtime"], spec["package"], spec["placement"].get("pip")])
 
 
 def _words(error: BaseException) -> str:
-    # What pip and Ray say at length ends with what went wrong.
-    name, words = type(error).__name__, " ".join(str(error).split())
+    """What went wrong, with the words that matter first: people see no more than the beginning."""
+    name, lines = type(error).__name__, str(error).splitlines()
+    # The last of pip's errors says it best; an earlier one may list every version there is.
+    errors = [line.strip() for line in lines if line.lstrip().startswith("ERROR:")]
+    rest = [line.strip() for line in _after_frames(lines)]
+    words = " ".join(" ".join([*reversed(errors), *(line for line in rest if line not in errors)]).split())
     room = MAX_DETAIL - len(name) - 2
-    return f"{name}: {words}" if len(words) <= room else f"{name}: …{words[1 - room:]}"
+    if len(words) <= room:
+        return f"{name}: {words}"
+    return f"{name}: {words[:room - 1]}…" if errors else f"{name}: …{words[1 - room:]}"
+
+
+def _after_frames(lines: List[str]) -> List[str]:
+    """What stands below the last frame of tracebacks."""
+    frames = [at for at, line in enumerate(lines) if line.lstrip().startswith('File "')]
+    if not frames:
+        return lines
+    end = frames[-1] + 1
+    while end < len(lines) and _indent(lines[end]) > _indent(lines[frames[-1]]):
+        end += 1
+    return lines[end:]
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
 def _source(name: str) -> str:

@@ -26,6 +26,10 @@ WAITING_SECONDS = 2
 WANTED_SECONDS = 60
 #: After this, a pool with several hosts gives one up for a pool that has none.
 YIELD_SECONDS = 5
+#: How long the room of hosts that were given up is kept for a pool that needs more: while another host is about to leave for
+#: it, and when none is. Calls that run for longer, and what is not ours, may keep it from ever being enough.
+RESERVED_SECONDS = 300
+GIVEN_SECONDS = 15
 #: How long a host serves before the only one of a pool may be given up for another pool.
 TURN_SECONDS = 10
 #: A pool that has waited so long for a host counts as one priority higher.
@@ -71,8 +75,14 @@ class Pool:
         self._failure = ""
         #: Since when the host that is being started waits for its place on a node.
         self._waiting_since: Optional[float] = None
+        #: What it lacks, as Ray said last; none while Ray sets up its environment.
+        self._shortage: Optional[str] = None
         #: Since when calls wait and there is no host.
         self._unserved_since: Optional[float] = None
+        #: Since when it wants a first host, also while its calls are back at their supervisors.
+        self._wants_since: Optional[float] = None
+        #: When a host of another pool last left for the one that it wants.
+        self._given_at: Optional[float] = None
         #: When the last call waited that no host could take, and the highest priority of such calls.
         self._wanted_at = 0.0
         self._wanted_priority = -1
@@ -198,7 +208,12 @@ class Pool:
         # What it asks for outlives the calls: they go back to their supervisors while they wait.
         if now - self._wanted_at >= WANTED_SECONDS:
             self._wanted_priority = -1
+            self._wants_since = None
         self._wanted_at = now
+        if self.ready:
+            self._wants_since = None
+        elif self._wants_since is None:
+            self._wants_since = now
         waiting = max([self.line.priority(), *(call.priority for call in self._alone)])
         self._wanted_priority = max(self._wanted_priority, waiting)
 
@@ -206,12 +221,13 @@ class Pool:
         """Starts one more host when calls wait, unless one is being started or there are enough."""
         if self._starting is not None or not self.waiting or len(self.hosts) >= self.max_hosts:
             return
-        if time.monotonic() < self._retry_at or self._gateway.stopping:
+        if time.monotonic() < self._retry_at or self._gateway.stopping or self._gateway.holds_back(self):
             return
         host = self._gateway.new_host(self)
         self._starting = host
         self.hosts.add(host)
         self._waiting_since = time.monotonic()
+        self._shortage = None
         task = asyncio.get_running_loop().create_task(self._start(host))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -233,7 +249,7 @@ class Pool:
 
     def _placed(self, host: Host) -> None:
         host.placed_at = time.monotonic()
-        self._waiting_since = None
+        self._waiting_since = self._shortage = self._wants_since = self._given_at = None
 
     def _unschedulable(self, host: Host, misfit: str) -> None:
         # A node may be on its way: it is looked for again when calls come again.
@@ -245,13 +261,16 @@ class Pool:
         """The host has said HELLO."""
         if self._starting is host:
             self._starting = None
-        self._failures = 0
         self._unserved_since = None
         for member in self.members:
             member.send(self._host_up(host))
         self._show("ready")
         self.freed(host)
         self.grow()
+
+    def proved(self) -> None:
+        """One of its hosts has come up for good."""
+        self._failures = 0
 
     def went_down(self, host: Host, why: Exit) -> None:
         """The host is fenced and its calls have ended."""
@@ -261,17 +280,19 @@ class Pool:
             down = frames.json_frame(frames.HOST_DOWN, {"number": host.number, "detail": why.detail})
             for member in self.members:
                 member.send(down)
-        failed = self._starting is host and why.kind not in ("terminated", "unschedulable")
+        failed = not host.proven and not host.collateral and why.kind not in ("terminated", "unschedulable")
         if self._starting is host:
             self._starting = None
-            self._waiting_since = None
+            self._waiting_since = self._shortage = None
         if failed:
             self._failures += 1
             self._failure = why.detail
             self._retry_at = time.monotonic() + min(MAX_RETRY_SECONDS, 2 ** (self._failures - 1))
+            self._wants_since = None
         if host.yields_to is not None:
-            # Its place is for the other pool, which may take a moment to get it.
-            self._retry_at = time.monotonic() + YIELD_SECONDS
+            # Its place is for the other pool, which may take a moment to get it, and may need more.
+            host.yields_to._given_at = time.monotonic()
+            self._retry_at = max(self._retry_at, time.monotonic() + YIELD_SECONDS)
         if not self._slots() and (failed or why.kind == "unschedulable"):
             # Their supervisors hold the others back, and try again.
             self._give_back("failed" if failed else "unschedulable", why.detail)
@@ -323,38 +344,55 @@ class Pool:
             self._unserved_since = None
         elif self._unserved_since is None:
             self._unserved_since = now
-        starting = self._starting
-        if starting is not None and self._waiting_since is not None and not self._is_wanted(now):
-            starting.retiring = True
-            return starting.fence(Exit("terminated", "no call waits for it any more"))
-        if self.needs_room(now, WAITING_SECONDS) and not self.ready:
-            self._show("starting", (await self._obstacle())[1])
+        if self._waiting_since is not None and not self._is_wanted(now):
+            return self._withdraw("no call waits for it any more")
+        if self._waiting_since is not None:
+            shortage = await self._cluster.shortage(self.placement)
+            # Only if it has not been placed meanwhile.
+            self._shortage = None if self._waiting_since is None else shortage
+        held_back = self._gateway.holds_back(self)
+        if held_back and self._shortage is not None:
+            # Ray would give it the room that is kept for the other.
+            self._withdraw("its room is for another pool")
+        if (held_back or self._waits(now, WAITING_SECONDS)) and self.waiting and not self.ready:
+            self._show("starting", self._obstacle()[1])
         since = self._unserved_since
-        if since is not None and now - since >= self._gateway.config.wait_seconds:
-            why, detail = await self._obstacle()
-            if not self.ready:
-                self._give_back(why, detail)
+        if since is not None and now - since >= self._gateway.config.wait_seconds and not self.ready:
+            self._give_back(*self._obstacle())
 
-    async def _obstacle(self) -> Tuple[str, str]:
+    def _withdraw(self, why: str) -> None:
+        """Asks Ray no more for the host that has no place yet."""
+        assert self._starting is not None
+        self._starting.retiring = True
+        self._starting.fence(Exit("terminated", why))
+
+    def _obstacle(self) -> Tuple[str, str]:
         """What keeps the pool from its first host, as the `why` of LOST frames and in words."""
+        if self._shortage is not None:
+            held = self._gateway.held(self)
+            return "waiting", f"{self._shortage}{f' (hosts of other pools that have some: {held})' if held else ''}"
+        if self._starting is None and self._gateway.holds_back(self):
+            return "waiting", "room is made for a pool that has waited longer, or whose calls have a higher priority"
+        # A host may take longer to fail than any call waits for it, so it is the last one's failure that calls hear.
+        if self._failures:
+            return "failed", self._failure
         if self._starting is None:
-            return ("failed", self._failure) if self._failures else ("starting", "a host is about to be asked for")
+            return "starting", "a host is about to be asked for"
         if self._waiting_since is None:
             return "starting", "its process is coming up"
-        shortage = await self._cluster.shortage(self.placement)
-        if shortage is None:
-            packages = ", ".join(self.placement.get("pip") or [])
-            return "starting", f"Ray sets up its environment{f' with {packages}' if packages else ''}"
-        held = self._gateway.held(self)
-        return "waiting", f"{shortage}{f' (hosts of other pools that have some: {held})' if held else ''}"
+        packages = ", ".join(self.placement.get("pip") or [])
+        return "starting", f"Ray sets up its environment{f' with {packages}' if packages else ''}"
 
     def _is_wanted(self, now: float) -> bool:
-        return self.waiting > 0 or now - self._wanted_at < WANTED_SECONDS
+        return len(self.members) > 0 and (self.waiting > 0 or now - self._wanted_at < WANTED_SECONDS)
 
     # Room for others
 
     def needs_room(self, now: float, seconds: float) -> bool:
-        """Whether it wants a host that Ray has not been able to place for so long."""
+        """Whether it wants a host for which Ray has had no room for so long."""
+        return self._shortage is not None and self._waits(now, seconds)
+
+    def _waits(self, now: float, seconds: float) -> bool:
         return self._waiting_since is not None and now - self._waiting_since >= seconds and self._is_wanted(now)
 
     def wants(self) -> Set[str]:
@@ -365,7 +403,17 @@ class Pool:
 
     def claim(self, now: float) -> float:
         """How urgent its wish for a host is: the priority of its calls, and more the longer it has waited."""
-        return self._wanted_priority + (now - (self._waiting_since or now)) / PRIORITY_SECONDS
+        return self._wanted_priority + (now - (self._wants_since or now)) / PRIORITY_SECONDS
+
+    def reserves(self, now: float) -> bool:
+        """Whether the room that others have given up is kept for it: it is not enough yet, and more is to be had."""
+        if self._given_at is None or self.ready or not self.needs_room(now, 0):
+            return False
+        return now - self._given_at < (RESERVED_SECONDS if self._gateway.leaves_for(self) else GIVEN_SECONDS)
+
+    def had_in_vain(self, now: float) -> bool:
+        """Whether others gave up what did not help it, not long ago."""
+        return self._given_at is not None and not self.reserves(now) and now - self._given_at < RESERVED_SECONDS
 
     def rank(self) -> int:
         """The highest priority of the calls that it has."""

@@ -251,8 +251,10 @@ def test_half_of_the_hosts_are_set_aside_for_suspects(fake):
 def test_a_suspect_does_not_wait_for_a_host_that_died(fake):
     supervisor = fake.supervisor()
     pool = supervisor.open(spec())
-    first = supervisor.run(pool, BODY)
+    done, first = supervisor.run(pool, BODY), supervisor.run(pool, BODY)
     host = fake.host(slots=10)
+    host.answer(host.run())
+    supervisor.result(done)
     host.run()
     suspect = supervisor.run(pool, BODY, flags=2)
     supervisor.settle()

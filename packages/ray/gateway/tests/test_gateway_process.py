@@ -7,12 +7,15 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 
 import pytest
 
+from effect_ray_gateway import pools
 from support.bundles import does, node_pool, python_pool, run_body
 from support.poll import until
 from support.processes import alive, having, is_loopback, listening, named
+from support.ray_head import RayHead
 from support.real import GATEWAY, RealGateway
 
 SMALL = {"placement": {"cpus": 0.1}}
@@ -62,6 +65,31 @@ def test_a_host_that_hangs_is_fenced_and_killed(ray_head):
         os.kill(here["pid"], signal.SIGSTOP)
         assert supervisor.result(supervisor.run(pool, does("about"))).json["kind"] == "heartbeat"
         until(lambda: not alive(here["pid"]) and not alive(here["parent"]), "child and actor are gone", 10)
+
+
+def test_an_environment_that_is_set_up_takes_no_host_of_another_pool_and_a_shortage_does(tmp_path):
+    package, gate = tmp_path / "slow", tmp_path / "gate"
+    package.mkdir()
+    (package / "setup.py").write_text(
+        f"import pathlib, time\nwhile not pathlib.Path({str(gate)!r}).exists(): time.sleep(0.1)\n"
+        "from setuptools import setup\nsetup(name='slow', version='1')\n"
+    )
+    with RayHead(cpus=2) as head, RealGateway(head, waitSeconds=120) as gateway:
+        supervisor = gateway.supervisor()
+        # Together they occupy the whole node, so nothing is free while the environment is set up.
+        steady = supervisor.open(node_pool(head, 1, placement={"cpus": 1.9}))
+        slow = supervisor.open(python_pool(head, 2, placement={"cpus": 0.1, "pip": [str(package)]}))
+        here = supervisor.result(supervisor.run(steady, does("about"))).json
+        call = supervisor.run(slow, run_body("add", {"a": 1, "b": 2}))
+        supervisor.next(lambda frame: frame.type == "POOL_STATE" and "sets up its environment" in frame.json["detail"], 60)
+        time.sleep(3 * pools.WAITING_SECONDS)
+        assert supervisor.result(supervisor.run(steady, does("about"))).json["pid"] == here["pid"]
+        gate.touch()
+        assert supervisor.result(call, 120).json == 3
+        short = supervisor.open(node_pool(head, 3, placement={"cpus": 2}))
+        call = supervisor.run(short, does("about"))
+        supervisor.next(lambda frame: frame.type == "POOL_STATE" and "available" in frame.json["detail"], 60)
+        assert supervisor.result(call, 120).type == "RESULT"
 
 
 def test_sigterm_gives_back_what_runs_and_leaves_no_process(ray_head):

@@ -94,6 +94,13 @@ def test_garbage_ends_that_connection_only(fake, witness, data):
     assert client.closed()
 
 
+def test_a_gateway_that_stops_says_so_by_a_code(fake, witness):
+    fake.look(lambda gateway: setattr(gateway, "stopping", True))
+    assert fake.client().shake(fake.secret, "supervisor", "other").json["code"] == "stopping"
+    fake.look(lambda gateway: setattr(gateway, "stopping", False))
+    assert fake.client().shake(fake.secret, "supervisor", "other", leaseSeconds=-1).json["code"] == "refused"
+
+
 def test_who_has_proved_nothing_is_kept_a_few_kilobytes_only(fake, witness):
     client = fake.client()
     client.socket.sendall((4_097).to_bytes(4, "big") + pack("HELLO")[4:])

@@ -1,11 +1,13 @@
 """Pools: who shares them, when hosts are started and given up, and how the death of a host is told."""
 
+import asyncio
 import time
 
 import pytest
 
 from effect_ray_gateway import hosts as hosts_module
 from effect_ray_gateway import pools as pools_module
+from effect_ray_gateway.placement import Exit
 from support.fake import FakeGateway, spec
 from support.poll import until
 
@@ -81,6 +83,15 @@ def test_hosts_get_calls_in_turn(fake):
             supervisor.run(pool, BODY)
 
 
+def serves(fake, supervisor, pool, slots=1):
+    """The pool's next host, which has ended an attempt."""
+    call = supervisor.run(pool, BODY)
+    host = fake.host(slots)
+    host.answer(host.run())
+    assert supervisor.result(call).type == "RESULT"
+    return host
+
+
 def unplaced(why, detail):
     return {"kind": "unplaced", "why": why, "detail": detail, "collateral": True}
 
@@ -136,6 +147,73 @@ def test_calls_are_given_back_when_the_first_host_takes_long_and_go_to_it_when_i
         assert len(fake.cluster.orders) == 1
 
 
+def failures(fake):
+    """How many hosts of the only pool have failed in a row: the next one waits for the longer."""
+    return fake.look(lambda gateway: next(iter(gateway.pools.values()))._failures)
+
+
+def test_a_host_that_dies_before_it_has_ended_an_attempt_has_not_come_up(fake, monkeypatch):
+    monkeypatch.setattr(pools_module, "MAX_RETRY_SECONDS", 0)
+    supervisor = fake.supervisor()
+    pool = supervisor.open(spec())
+    for number in range(1, 4):
+        running, waiting = supervisor.run(pool, BODY), supervisor.run(pool, BODY)
+        host = fake.host()
+        host.run()
+        host.order.end("killed", "SIGSEGV")
+        assert supervisor.result(running).json["kind"] == "killed"
+        assert supervisor.result(waiting).json == unplaced("failed", "SIGSEGV")
+        assert state_of(supervisor, 1, "failed")["detail"] == "SIGSEGV"
+        assert failures(fake) == number
+    serves(fake, supervisor, pool)
+    assert failures(fake) == 0
+
+
+def test_a_host_that_has_lived_for_some_time_has_come_up(fake, monkeypatch):
+    monkeypatch.setattr(hosts_module, "PROVEN_SECONDS", 0)
+    supervisor = fake.supervisor()
+    pool = supervisor.open(spec())
+    running = supervisor.run(pool, BODY)
+    host = fake.host()
+    host.run()
+    until(lambda: fake.look(lambda gateway: gateway.hosts[host.name].proven), "it has come up")
+    host.order.end("killed", "SIGSEGV")
+    assert supervisor.result(running).json["kind"] == "killed"
+    assert failures(fake) == 0
+
+
+def test_calls_hear_of_a_failure_that_came_while_none_waited(monkeypatch):
+    monkeypatch.setattr(pools_module, "MAX_RETRY_SECONDS", 0)
+    with FakeGateway(wait_seconds=0.05, ping_seconds=0.05) as fake:
+        supervisor = fake.supervisor()
+        pool = supervisor.open(spec())
+        call = supervisor.run(pool, BODY)
+        order = fake.order()
+        assert supervisor.result(call).json["why"] == "starting"
+        order.end("exit", "the layer fails")
+        state_of(supervisor, 1, "failed")
+        # The next host is being started, and takes as long.
+        for _ in range(2):
+            assert supervisor.result(supervisor.run(pool, BODY)).json == unplaced("failed", "the layer fails")
+        # Each call that comes waits for it, as long as any.
+        host = fake.host()
+        call = supervisor.run(pool, BODY)
+        host.answer(host.run())
+        assert supervisor.result(call).type == "RESULT"
+
+
+def test_a_pool_that_failed_and_waits_for_resources_says_so(monkeypatch):
+    monkeypatch.setattr(pools_module, "MAX_RETRY_SECONDS", 0)
+    with FakeGateway(wait_seconds=0.05, ping_seconds=0.05) as fake:
+        supervisor = fake.supervisor()
+        pool = supervisor.open(spec())
+        supervisor.run(pool, BODY)
+        fake.order().end("exit", "the layer fails")
+        state_of(supervisor, 1, "failed")
+        monkeypatch.setattr(type(fake.cluster), "run", never_placed)
+        assert supervisor.result(supervisor.run(pool, BODY)).json["why"] == "waiting"
+
+
 def test_calls_say_what_they_wait_for_and_the_wish_for_a_host_ends_after_them(monkeypatch):
     monkeypatch.setattr(pools_module, "WANTED_SECONDS", 0.3)
     with FakeGateway(wait_seconds=0.05, ping_seconds=0.05) as fake:
@@ -157,8 +235,8 @@ def test_a_pool_that_has_lost_its_hosts_gives_back_as_one_that_never_had_any():
     with FakeGateway(wait_seconds=0.05, ping_seconds=0.05) as fake:
         supervisor = fake.supervisor()
         pool = supervisor.open(spec())
+        host = serves(fake, supervisor, pool)
         first, second = supervisor.run(pool, BODY), supervisor.run(pool, BODY)
-        host = fake.host()
         host.run()
         host.order.end("killed", "by the test")
         assert supervisor.result(first).json["kind"] == "killed"
@@ -168,8 +246,8 @@ def test_a_pool_that_has_lost_its_hosts_gives_back_as_one_that_never_had_any():
 def test_a_host_that_is_gone_gets_no_more_calls(fake):
     supervisor = fake.supervisor()
     pool = supervisor.open(spec())
+    host = serves(fake, supervisor, pool, slots=10)
     first = supervisor.run(pool, BODY)
-    host = fake.host(slots=10)
     host.run()
     host.close()
     assert state_after_end(fake, host)
@@ -322,6 +400,27 @@ def test_a_pool_that_waits_says_for_what_and_gets_the_idle_hosts_of_others(fake,
     assert supervisor.next("HOST_DOWN").json["number"] == host.number
 
 
+def test_a_pool_whose_environment_is_set_up_takes_no_hosts_of_others(fake, monkeypatch):
+    for name in ("WAITING_SECONDS", "YIELD_SECONDS", "TURN_SECONDS"):
+        monkeypatch.setattr(pools_module, name, 0)
+    supervisor = fake.supervisor()
+    idle, slow = supervisor.open(spec(1)), supervisor.open(spec(2, env={"A": "1"}))
+    call = supervisor.run(idle, BODY)
+    host = fake.host()
+    host.answer(host.run())
+    supervisor.result(call)
+    monkeypatch.setattr(type(fake.cluster), "run", never_placed)
+    fake.cluster.lacks = None
+    supervisor.run(slow, BODY)
+    assert "environment" in until(lambda: told(supervisor, 2), "it says what it waits for")
+    # Everything that is due by time has been seen to since.
+    asked = fake.cluster.asked
+    until(lambda: fake.cluster.asked > asked + 1, "time goes on")
+    assert leaving(fake) == set()
+    supervisor.run(idle, BODY)
+    host.answer(host.run())
+
+
 def test_a_pool_with_several_hosts_gives_one_to_a_pool_that_has_none(fake, monkeypatch):
     for name in ("WAITING_SECONDS", "YIELD_SECONDS"):
         monkeypatch.setattr(pools_module, name, 0)
@@ -443,13 +542,122 @@ def test_a_host_that_was_to_be_given_up_goes_on_when_it_is_not_needed(fake, monk
         host.answer(host.run())
 
 
+def places(fake, monkeypatch, *names):
+    """Lets the hosts of these pools have no place on a node; each is placed when the function that it returns is called."""
+    gates, run = {}, type(fake.cluster).run
+
+    async def places_later(cluster, placed, name, spec, orders, on_placed):
+        if spec["env"].get("POOL") in names:
+            placed.on_kill = (gate := gates.setdefault(spec["env"]["POOL"], asyncio.Event())).set
+            await gate.wait()
+            if placed.killed:
+                return Exit("actor", "killed")
+        return await run(cluster, placed, name, spec, orders, on_placed)
+
+    monkeypatch.setattr(type(fake.cluster), "run", places_later)
+    return lambda name: fake.loop.call_soon_threadsafe(lambda: gates[name].set())
+
+
+def open_pool(supervisor, number):
+    return supervisor.open(spec(number, env={"POOL": str(number)}))
+
+
+def leaves(fake, busy):
+    """One of the busy hosts is asked to leave, ends what it runs, and does."""
+    numbers = until(lambda: leaving(fake), "one is asked to leave")
+    host, given = next(pair for pair in busy if pair[0].number in numbers)
+    host.answer(given)
+    assert host.next("BYE")
+    return [pair for pair in busy if pair[0] is not host]
+
+
+@pytest.fixture
+def room(fake, monkeypatch):
+    """Two busy pools with more to do, and a third of priority 9 that needs the room of both; the first host has left."""
+    for name in ("WAITING_SECONDS", "YIELD_SECONDS", "TURN_SECONDS"):
+        monkeypatch.setattr(pools_module, name, 0)
+    place = places(fake, monkeypatch, "3")
+    supervisor, other = fake.supervisor(), fake.supervisor()
+    busy = two_busy_pools(fake, supervisor, (1, 1))
+    call = other.run(open_pool(other, 3), BODY, priority=9)
+    busy = leaves(fake, busy)
+    until(lambda: leaving(fake), "the other is asked to leave")
+    assert len(fake.cluster.orders) == 2
+    return supervisor, other, busy, call, place
+
+
+def regrown(fake):
+    until(lambda: len(fake.cluster.orders) == 3, "the first one has a host again")
+
+
+def test_what_was_given_up_is_kept_for_the_pool_that_needs_more(fake, room):
+    supervisor, other, busy, call, place = room
+    leaves(fake, busy)
+    assert "room is made" in until(lambda: told(supervisor, 1), "it says what it waits for")
+    assert len(fake.cluster.orders) == 2
+    place("3")
+    host = fake.host(order=until(lambda: fake.cluster.orders[2:], "it has its place")[0])
+    host.answer(host.run())
+    assert other.result(call).type == "RESULT"
+    # Then it is the others' turn.
+    until(lambda: len(fake.cluster.orders) == 5, "they have hosts again")
+
+
+def test_what_is_kept_for_a_pool_is_free_when_its_calls_are_gone(fake, monkeypatch, room):
+    _, other, _, call, _ = room
+    monkeypatch.setattr(pools_module, "WANTED_SECONDS", 0)
+    other.cancel(call)
+    regrown(fake)
+    until(lambda: not leaving(fake), "the second one stays")
+
+
+def test_what_is_kept_for_a_pool_is_free_when_its_supervisor_is_gone(fake, room):
+    room[1].send("BYE")
+    regrown(fake)
+
+
+def test_what_is_kept_for_a_pool_is_free_when_it_does_not_help_for_long(fake, monkeypatch, room):
+    monkeypatch.setattr(pools_module, "RESERVED_SECONDS", 0)
+    regrown(fake)
+
+
+def test_nothing_is_kept_from_a_pool_of_higher_priority(fake, monkeypatch, room):
+    monkeypatch.setattr(pools_module, "PRIORITY_SECONDS", 1000)
+    supervisor, _, busy, _, _ = room
+    assert len(busy) == 1
+    # Which of the two has left is the gateway's choice.
+    for pool in (1, 2):
+        supervisor.run(pool, BODY, priority=15)
+    regrown(fake)
+
+
+def test_a_pool_that_needs_what_is_kept_for_another_asks_ray_again_when_it_is_free(fake, monkeypatch):
+    for name in ("WAITING_SECONDS", "YIELD_SECONDS", "TURN_SECONDS"):
+        monkeypatch.setattr(pools_module, name, 0)
+    place = places(fake, monkeypatch, "3", "4")
+    supervisor = fake.supervisor()
+    busy = two_busy_pools(fake, supervisor, (8, 8))
+    call = supervisor.run(open_pool(supervisor, 4), BODY, priority=1)
+    until(lambda: len(asked_for(fake, 4)) == 1, "it asks Ray")
+    supervisor.run(open_pool(supervisor, 3), BODY, priority=9)
+    leaves(fake, busy)
+    until(lambda: not asked_for(fake, 4), "it asks no more")
+    place("3")
+    until(lambda: asked_for(fake, 4), "it asks again")
+    supervisor.cancel(call)
+
+
+def asked_for(fake, number):
+    """The hosts of a pool that were asked for."""
+    return fake.look(lambda gateway: [host.name for host in gateway.hosts.values() if host.pool.spec["env"] == {"POOL": str(number)}])
+
+
 def told(supervisor, ref):
     """What a pool said last, once it says anything."""
     return state_of(supervisor, ref, "starting")["detail"]
 
 
 async def never_placed(cluster, placed, name, spec, orders, on_placed):
-    import asyncio
     await asyncio.Event().wait()
 
 

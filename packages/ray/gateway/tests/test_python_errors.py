@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import effect_ray
-from effect_ray_gateway import placement, python_calls, python_errors, python_host
+from effect_ray_gateway import python_calls, python_errors, python_host
 
 
 def told(error):
@@ -236,10 +236,3 @@ def test_is_bounded_and_keeps_the_root():
     assert len(reason["detail"]) <= python_errors.MAX_DETAIL_CHARS and len(reason["traceback"]) <= python_errors.MAX_TRACEBACK_CHARS
     assert "level 199" in reason["traceback"] and "root cause: OSError: the root of it" in reason["detail"]
     assert told(ValueError("first" + "x" * 100_000 + "last"))["detail"].endswith("last")
-
-
-def test_of_what_ray_and_pip_say_at_length_the_last_words_are_kept():
-    told = placement._words(RuntimeError("Collecting\n" * 10_000 + "ERROR: No matching distribution found for nope"))
-    assert told.startswith("RuntimeError: …") and told.endswith("ERROR: No matching distribution found for nope")
-    assert len(told) <= placement.MAX_DETAIL
-    assert placement._words(RuntimeError("short")) == "RuntimeError: short"

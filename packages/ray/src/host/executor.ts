@@ -21,6 +21,7 @@ import * as Scope from "effect/Scope"
 import * as Frame from "../Frame.ts"
 import { cureOf } from "./cure.ts"
 import type { Orders } from "./orders.ts"
+import { Told } from "./told.ts"
 
 export interface Executor {
   /** Whole frames, in a buffer that is ours from now on. */
@@ -54,14 +55,12 @@ const readRun = (body: Buffer): { readonly header: Run; readonly payload: string
   return { header: JSON.parse(body.toString("utf8", 0, end)), payload: body.toString("utf8", end + 1) }
 }
 
-/** The worker's layer failed. Its message and its stack tell of the causes too. */
-class NotBuilt extends Error {
-  constructor(cause: Cause.Cause<unknown>) {
-    const defect = Handler.defect(cause)
-    const cure = cureOf(Cause.squash(cause))
-    super(cure === undefined ? TaskError.describe(defect) : `${TaskError.describe(defect)}\n${cure}`)
-    this.stack = defect.stack
-  }
+/** Why the worker's layer failed, with its causes. */
+const notBuilt = (cause: Cause.Cause<unknown>): Told => {
+  const defect = Handler.defect(cause)
+  const cure = cureOf(Cause.squash(cause))
+  const words = TaskError.describe(defect)
+  return new Told(cure === undefined ? words : `${words}\n${cure}`, defect.stack)
 }
 
 export const make = async (worker: Worker, options: Options): Promise<Executor> => {
@@ -77,11 +76,11 @@ export const make = async (worker: Worker, options: Options): Promise<Executor> 
       Effect.flatMap((context) => Effect.map(Handler.ofWorker(worker, context), (services) => ({ context, services })))
     )
   )
-  if (Exit.isFailure(built)) throw new NotBuilt(built.cause)
+  if (Exit.isFailure(built)) throw notBuilt(built.cause)
   const { context, services } = built.value
   const runFork = Effect.runForkWith(context)
 
-  const fibers = new Map<bigint, Fiber.Fiber<Ended>>()
+  const running = new Map<bigint, { readonly fiber: Fiber.Fiber<Ended>; stopped: boolean }>()
   const writer = new Frame.Writer(options.emit)
   const assembler = new Frame.Assembler(options.limits.maxPayloadBytes + 64 * 1024)
 
@@ -124,18 +123,24 @@ export const make = async (worker: Worker, options: Options): Promise<Executor> 
       payload: input.payload,
       traceparent: Option.fromNullishOr(traceparent)
     }))
-    fibers.set(call, fiber)
+    const entry = { fiber, stopped: false }
+    running.set(call, entry)
     fiber.addObserver((exit) => {
-      fibers.delete(call)
-      finish(to, endOf(exit))
+      running.delete(call)
+      const about = { task, execution: frame.execution, attempt }
+      finish(to, Handler.endOf(exit, entry.stopped, (line) => runFork(Effect.annotateLogs(line, about))))
     })
   }
 
+  const stop = (call: bigint): void => {
+    const entry = running.get(call)
+    if (entry === undefined) return
+    entry.stopped = true
+    entry.fiber.interruptUnsafe()
+  }
+
   const decoder = new Frame.Decoder((frame) => {
-    if (frame.type === Frame.Type.CANCEL) {
-      fibers.get(frame.wholeCall)?.interruptUnsafe()
-      return
-    }
+    if (frame.type === Frame.Type.CANCEL) return stop(frame.wholeCall)
     const body = assembler.add(frame)
     if (body !== undefined) run(frame, body)
   })
@@ -143,16 +148,10 @@ export const make = async (worker: Worker, options: Options): Promise<Executor> 
   return {
     push: (frames) => decoder.push(frames),
     close: () => {
-      for (const fiber of fibers.values()) fiber.interruptUnsafe()
+      for (const call of Array.from(running.keys())) stop(call)
       return Effect.runPromise(Scope.close(scope, Exit.void))
     }
   }
-}
-
-const endOf = (exit: Exit.Exit<Ended>): Ended => {
-  if (Exit.isSuccess(exit)) return exit.value
-  if (Exit.hasInterrupts(exit)) return Ended.Interrupted({ confirmed: true })
-  return Ended.Died({ reason: Handler.defect(exit.cause) })
 }
 
 const unreadable = (error: unknown) =>

@@ -1,9 +1,9 @@
 /** A place in a host where attempts run: a handler thread, or the main thread itself. */
-import { inspect } from "node:util"
 import { MessageChannel, Worker } from "node:worker_threads"
 import * as Frame from "../Frame.ts"
 import type { Executor } from "./executor.ts"
 import type { Orders } from "./orders.ts"
+import { toldOf, Told } from "./told.ts"
 import { type Bundle, exactly, type ThreadData, type ThreadMessage, type ThreadOrder } from "./thread.ts"
 
 /** How a lane came to its end. */
@@ -14,7 +14,8 @@ export interface LaneEnd {
 
 export interface Events {
   readonly onFrames: (frames: Buffer) => void
-  readonly onEnd: (lane: Lane, end: LaneEnd) => void
+  /** `stack`: of what it crashed with. */
+  readonly onEnd: (lane: Lane, end: LaneEnd, stack: string | undefined) => void
 }
 
 export interface Lane {
@@ -38,9 +39,6 @@ export interface Lane {
 }
 
 const heapMegabytes = (bytes: number, lanes: number): number => Math.max(16, Math.floor(bytes / lanes / 1024 / 1024))
-
-/** How much is told of what a thread died of. */
-const maxDetailLength = 2_000
 
 // Whatever was thrown in the thread.
 const isOutOfMemory = (error: unknown): boolean =>
@@ -70,6 +68,7 @@ export const inThread = (bundle: URL, orders: Orders, lanes: number, events: Eve
   thread.stderr.on("data", (said: Buffer) => process.stderr.write(said))
   const ready = Promise.withResolvers<void>()
   let end: LaneEnd | undefined
+  let stack: string | undefined
   let whenHere: Array<() => void> = []
   const lane: Lane = {
     begun,
@@ -101,7 +100,7 @@ export const inThread = (bundle: URL, orders: Orders, lanes: number, events: Eve
       case "Ready":
         return ready.resolve()
       case "Failed":
-        return ready.reject(Object.assign(new Error(message.message), { stack: message.stack }))
+        return ready.reject(new Told(message.message, message.stack))
       case "Here": {
         const here = whenHere
         whenHere = []
@@ -110,16 +109,23 @@ export const inThread = (bundle: URL, orders: Orders, lanes: number, events: Eve
     }
   })
   thread.on("error", (error: unknown) => {
-    end ??= isOutOfMemory(error)
-      ? { kind: "oom", detail: `a handler thread ran out of its heap${heap === undefined ? "" : ` of ${heap} MiB`}` }
-      : { kind: "exit", detail: `a handler thread crashed: ${inspect(error).slice(0, maxDetailLength)}` }
+    if (isOutOfMemory(error)) {
+      end ??= {
+        kind: "oom",
+        detail: `a handler thread ran out of its heap${heap === undefined ? "" : ` of ${heap} MiB`}`
+      }
+      return
+    }
+    const told = toldOf(error)
+    stack = told.stack
+    end ??= { kind: "exit", detail: `a handler thread crashed: ${told.message}` }
   })
   thread.on("exit", (code) => {
     port.close()
     end ??= { kind: "exit", detail: `a handler thread exited with ${code}` }
     // This tells why a lane never was ready; for one that was, the promise is settled already.
-    ready.reject(new Error(end.detail))
-    events.onEnd(lane, end)
+    ready.reject(new Told(end.detail, stack))
+    events.onEnd(lane, end, stack)
   })
   return lane
 }

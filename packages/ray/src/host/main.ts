@@ -5,7 +5,6 @@
  * whatever the handlers do; the handlers run in threads of their own, one for each whole CPU. It ends when its
  * control pipe does, when the gateway says goodbye, and when the connection breaks.
  */
-import { inspect } from "node:util"
 import * as Frame from "../Frame.ts"
 import { FrameSocket } from "../internal/frameSocket.ts"
 import { Handshake, plain, type Welcome } from "../internal/handshake.ts"
@@ -13,8 +12,8 @@ import { type Events, inMain, inThread, type Lane } from "./lane.ts"
 import { Lanes } from "./lanes.ts"
 import { log } from "./log.ts"
 import * as orders from "./orders.ts"
-import { throwRejections } from "./rejections.ts"
 import { Results } from "./results.ts"
+import { toldOf, tellCrashes, Told } from "./told.ts"
 
 const bundle = new URL("./thread.mjs", import.meta.url)
 
@@ -23,10 +22,10 @@ const closeMillis = 2_000
 
 /** `error` is whatever was thrown, be it by the worker's own module. */
 const fail = (message: string, error: unknown): never => {
-  const detail = error instanceof Error ? error.message : inspect(error)
-  log("ERROR", message, { detail, stack: inspect(error) })
+  const { message: detail, stack } = toldOf(error)
+  log("ERROR", message, { detail, stack })
   // Who started us keeps the last words of this, so what happened comes after where.
-  process.stderr.write(`${inspect(error)}\n${message}: ${detail}\n`)
+  process.stderr.write(`${stack}\n${message}: ${detail}\n`)
   process.exit(1)
 }
 
@@ -42,10 +41,10 @@ const serve = async (given: orders.Orders): Promise<void> => {
 
   const events: Events = {
     onFrames: (frames) => fromLane.push(frames),
-    onEnd: (lane, end) => {
+    onEnd: (lane, end, stack) => {
       // A lane that never was ready is the business of whoever waits for it.
       if (closing || !serving) return
-      log(end.kind === "terminated" ? "INFO" : "WARN", "a handler thread ended", { ...end })
+      log(end.kind === "terminated" ? "INFO" : "WARN", "a handler thread ended", { ...end, stack })
       lanes.gone(lane, end)
     }
   }
@@ -120,7 +119,7 @@ const serve = async (given: orders.Orders): Promise<void> => {
     },
     onRoom: () => results.send(),
     onClose: (error) => {
-      if (!closing) fail("the connection to the gateway ended", error ?? new Error("the gateway closed it"))
+      if (!closing) fail("the connection to the gateway ended", error ?? new Told("the gateway closed it"))
     }
   })
 }
@@ -128,7 +127,7 @@ const serve = async (given: orders.Orders): Promise<void> => {
 // What cannot be written, on a full disk for instance, is no reason to end.
 for (const output of [process.stdout, process.stderr]) output.on("error", () => {})
 
-throwRejections()
+tellCrashes((error) => fail("the host crashed", error))
 
 orders.read(
   process.stdin,

@@ -2,12 +2,11 @@
  * The end of a bundle: serves the worker in a handler thread, or hands its executor to the host's main thread.
  */
 import { fromDefault, type Worker } from "@effect-ray/core/Worker"
-import { inspect } from "node:util"
 import { type MessagePort, workerData } from "node:worker_threads"
 import type { Executor, Options } from "./executor.ts"
 import * as executor from "./executor.ts"
 import type { Orders } from "./orders.ts"
-import { throwRejections } from "./rejections.ts"
+import { toldOf, tellCrashes } from "./told.ts"
 
 /** What the main thread gives a handler thread. */
 export interface ThreadData {
@@ -28,6 +27,15 @@ export type ThreadMessage =
 /** What a handler thread is told beside frames. */
 export type ThreadOrder = "close" | "probe"
 
+const isThreadData = (u: unknown): u is ThreadData => typeof u === "object" && u !== null && "effectRay" in u
+
+// Here, so that it holds while the worker's module is loaded: that comes after this one.
+if (isThreadData(workerData)) {
+  tellCrashes((thrown) => {
+    throw toldOf(thrown)
+  })
+}
+
 /** Copies frames into memory of exactly their size, which can then change threads without another copy. */
 export const exactly = (frames: ReadonlyArray<Uint8Array>): Uint8Array<ArrayBuffer> => {
   let bytes = 0
@@ -40,8 +48,6 @@ export const exactly = (frames: ReadonlyArray<Uint8Array>): Uint8Array<ArrayBuff
   }
   return all
 }
-
-const isThreadData = (u: unknown): u is ThreadData => typeof u === "object" && u !== null && "effectRay" in u
 
 const serve = async (worker: Worker, data: ThreadData): Promise<void> => {
   const { port } = data
@@ -62,7 +68,7 @@ const serve = async (worker: Worker, data: ThreadData): Promise<void> => {
     })
     tell({ _tag: "Ready" })
   } catch (error) {
-    const { message, stack } = error instanceof Error ? error : new Error(inspect(error))
+    const { message, stack } = toldOf(error)
     tell({ _tag: "Failed", message, stack: stack ?? "" })
   }
 }
@@ -78,7 +84,6 @@ export const start = (exported: unknown): Bundle => {
     throw new Error("the worker module's default export is no Worker: export default Worker.make({ … })")
   }
   if (isThreadData(workerData)) {
-    throwRejections()
     void serve(worker, workerData)
   }
   return { make: (options) => executor.make(worker, options) }

@@ -46,8 +46,8 @@ export interface Welcome {
   readonly credit: Credit
 }
 
-/** What a gateway says that is on its way out: the next one may say otherwise. */
-const stopping = "the gateway is stopping"
+/** The code of a refusal by a gateway that is on its way out: the next one may take the client. */
+const stopping = "stopping"
 
 /** The client's part of the handshake, as frames come in. Throws a `FrameError` for a gateway that does not know the key. */
 export class Handshake {
@@ -82,7 +82,7 @@ export class Handshake {
       case Frame.Type.WELCOME:
         return { instance: this.instance, ...body }
       case Frame.Type.REFUSED:
-        if (body.reason === stopping) throw new Frame.FrameError(stopping)
+        if (body.code === stopping) throw new Frame.FrameError(String(body.reason))
         throw new Refused(String(body.reason))
       default:
         throw new Frame.FrameError(`a frame of type ${frame.type} before the handshake ended`)

@@ -13,6 +13,8 @@ export interface Packages {
   readonly uri: (runtime: Runtime) => string
   /** Pins what is there and uploads what is not. */
   readonly upload: Effect.Effect<void, RayError>
+  /** As `upload`, for one of many times: that it fails is told, once an outage. */
+  readonly keep: Effect.Effect<void>
 }
 
 /** A host has its own one. This is for the tasks and actors of Ray that handlers start, on any node. */
@@ -41,9 +43,25 @@ export const makePackages = Effect.fnUntraced(function*(
   const uris = new Map<Runtime, string>()
   for (const [runtime, zip] of zips) uris.set(runtime, yield* cluster.uploadPackage(zip))
   const oneAtATime = yield* Semaphore.make(1)
+  // An array, because this runs many times: an iterator would be used up by the first.
+  const upload = oneAtATime.withPermit(Effect.forEach([...zips.values()], cluster.uploadPackage, { discard: true }))
+  let missed = false
+  const keep = Effect.matchEffect(upload, {
+    onSuccess: () =>
+      Effect.sync(() => {
+        missed = false
+      }),
+    onFailure: (error) => {
+      if (missed) return Effect.void
+      missed = true
+      return Effect.logWarning(
+        `the worker's packages cannot be kept on the cluster, it is tried again: ${error.message}`
+      )
+    }
+  })
   return {
     uri: (runtime) => uris.get(runtime)!,
-    // An array, because this runs many times: an iterator would be used up by the first.
-    upload: oneAtATime.withPermit(Effect.forEach([...zips.values()], cluster.uploadPackage, { discard: true }))
+    upload,
+    keep
   }
 })

@@ -59,12 +59,15 @@ class FakeCluster:
         self.orders = []
         self.misfits = []
         self.missing = None
+        self.asked = 0
+        self.lacks = "CPU 1, available 0 of 1"
 
     async def misfit(self, placement):
         return self.missing
 
     async def shortage(self, placement):
-        return "CPU 1, available 0 of 1"
+        self.asked += 1
+        return self.lacks
 
     async def run(self, placed, name, spec, orders, on_placed):
         order = Order(placed, name, orders, on_placed, asyncio.get_running_loop())

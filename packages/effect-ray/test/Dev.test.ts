@@ -72,7 +72,7 @@ describe("effect-ray dev", () => {
         () => Effect.sync(() => taken.close())
       )
       const { port } = taken.address() as net.AddressInfo
-      fs.mkdirSync(path.join(cwd, ".effect-ray"))
+      fs.mkdirSync(path.join(cwd, ".effect-ray"), { mode: 0o700 })
       fs.writeFileSync(path.join(cwd, ".effect-ray", "postgres.port"), String(port))
       const program = yield* start(["dev", fixture("worker.ts"), "--in-process"], { cwd })
       yield* program.says("supervisor started")
@@ -88,7 +88,7 @@ describe("effect-ray dev", () => {
   it.live("starts with any rubbish in the file of its port", () =>
     Effect.gen(function*() {
       const cwd = yield* workingDirectory
-      fs.mkdirSync(path.join(cwd, ".effect-ray"))
+      fs.mkdirSync(path.join(cwd, ".effect-ray"), { mode: 0o700 })
       const record = path.join(cwd, ".effect-ray", "postgres.port")
       for (const rubbish of ["", "99999", "22", "-1", "0x1f90", "NaN", "1e4", "5432; DROP", "\0\xff", "9".repeat(99)]) {
         fs.writeFileSync(record, rubbish)
@@ -112,9 +112,18 @@ describe("effect-ray dev", () => {
       const link = yield* refused
       assert.strictEqual(link.code, 1)
       assert.match(link.stderr, /\.effect-ray cannot be used: it is a link/)
-      if (process.getuid?.() !== 0) return
       fs.rmSync(folder)
-      fs.mkdirSync(folder)
+      fs.mkdirSync(folder, { mode: 0o700 })
+      const precious = path.join(elsewhere, "precious")
+      for (const name of [".gitignore", "postgres.port"]) {
+        fs.symlinkSync(precious, path.join(folder, name))
+        assert.include((yield* refused).stderr, `its ${name} is neither a file nor a folder`)
+        fs.rmSync(path.join(folder, name))
+      }
+      fs.chmodSync(folder, 0o777)
+      assert.match((yield* refused).stderr, /other users may write in it/)
+      if (process.getuid?.() !== 0) return
+      fs.chmodSync(folder, 0o700)
       fs.chownSync(folder, 65_534, 65_534)
       assert.match((yield* refused).stderr, /\.effect-ray cannot be used: it belongs to another user \(65534\)/)
       assert.deepStrictEqual(fs.readdirSync(elsewhere), [])

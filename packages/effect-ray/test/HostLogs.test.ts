@@ -75,6 +75,58 @@ describe("hostLogs", () => {
       })
     ))
 
+  it.live("shows nothing that a terminal would obey, printed or logged", () =>
+    following((folder, told) =>
+      Effect.gen(function*() {
+        const hostile =
+          "\u001b[2J\u001b]0;title\u0007\u001b]52;c;Y29weQ==\u0007\u001b[31mred\u001b[0m\u009b1m \u202eback"
+        const line = JSON.stringify({
+          message: [hostile, { [hostile]: [hostile] }],
+          cause: hostile,
+          level: "ERROR",
+          annotations: { task: hostile, [`${hostile}key`]: hostile }
+        })
+        fs.writeFileSync(path.join(folder, "worker-ab-01000000-42.out"), `${hostile}\n${line}\n`)
+        yield* until(told, 2)
+        assert.deepStrictEqual(told, [
+          "INFO \"red back\" {\"host\":\"pid 42\"}",
+          "ERROR [\"red back\",{\"red back\":[\"red back\"]},\"red back\"] {\"task\":\"red back\",\"red backkey\":\"red back\"}"
+        ])
+      })
+    ))
+
+  it.live("leaves out what Ray says of the gateway's job, and no more of it", () =>
+    following((folder, told) =>
+      Effect.gen(function*() {
+        fs.writeFileSync(
+          path.join(folder, "worker-ab-01000000-42.err"),
+          [
+            "Found multiple active Ray instances: {'127.0.0.1:1', '127.0.0.1:2'}. Connecting to latest cluster at 127.0.0.1:1.",
+            "2026-11-27 05:40:53,389\tINFO job_supervisor.py:375 -- Submitting job with RAY_ADDRESS = 127.0.0.1:1 job_id=01000000",
+            "2026-11-27 05:40:53,389\tWARNING worker.py:375 -- a handler's Ray warns",
+            ""
+          ].join("\n")
+        )
+        yield* until(told, 1)
+        assert.deepStrictEqual(told, [
+          "INFO \"2026-11-27 05:40:53,389\\tWARNING worker.py:375 -- a handler's Ray warns\" {\"host\":\"pid 42\"}"
+        ])
+      })
+    ))
+
+  it.live("skips to the end of a file that it is far behind of, and says so", () =>
+    following((folder, told) =>
+      Effect.gen(function*() {
+        const out = path.join(folder, "worker-ab-01000000-42.out")
+        fs.writeFileSync(out, `${"x".repeat(999)}\n`.repeat(20_000) + "the end\n")
+        yield* eventually(Effect.sync(() => told.at(-1) ?? ""), (last) => last.includes("the end"))
+        assert.strictEqual(told[0], `WARN "20 MB of output skipped, see ${out}" {"host":"pid 42"}`)
+        assert.isBelow(told.length, 300)
+        // The line that was cut is left out.
+        assert.deepStrictEqual(told.slice(1, -1).filter((line) => !line.includes("x".repeat(999))), [])
+      })
+    ))
+
   it.live("goes on with a file that was rotated, and with one that floods", () =>
     following((folder, told) =>
       Effect.gen(function*() {
@@ -82,9 +134,11 @@ describe("hostLogs", () => {
         fs.writeFileSync(out, "first\n")
         yield* until(told, 1)
         for (let round = 1; round <= 2; round++) {
+          fs.appendFileSync(out, `end of ${round - 1}\n`)
           fs.renameSync(out, `${out}.1`)
           fs.writeFileSync(out, `${round}\n`)
-          yield* until(told, 1 + round)
+          yield* until(told, 1 + 2 * round)
+          assert.include(told.at(-2), `end of ${round - 1}`)
         }
         fs.appendFileSync(out, `${"x".repeat(40_000)}\n${"line\n".repeat(100_000)}`)
         yield* eventually(Effect.sync(() => told.length), (length) => length >= 100_000)

@@ -39,7 +39,7 @@ import {
   signal
 } from "./internal/processes.ts"
 import { findRay } from "./internal/rayExecutable.ts"
-import { checkEntry, claimFolder, whileLocked, writePrivately } from "./internal/stateFiles.ts"
+import { claimFolder, createPrivately, whileLocked, writePrivately } from "./internal/stateFiles.ts"
 import * as RayCluster from "./RayCluster.ts"
 import { LocalRayFailed, RayError, UnsafeFolder } from "./RayError.ts"
 
@@ -60,6 +60,15 @@ const killTimeout = Duration.seconds(5)
 
 /** How long jobs may take to end before the head is ended with them. */
 const jobsTimeout = Duration.seconds(15)
+
+/**
+ * How long another process may take to start or stop a head before it counts as stuck: one start that fails and one that
+ * does not. @category constants
+ */
+export const lockTimeout = Duration.minutes(5)
+
+/** How long a user waits for that when it leaves. The head's keeper sees anyway who is left. */
+const leaveTimeout = Duration.seconds(10)
 
 /** The longest piece of Ray's log in an error, in characters. */
 const maxDetail = 2_000
@@ -132,8 +141,8 @@ const HeadJson = Schema.fromJsonString(Head)
 const failed = (detail: string, fix: string) => new RayError({ reason: new LocalRayFailed({ detail, fix }) })
 
 /**
- * Makes a state folder, for this user alone, and answers its absolute path. A link, and the folder of another user, is
- * refused: what stands in it decides which processes are ended and which folders deleted.
+ * Makes a state folder, for this user alone, and returns its absolute path. One in which another user may have put
+ * something is refused: what stands in it decides which processes are ended, which folders deleted and where is written.
  *
  * @category constructors
  */
@@ -142,8 +151,6 @@ export const makeStateFolder = (folder: string): Effect.Effect<string, RayError>
     try: () => {
       const resolved = path.resolve(folder)
       claimFolder(resolved)
-      for (const name of ["ray.json", "ray.lock", "ray.log"]) checkEntry(resolved, name, "file")
-      checkEntry(resolved, "users", "folder")
       return resolved
     },
     catch: (error) =>
@@ -166,24 +173,37 @@ export const make = Effect.fn("LocalRay.make")(function*(
   const stateFolder = yield* makeStateFolder(options.stateFolder ?? ".effect-ray")
   const lock = path.join(stateFolder, "ray.lock")
   const record = path.join(stateFolder, "ray.json")
+  let latest: Located | undefined
   yield* Effect.acquireRelease(
     Effect.sync(() => addUser(stateFolder)),
-    (user) =>
-      whileLocked(
-        lock,
-        Effect.suspend(() => {
-          fs.rmSync(user, { force: true })
-          return hasUsers(stateFolder) ? Effect.void : stopRecorded(record)
-        })
+    (user) => {
+      const leave = Effect.sync(() => {
+        fs.rmSync(user, { force: true })
+        return hasUsers(stateFolder)
+      })
+      const stopUnused = Effect.flatMap(leave, (used) => used ? Effect.void : stopRecorded(record))
+      return Effect.suspend(() =>
+        // One that never had a head has none to wait for.
+        latest === undefined ? leave : Effect.catchTag(
+          whileLocked(lock, leaveTimeout, stopUnused),
+          "Held",
+          () => leave
+        )
       )
+    }
   )
-  const locate = whileLocked(lock, findOrStart(stateFolder, record, options))
-  let latest = yield* locate
+  const locate = whileLocked(lock, lockTimeout, findOrStart(stateFolder, record, options)).pipe(
+    Effect.catchTag(
+      "Held",
+      ({ detail }) => Effect.fail(failed(detail, "End that process; if it is none of effect-ray's, remove that file."))
+    )
+  )
+  const first = latest = yield* locate
   const revive = Effect.tap(locate, (located) =>
     Effect.sync(() => {
       latest = located
     }))
-  return { ...latest, revive, latest: Effect.sync(() => latest) }
+  return { ...first, revive, latest: Effect.sync(() => latest ?? first) }
 })
 
 const findOrStart = Effect.fnUntraced(function*(stateFolder: string, record: string, options: Options) {
@@ -299,7 +319,7 @@ const start = Effect.fnUntraced(function*(ray: string, stateFolder: string, reco
   const token = randomBytes(32).toString("hex")
   const folder = makeHeadFolder(token)
   const log = logOf(stateFolder)
-  const output = fs.openSync(log, "w", 0o600)
+  const output = createPrivately(log)
   const args = [
     "start",
     "--head",

@@ -194,7 +194,7 @@ const make = Effect.fnUntraced(function*(options: Options) {
         const cause = causeOf(error)
         return new RayError({
           reason: cause instanceof NodeStream.MaxBytesError
-            ? new TooLarge({ request: name, limit })
+            ? new TooLarge({ address: address.url, request: name, limit })
             : isNotHttp(cause)
             ? new NotRay({
               address: address.url,
@@ -221,24 +221,19 @@ const make = Effect.fnUntraced(function*(options: Options) {
 
   const url = (path: string) => `${address.url}${path}`
   const job = (submissionId: string) => url(`/api/jobs/${encodeURIComponent(submissionId)}`)
+  const notRay = (detail: string) => new RayError({ reason: new NotRay({ address: address.url, detail }) })
   const decode = <S extends Schema.ConstraintDecoder<unknown>>(schema: S, request: string, answer: Answer) =>
     Effect.mapError(
       Schema.decodeUnknownEffect(Schema.fromJsonString(schema))(answer.body),
-      () => unexpected(request, answer)
+      () => notRay(`it answers ${request} with something else than Ray does`)
     )
-
-  const notRay = (detail: string) => new RayError({ reason: new NotRay({ address: address.url, detail }) })
 
   // The first thing that is asked of an address, so whatever else it leads to shows here.
   const version = Effect.gen(function*() {
     const name = "GET /api/version"
     const answer = yield* send(name, HttpClientRequest.get(url("/api/version")))
-    if (answer.status >= 500) return yield* unexpected(name, answer)
     if (answer.status !== 200) return yield* notRay(`it answers ${name} with ${answer.status}`)
-    const { ray_version } = yield* Effect.mapError(
-      decode(Version, name, answer),
-      () => notRay(`it answers ${name} with something else than a version of Ray`)
-    )
+    const { ray_version } = yield* decode(Version, name, answer)
     return clean(ray_version)
   }).pipe(Effect.withSpan("RayCluster.version"))
 

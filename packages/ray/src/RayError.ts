@@ -5,6 +5,9 @@
  */
 import * as Schema from "effect/Schema"
 
+/** Makes text that another program wrote fit to be shown: no control characters, no secret. @category formatting */
+export { cleanText } from "./internal/cleanText.ts"
+
 /**
  * `RAY_ADDRESS` is not the URL of a Ray dashboard that may be used.
  *
@@ -82,6 +85,7 @@ export class Unexpected extends Schema.TaggedError<Unexpected>("@effect-ray/ray/
  * @category reasons
  */
 export class TooLarge extends Schema.TaggedError<TooLarge>("@effect-ray/ray/TooLarge")("TooLarge", {
+  address: Schema.String,
   request: Schema.String,
   /** In bytes. */
   limit: Schema.Int
@@ -171,7 +175,8 @@ export const describe = (reason: Reason): string => {
     case "Unexpected":
       return `${reason.request} was answered with ${reason.status}: ${reason.detail}`
     case "TooLarge":
-      return `${reason.request} was answered with more than ${reason.limit} bytes, which are not read`
+      return `${reason.address} answers ${reason.request} with more than ${reason.limit} bytes, which are not read; check that `
+        + "RAY_ADDRESS is the URL of a Ray's dashboard"
     case "LocalRayFailed":
       return `no local Ray: ${reason.detail}. ${reason.fix}`
     case "UnsafeFolder":

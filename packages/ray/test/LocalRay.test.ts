@@ -1,5 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Logger from "effect/Logger"
+import { TestClock } from "effect/testing"
 import { spawn, spawnSync } from "node:child_process"
 import { createHash, randomBytes } from "node:crypto"
 import * as fs from "node:fs"
@@ -336,7 +340,7 @@ describe("LocalRay", () => {
       assert.deepStrictEqual(fs.readdirSync(path.join(stateFolder, "users")), ["container"])
     }))
 
-  it.live("keeps its state folder to this user, and refuses one that is a link, another's, or holds something else", () =>
+  it.live("keeps its state folder to this user, and refuses one in which another user may have put something", () =>
     Effect.gen(function*() {
       const parent = yield* tempFolder
       const options = { ray: yield* brokenRay }
@@ -357,12 +361,66 @@ describe("LocalRay", () => {
       fs.writeFileSync(file, "")
       assert.match(yield* refused(file), /it is no folder/)
       fs.symlinkSync("/etc/passwd", path.join(open, "ray.json"))
-      assert.match(yield* refused(open), /its ray\.json is no file/)
+      assert.match(yield* refused(open), /its ray\.json is neither a file nor a folder/)
+      fs.rmSync(path.join(open, "ray.json"))
+      for (const mode of [0o777, 0o770, 0o702]) {
+        fs.chmodSync(open, mode)
+        assert.match(yield* refused(open), /other users may write in it .* close it with chmod 700/)
+        assert.strictEqual(fs.statSync(open).mode & 0o777, mode)
+      }
+      fs.chmodSync(open, 0o700)
+      // The name is of no matter: what is written next may have it.
+      const precious = path.join(parent, "precious")
+      fs.writeFileSync(precious, "precious")
+      for (const name of [`ray.lock.${process.pid}`, "anything", "users/1"]) {
+        fs.mkdirSync(path.join(open, "users"), { recursive: true })
+        fs.symlinkSync(precious, path.join(open, name))
+        assert.include(yield* refused(open), `its ${name} is neither a file nor a folder`)
+        fs.rmSync(path.join(open, name))
+      }
+      // Another name of the same file is not seen, and not written to.
+      for (const name of [`ray.lock.${process.pid}`, "ray.log"]) {
+        fs.rmSync(path.join(open, name), { force: true })
+        fs.linkSync(precious, path.join(open, name))
+      }
+      yield* Effect.flip(LocalRay.make({ ...options, stateFolder: open }))
+      assert.strictEqual(fs.readFileSync(precious, "utf8"), "precious")
       if (process.getuid!() !== 0) return
+      for (const name of ["users", "ray.json"]) {
+        fs.writeFileSync(path.join(open, "ray.json"), "")
+        fs.chownSync(path.join(open, name), nobody.uid, nobody.gid)
+        assert.include(yield* refused(open), `its ${name} belongs to another user (65534)`)
+        fs.chownSync(path.join(open, name), 0, 0)
+      }
       const another = path.join(parent, "another")
       fs.mkdirSync(another)
       fs.chownSync(another, nobody.uid, nobody.gid)
       assert.match(yield* refused(another), /it belongs to another user \(65534\)/)
+    }))
+
+  it.effect("says which process it waits for, can be interrupted meanwhile, and gives up", () =>
+    Effect.gen(function*() {
+      const stateFolder = yield* tempFolder
+      const lock = path.join(stateFolder, "ray.lock")
+      fs.writeFileSync(lock, JSON.stringify(processId(process.pid)))
+      const told: Array<unknown> = []
+      const made = LocalRay.make({ stateFolder, ray: yield* brokenRay }).pipe(
+        Effect.scoped,
+        Effect.provide(Logger.layer([Logger.make(({ message }) => told.push(message))]))
+      )
+      const waits = yield* Effect.forkChild(made)
+      yield* TestClock.adjust("10 seconds")
+      assert.deepStrictEqual(told, [[
+        `waiting for the local Ray: process ${process.pid} is starting or stopping it, says ${lock}`
+      ]])
+      yield* Fiber.interrupt(waits)
+      assert.deepStrictEqual(fs.readdirSync(path.join(stateFolder, "users")), [])
+
+      const fails = yield* Effect.forkChild(Effect.flip(made))
+      yield* TestClock.adjust(Duration.sum(LocalRay.lockTimeout, Duration.seconds(1)))
+      const { message } = yield* Fiber.join(fails)
+      assert.include(message, `process ${process.pid} is starting or stopping it, says ${lock}. End that process`)
+      assert.isTrue(fs.existsSync(lock))
     }))
 
   it.live("runs no Ray that another user may have put above the project", () =>

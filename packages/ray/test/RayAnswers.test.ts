@@ -6,6 +6,7 @@ import * as Redacted from "effect/Redacted"
 import * as http from "node:http"
 import * as net from "node:net"
 import * as RayCluster from "../src/RayCluster.ts"
+import type { RayError } from "../src/RayError.ts"
 import { eventually } from "./support.ts"
 
 const token = "0123456789abcdef".repeat(4)
@@ -77,7 +78,9 @@ describe("What answers in Ray's place", () => {
               sent = 0
               const error = yield* Effect.flip(Effect.asVoid(ask))
               assert.strictEqual(error.reason._tag, "TooLarge", error.message)
+              assert.include(error.message, `${address} answers`)
               assert.include(error.message, `more than ${limit} bytes`)
+              assert.include(error.message, "RAY_ADDRESS")
               // What lies in the buffers of the two ends was not read.
               assert.isBelow(sent, limit + 32 * megabyte.length)
             }
@@ -145,13 +148,13 @@ describe("What answers in Ray's place", () => {
         + `${token.slice(0, 9)}\u0000${token.slice(9)} \ud800`
       const plain = "redback\nline\ttab <token> <token> \ufffd"
       const failing = yield* serving(json(hostile, 500))
-      const failed = yield* Effect.flip(asked(failing, ({ version }) => version))
+      const failed = yield* Effect.flip(asked(failing, ({ status }) => status("job")))
       assert.strictEqual(failed.reason._tag, "Unexpected")
       const raw = yield* serving((_, response) => {
         response.writeHead(500)
         response.end(hostile)
       })
-      const rawFailed = yield* Effect.flip(asked(raw, ({ version }) => version))
+      const rawFailed = yield* Effect.flip(asked(raw, ({ status }) => status("job")))
       assert.include(rawFailed.message, plain)
       for (const text of [failed.message, rawFailed.message, JSON.stringify(rawFailed)]) {
         assert.notInclude(text, token)
@@ -194,6 +197,25 @@ describe("What answers in Ray's place", () => {
         assert.match(error.message, /is not Ray: it answers GET \/api\/version with .* Set RAY_ADDRESS/)
         assert.isBelow(error.message.length, 400)
       }
+      // A server of the right version may still be another.
+      const address = yield* serving(json({ ray_version: "2.60.0", name: "another" }))
+      yield* asked(address, (cluster) =>
+        Effect.gen(function*() {
+          yield* cluster.version
+          const asks: ReadonlyArray<Effect.Effect<unknown, RayError>> = [
+            cluster.status("job"),
+            cluster.running,
+            cluster.logs("job")
+          ]
+          for (const ask of asks) {
+            const error = yield* Effect.flip(ask)
+            assert.strictEqual(error.reason._tag, "NotRay")
+            assert.match(error.message, /is not Ray: it answers GET \/api\/jobs\/.* Set RAY_ADDRESS/)
+          }
+        }))
+      const failing = yield* serving(json("no", 500))
+      const failed = yield* Effect.flip(asked(failing, ({ version }) => version))
+      assert.match(failed.message, /is not Ray: it answers GET \/api\/version with 500. Set RAY_ADDRESS/)
       const raws = [
         { raw: "SSH-2.0-OpenSSH_9.2p1\r\n", is: "NotRay" },
         { raw: `HTTP/1.1 200 OK\r\nx: ${"x".repeat(1024 * 1024)}\r\n\r\n`, is: "NotRay" },

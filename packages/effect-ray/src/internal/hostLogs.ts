@@ -4,6 +4,7 @@
  * Ray writes what its workers print to files of the session: each line is told as it comes, with its task and
  * execution where it was logged by Effect.
  */
+import { cleanText } from "@effect-ray/ray/RayError"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
@@ -18,30 +19,58 @@ const interval = "250 millis"
 /** The most that one look reads of one file, in bytes: a handler that floods its log holds up nothing else. */
 const maxRead = 256 * 1024
 
+/** Further behind a file than this, in bytes, all but the end is skipped: what is said now matters more. */
+const maxBehind = 4 * 1024 * 1024
+
 /** A longer line is told in pieces, in characters. */
 const maxLineLength = 16 * 1024
 
 const workerFile = /^worker-.*-(\d+)\.(?:out|err)$/
 
-/** Ray's own lines in these files: its markers, and what its core says. */
-const rays = /^(?::(?:job_id|task_name|actor_name):|\[\d{4}-\d\d-\d\d [^\]]*\] |\[repeated )/
+/** Ray's own lines in these files: its markers, what its core says, and what it says of the gateway's job. */
+const rays = new RegExp(
+  [
+    String.raw`:(?:job_id|task_name|actor_name):`,
+    String.raw`\[\d{4}-\d\d-\d\d [^\]]*\] `,
+    String.raw`\[repeated `,
+    String.raw`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}\tINFO \w+\.py:\d+ -- `,
+    String.raw`Found multiple active Ray instances: `
+  ].map((beginning) => `^${beginning}`).join("|")
+)
 
 const level = { FATAL: "Fatal", ERROR: "Error", WARN: "Warn", INFO: "Info", DEBUG: "Debug", TRACE: "Trace" } as const
 
 /** A line of Effect's JSON logger, or of a host's own. */
-const Line = Schema.fromJsonString(Schema.Struct({
+const Line = Schema.Struct({
   level: Schema.Literals(Object.keys(level) as [keyof typeof level]),
   message: Schema.Unknown,
   annotations: Schema.optionalKey(Schema.Record(Schema.String, Schema.Unknown)),
   cause: Schema.optionalKey(Schema.Unknown)
-}))
+})
 
 const decode = Schema.decodeUnknownOption(Line)
 
+const parse = (text: string): Option.Option<typeof Line.Type> => {
+  try {
+    return decode(clean(JSON.parse(text)))
+  } catch {
+    return Option.none()
+  }
+}
+
+/** Makes the texts in what a handler logged fit for a terminal, wherever they are. */
+const clean = (logged: unknown): unknown => {
+  if (typeof logged === "string") return cleanText(logged)
+  if (Array.isArray(logged)) return logged.map(clean)
+  if (typeof logged !== "object" || logged === null) return logged
+  return Object.fromEntries(Object.entries(logged).map(([key, value]) => [cleanText(key), clean(value)]))
+}
+
 /** Tells one line. What a host says of itself matters only when something is wrong. */
-const tell = (pid: string, text: string): Effect.Effect<void> => {
+const tell = (pid: string, said: string): Effect.Effect<void> => {
+  const text = cleanText(said)
   if (text.trim() === "" || rays.test(text)) return Effect.void
-  const line = text.startsWith("{") ? decode(text) : Option.none()
+  const line = text.startsWith("{") ? parse(text) : Option.none()
   if (Option.isNone(line)) return Effect.annotateLogs(Effect.logInfo(text), { host: `pid ${pid}` })
   const { annotations, cause, message } = line.value
   if (annotations?.["task"] === undefined && line.value.level === "INFO") return Effect.void
@@ -61,6 +90,13 @@ interface Followed {
   readonly decoder: StringDecoder
 }
 
+const begin = (inode: bigint | undefined, offset: number): Followed => ({
+  inode,
+  offset,
+  rest: "",
+  decoder: new StringDecoder("utf8")
+})
+
 /** Follows the files of a folder, for good. What was written before is left out; the folder may be another one each time. */
 export const follow = (
   folder: Effect.Effect<string>
@@ -71,21 +107,46 @@ export const follow = (
     const files = new Map<string, Followed>()
     let isFirst = true
 
+    const identify = (file: string) =>
+      Effect.map(fs.stat(file), ({ ino, size }) => ({ inode: Option.getOrUndefined(ino), size: Number(size) }))
+
     const read = Effect.fnUntraced(function*(file: string, pid: string) {
-      const { ino, size } = yield* fs.stat(file)
-      const inode = Option.getOrUndefined(ino)
-      let followed = files.get(file)
-      if (followed === undefined || inode !== followed.inode || Number(size) < followed.offset) {
-        const offset = followed === undefined && isFirst ? Number(size) : 0
-        files.set(file, followed = { inode, offset, rest: "", decoder: new StringDecoder("utf8") })
+      const { inode, size } = yield* identify(file)
+      const followed = files.get(file)
+      if (followed === undefined || (inode === followed.inode && size >= followed.offset)) {
+        const next = followed ?? begin(inode, isFirst ? size : 0)
+        files.set(file, next)
+        return yield* readOn(file, pid, next, size)
       }
-      if (Number(size) === followed.offset) return
+      // It was rotated: the rest of the one before comes first.
+      const before = yield* Effect.option(identify(`${file}.1`))
+      if (Option.isSome(before) && before.value.inode === followed.inode && before.value.size > followed.offset) {
+        return yield* readOn(`${file}.1`, pid, followed, before.value.size)
+      }
+      const next = begin(inode, 0)
+      files.set(file, next)
+      yield* readOn(file, pid, next, size)
+    })
+
+    const readOn = Effect.fnUntraced(function*(file: string, pid: string, followed: Followed, size: number) {
+      if (size === followed.offset) return
+      const skipped = size - followed.offset > maxBehind ? size - followed.offset - maxRead : 0
+      if (skipped > 0) {
+        followed.offset += skipped
+        followed.rest = ""
+        yield* Effect.annotateLogs(
+          Effect.logWarning(`${Math.round(skipped / 1e6)} MB of output skipped, see ${file}`),
+          { host: `pid ${pid}` }
+        )
+      }
       const opened = yield* fs.open(file)
       yield* opened.seek(BigInt(followed.offset), "start")
       const chunk = yield* opened.readAlloc(maxRead)
       if (Option.isNone(chunk)) return
       followed.offset += chunk.value.length
       const lines = (followed.rest + followed.decoder.write(chunk.value)).split("\n")
+      // The end of a line whose beginning was skipped.
+      if (skipped > 0 && lines.length > 1) lines.shift()
       followed.rest = lines.pop()!
       if (followed.rest.length > maxLineLength) {
         lines.push(followed.rest)

@@ -6,14 +6,21 @@ import * as FileSystem from "effect/FileSystem"
 import * as Path from "effect/Path"
 import type { PlatformError } from "effect/PlatformError"
 
-/** Makes the folder unless it is there, for this user alone and out of sight of git. Answers its absolute path. */
+/** Makes the folder unless it is there, for this user alone and out of sight of git. Returns its absolute path. */
 export const make: Effect.Effect<string, PlatformError | RayError, FileSystem.FileSystem | Path.Path> = Effect.gen(
   function*() {
     const fs = yield* FileSystem.FileSystem
     const path = yield* Path.Path
     const folder = yield* LocalRay.makeStateFolder(".effect-ray")
     const ignore = path.join(folder, ".gitignore")
-    if (!(yield* fs.exists(ignore))) yield* fs.writeFileString(ignore, "*\n")
+    if (!(yield* fs.exists(ignore))) yield* write(ignore, "*\n")
     return folder
   }
 )
+
+/** Writes a file of the folder as a new one, for this user alone: nothing is written through what had its name. */
+export const write = Effect.fnUntraced(function*(file: string, text: string) {
+  const fs = yield* FileSystem.FileSystem
+  yield* fs.remove(file, { force: true })
+  yield* fs.writeFileString(file, text, { flag: "wx", mode: 0o600 })
+})

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 
 MIN_NODE = (22, 19)
 #: How much of a child's last standard error goes into the detail of its end, which has 2000 characters.
@@ -41,22 +41,65 @@ _PRELUDE = (
 )
 
 
-#: Waits for the end of the actor, kills its group and removes its folder. Not as a child: those Ray kills first.
-_GUARD = (
-    "import os,select,sys,time\n"
-    "actor=int(sys.argv[1])\n"
-    "if os.fork():os._exit(0)\n"
-    "try:select.select([os.pidfd_open(actor)],[],[])\n"
-    "except (AttributeError,OSError):\n"
-    "  try:\n"
-    "    while True:os.kill(actor,0);time.sleep(0.2)\n"
-    "  except OSError:pass\n"
-    "try:os.killpg(actor,9)\n"
-    "finally:\n"
-    "  if sys.argv[2]:\n"
-    "    import shutil\n"
-    "    shutil.rmtree(sys.argv[2],ignore_errors=True)\n"
-)
+#: How long what the group wrote last may take to be in its files, when something outside of it holds them open.
+LAST_WORDS_SECONDS = 5
+#: Waits for the end of the actor, kills its group and removes its folder. Not as a child: those Ray kills first. Until then
+#: it writes the group's output to its files, and begins a new one where one is full: a process of its own, because a handler
+#: may hold Python's lock while it writes, and because it outlives what crashes.
+_GUARD = """
+import os, select, shutil, sys, threading, time
+actor, folder, limit, kept, last, *outputs = sys.argv[1:]
+actor, limit, kept = int(actor), int(limit), int(kept)
+if os.fork():
+    os._exit(0)
+
+def rotate(path):
+    names = [path, *(f"{path}.{number}" for number in range(1, kept + 1))]
+    if kept == 0:
+        os.truncate(path, 0)
+    for older, newer in zip(names[:0:-1], names[-2::-1]):
+        if os.path.exists(newer):
+            os.replace(newer, older)
+
+def copy(source, path):
+    file = None
+    while data := os.read(source, 65536):
+        # Where it cannot be written, the others go on: they would wait for ever for a pipe that nobody reads.
+        try:
+            if file is not None and limit and os.fstat(file).st_size + len(data) > limit:
+                os.close(file)
+                file = None
+                rotate(path)
+            if file is None:
+                file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            os.write(file, data)
+        except OSError:
+            pass
+
+threads = [
+    threading.Thread(target=copy, args=(int(source), path), daemon=True)
+    for source, path in zip(outputs[::2], outputs[1::2])
+]
+for thread in threads:
+    thread.start()
+try:
+    select.select([os.pidfd_open(actor)], [], [])
+except (AttributeError, OSError):
+    try:
+        while True:
+            os.kill(actor, 0)
+            time.sleep(0.2)
+    except OSError:
+        pass
+try:
+    os.killpg(actor, 9)
+finally:
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)
+    for thread in threads:
+        thread.join(float(last))
+    os._exit(0)
+"""
 #: The module of ours that handlers import, and what they start as well.
 HANDLERS_MODULE = "effect_ray"
 
@@ -73,7 +116,7 @@ class HostActor:
     def run(self, orders: Dict[str, Any], settings: Dict[str, str], sources: Dict[str, str]) -> Dict[str, str]:
         """Runs the host to its end and says how it ended: `{"kind", "detail"}`."""
         folder = write_modules(sources)
-        guard(folder)
+        guard(folder, log_files())
         orders["node"] = self.where()["address"]
         if not orders["placement"].get("gpus"):
             # Ray leaves the variable unset then, and every GPU of the node would be visible.
@@ -93,18 +136,42 @@ def write_modules(sources: Dict[str, str]) -> str:
     return folder
 
 
-def guard(folder: str = "") -> None:
+def log_files() -> List[str]:
+    """Where Ray keeps this process's standard output and error; empty where it does not, or does not tell."""
+    import ray
+
+    try:
+        worker = ray._private.worker.global_worker
+        files = [worker.get_out_file_path(), worker.get_err_file_path()]
+        return files if all(map(os.path.isfile, files)) else []
+    except (AttributeError, TypeError):
+        return []
+
+
+def guard(folder: str = "", files: Sequence[str] = ()) -> None:
     """Makes the actor, its host and all that handlers start one process group, which ends with the actor however that ends.
 
-    So does `folder`.
+    So does `folder`. What any of them writes to standard output and error goes to the two files. Ray would write it
+    there from this process: it keeps a line in memory until it ends, begins a new file only where one ends, and what
+    was written just before a crash is lost.
     """
     actor = os.getpid()
     # Ray kills this process alone, unless it is told otherwise; then it is a group already.
     if os.getpgid(0) != actor:
         os.setpgid(0, 0)
     null, own = subprocess.DEVNULL, child_env(os.environ)
-    command = [sys.executable, "-I", "-S", "-c", _GUARD, str(actor), folder]
-    subprocess.run(command, stdin=null, stdout=null, stderr=null, env=own, start_new_session=True)
+    pipes = [(number, *os.pipe(), file) for number, file in enumerate(files, 1)]
+    # Ray's own settings, which are the cluster's or the gateway's.
+    limits = [os.environ.get("RAY_ROTATION_MAX_BYTES") or "0", os.environ.get("RAY_ROTATION_BACKUP_COUNT") or "0"]
+    command = [sys.executable, "-I", "-S", "-c", _GUARD, str(actor), folder, *limits, str(LAST_WORDS_SECONDS)]
+    for _, source, _, file in pipes:
+        command += [str(source), file]
+    sources = [source for _, source, _, _ in pipes]
+    subprocess.run(command, stdin=null, stdout=null, stderr=null, env=own, start_new_session=True, pass_fds=sources)
+    for number, source, ours, _ in pipes:
+        os.dup2(ours, number)
+        os.close(source)
+        os.close(ours)
 
 
 def run_python(orders: Dict[str, Any], sources: Dict[str, str], folder: str) -> Dict[str, str]:

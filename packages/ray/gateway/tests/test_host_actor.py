@@ -9,6 +9,7 @@ import time
 import pytest
 
 from effect_ray_gateway import host_actor, placement
+from support.poll import until
 
 
 def test_a_child_sees_an_allow_list_of_the_environment():
@@ -52,6 +53,38 @@ def test_a_child_goes_on_when_what_it_says_can_be_written_nowhere():
         gateway = os.path.dirname(os.path.dirname(host_actor.__file__))
         said = subprocess.run([sys.executable, "-c", program], cwd=gateway, stdout=subprocess.PIPE, stderr=full, text=True, timeout=60)
     assert said.stdout == "last words\n"
+
+
+@pytest.mark.parametrize("end", ["\n", ""], ids=["lines", "one line"])
+def test_output_goes_to_files_of_a_bounded_size_whoever_writes_it(tmp_path, end):
+    program = (
+        "import os,subprocess,sys\n"
+        "from effect_ray_gateway import host_actor\n"
+        "host_actor.guard('',sys.argv[1:3])\n"
+        "for n in range(6000):\n"
+        "  sys.stdout.write(f'{n:04}'+'x'*96+sys.argv[3])\n"
+        "sys.stdout.flush()\n"
+        "os.write(1,b'y'*50_000)\n"
+        "subprocess.run(['sh','-c','head -c 50000 /dev/zero; echo child >&2'])\n"
+        "os.write(1,b'last')\n"
+        # No time is left for anybody to read it here.
+        "os.write(2,b'words')\n"
+        "os._exit(3)\n"
+    )
+    gateway = os.path.dirname(os.path.dirname(host_actor.__file__))
+    limit = 150_000
+    out, err = tmp_path / "out", tmp_path / "err"
+    out.write_text("before")
+    env = {**os.environ, "RAY_ROTATION_MAX_BYTES": str(limit), "RAY_ROTATION_BACKUP_COUNT": "2"}
+    command = [sys.executable, "-c", program, str(out), str(err), end]
+    assert subprocess.run(command, cwd=gateway, env=env, timeout=60).returncode == 3
+    until(lambda: out.read_bytes().endswith(b"last") and err.read_bytes().endswith(b"words"), "the last words are written")
+    assert err.read_bytes() == b"child\nwords"
+    assert sorted(os.listdir(tmp_path)) == ["err", "out", "out.1", "out.2"]
+    files = [(tmp_path / name).read_bytes() for name in ("out.2", "out.1", "out")]
+    assert max(map(len, files)) <= limit
+    assert "".join(f"{n:04}{'x' * 96}{end}" for n in range(6000)).encode().endswith(b"".join(files).split(b"y")[0])
+    assert b"".join(files).endswith(b"y" * 50_000 + b"\0" * 50_000 + b"last")
 
 
 def script(folder, name, text):

@@ -63,7 +63,7 @@ export const inThread = (bundle: URL, orders: Orders, lanes: number, events: Eve
     stderr: true,
     ...(heap === undefined ? {} : { resourceLimits: { maxOldGenerationSizeMb: heap } })
   })
-  // Node's own way from a thread's output to ours ends at the first write that fails, and then it piles up.
+  // What it says before it writes through. Node's own way to ours ends at the first write that fails, and then it piles up.
   thread.stdout.on("data", (said: Buffer) => process.stdout.write(said))
   thread.stderr.on("data", (said: Buffer) => process.stderr.write(said))
   const ready = Promise.withResolvers<void>()

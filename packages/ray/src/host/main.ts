@@ -12,6 +12,7 @@ import { type Events, inMain, inThread, type Lane } from "./lane.ts"
 import { Lanes } from "./lanes.ts"
 import { log } from "./log.ts"
 import * as orders from "./orders.ts"
+import { makeBlocking } from "./output.ts"
 import { Results } from "./results.ts"
 import { toldOf, tellCrashes, Told } from "./told.ts"
 
@@ -125,7 +126,10 @@ const serve = async (given: orders.Orders): Promise<void> => {
 }
 
 // What cannot be written, on a full disk for instance, is no reason to end.
-for (const output of [process.stdout, process.stderr]) output.on("error", () => {})
+for (const output of [process.stdout, process.stderr]) {
+  output.on("error", () => {})
+  makeBlocking(output)
+}
 
 tellCrashes((error) => fail("the host crashed", error))
 

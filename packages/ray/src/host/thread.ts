@@ -6,6 +6,7 @@ import { type MessagePort, workerData } from "node:worker_threads"
 import type { Executor, Options } from "./executor.ts"
 import * as executor from "./executor.ts"
 import type { Orders } from "./orders.ts"
+import { writeThrough } from "./output.ts"
 import { toldOf, tellCrashes } from "./told.ts"
 
 /** What the main thread gives a handler thread. */
@@ -84,6 +85,8 @@ export const start = (exported: unknown): Bundle => {
     throw new Error("the worker module's default export is no Worker: export default Worker.make({ … })")
   }
   if (isThreadData(workerData)) {
+    writeThrough(process.stdout, 1)
+    writeThrough(process.stderr, 2)
     void serve(worker, workerData)
   }
   return { make: (options) => executor.make(worker, options) }

@@ -3,17 +3,16 @@ import { randomBytes } from "node:crypto"
 import * as fs from "node:fs"
 import * as path from "node:path"
 import { isAlive, isElsewhere, parseProcessId, processId } from "./processes.ts"
-
-const folderOf = (stateFolder: string): string => path.join(stateFolder, "users")
+import { usersIn } from "./stateFiles.ts"
 
 /** Adds a user. It counts until its file is removed or this process is gone. */
 export const addUser = (stateFolder: string): string => {
-  const folder = folderOf(stateFolder)
+  const folder = usersIn(stateFolder)
   fs.mkdirSync(folder, { recursive: true, mode: 0o700 })
   const name = `${process.pid}-${randomBytes(8).toString("hex")}`
   const [draft, file] = [path.join(stateFolder, name), path.join(folder, name)]
   // Whoever looked before it says which process it is would take it for one that is gone, and remove it.
-  fs.writeFileSync(draft, JSON.stringify(processId(process.pid)), { mode: 0o600 })
+  fs.writeFileSync(draft, JSON.stringify(processId(process.pid)), { mode: 0o600, flag: "wx" })
   fs.renameSync(draft, file)
   return file
 }
@@ -29,7 +28,7 @@ const unseenMillis = 10 * seenMillis
  * container stay as long as somebody there sees their users.
  */
 export const hasUsers = (stateFolder: string): boolean => {
-  const folder = folderOf(stateFolder)
+  const folder = usersIn(stateFolder)
   let found = false
   for (const name of fs.existsSync(folder) ? fs.readdirSync(folder) : []) {
     const file = path.join(folder, name)

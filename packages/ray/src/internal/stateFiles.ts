@@ -1,16 +1,17 @@
 /** The state folder and its files, which several processes read and write. */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
 import * as fs from "node:fs"
 import * as path from "node:path"
-import { isAlive, isElsewhere, parseProcessId, processId } from "./processes.ts"
+import { isAlive, isElsewhere, parseProcessId, type ProcessId, processId } from "./processes.ts"
 
 /** So long the lock of a process that cannot be seen from here, in another container, is taken for held. */
 const unseenLockMillis = 5 * 60_000
 
 /**
- * Makes a folder for this user alone, or makes one of this user's so. Throws what is wrong with it: who else may write in it
- * says what is run and what is deleted.
+ * Makes a folder for this user alone, or makes one of this user's so. Throws when another user may have written in it: what
+ * stands in it says what is run and what is deleted, and a link in it leads what is written elsewhere.
  */
 export const claimFolder = (folder: string): void => {
   if (!fs.existsSync(folder)) {
@@ -21,64 +22,122 @@ export const claimFolder = (folder: string): void => {
   if (stat.isSymbolicLink()) throw new Error("it is a link")
   if (!stat.isDirectory()) throw new Error("it is no folder")
   const user = process.getuid?.()
-  if (user === undefined) return
-  if (stat.uid !== user) throw new Error(`it belongs to another user (${stat.uid})`)
-  if ((stat.mode & 0o777) !== 0o700) fs.chmodSync(folder, 0o700)
+  if (user !== undefined) {
+    if (stat.uid !== user) throw new Error(`it belongs to another user (${stat.uid})`)
+    // Closing it would not tell what was put into it while it was open.
+    if ((stat.mode & 0o022) !== 0) {
+      throw new Error(
+        `other users may write in it (its mode is ${
+          (stat.mode & 0o777).toString(8)
+        }). If nothing in it is theirs, close it `
+          + "with chmod 700"
+      )
+    }
+    if ((stat.mode & 0o777) !== 0o700) fs.chmodSync(folder, 0o700)
+  }
+  checkEntries(folder, user, fs.readdirSync(folder))
+  const users = usersIn(folder)
+  if (fs.existsSync(users)) checkEntries(folder, user, fs.readdirSync(users).map((name) => path.join("users", name)))
 }
 
-/** Throws when something else lies where a file or folder of ours would. */
-export const checkEntry = (folder: string, name: string, kind: "file" | "folder"): void => {
-  const stat = fs.lstatSync(path.join(folder, name), { throwIfNoEntry: false })
-  if (stat !== undefined && !(kind === "file" ? stat.isFile() : stat.isDirectory())) {
-    throw new Error(`its ${name} is no ${kind}`)
+/** The folder of those who use a head. */
+export const usersIn = (folder: string): string => path.join(folder, "users")
+
+/** Throws unless each entry is a file or a folder of this user's. */
+const checkEntries = (folder: string, user: number | undefined, names: ReadonlyArray<string>): void => {
+  for (const name of names) {
+    const stat = fs.lstatSync(path.join(folder, name), { throwIfNoEntry: false })
+    // Another process may have removed its draft.
+    if (stat === undefined) continue
+    if (!stat.isFile() && !stat.isDirectory()) throw new Error(`its ${name} is neither a file nor a folder`)
+    if (user !== undefined && stat.uid !== user) {
+      throw new Error(`its ${name} belongs to another user (${stat.uid})`)
+    }
   }
 }
 
-/** Writes a file that only this user may read, in one step. */
-export const writePrivately = (file: string, text: string): void => {
-  const draft = `${file}.${process.pid}`
-  fs.rmSync(draft, { force: true })
-  fs.writeFileSync(draft, text, { mode: 0o600, flag: "wx" })
-  fs.renameSync(draft, file)
+/** Opens a new file that only this user may read. What had its name is not written to, but forgotten. */
+export const createPrivately = (file: string): number => {
+  fs.rmSync(file, { force: true })
+  return fs.openSync(file, "wx", 0o600)
 }
+
+/** A file of its own next to another one, which is then put in its place. */
+const draftOf = (file: string, text: string): string => {
+  const draft = `${file}.${process.pid}`
+  const opened = createPrivately(draft)
+  try {
+    fs.writeFileSync(opened, text)
+  } finally {
+    fs.closeSync(opened)
+  }
+  return draft
+}
+
+/** Writes a file that only this user may read, in one step. */
+export const writePrivately = (file: string, text: string): void => fs.renameSync(draftOf(file, text), file)
 
 /** Takes the lock by creating its file; the lock of a process that is gone is nobody's. */
 const tryLock = (file: string): boolean => {
-  const draft = `${file}.${process.pid}`
-  fs.writeFileSync(draft, JSON.stringify(processId(process.pid)), { mode: 0o600 })
+  const draft = draftOf(file, JSON.stringify(processId(process.pid)))
   try {
     // A link appears with its content, where a file that is opened and then written would be empty in between.
     fs.linkSync(draft, file)
     return true
   } catch {
-    if (!isHeld(file)) fs.rmSync(file, { force: true })
+    if (holderOf(file) === undefined) fs.rmSync(file, { force: true })
     return false
   } finally {
     fs.rmSync(draft, { force: true })
   }
 }
 
-const isHeld = (file: string): boolean => {
+/** The process that holds the lock; none when it is gone. */
+const holderOf = (file: string): ProcessId | undefined => {
   try {
     const holder = parseProcessId(fs.readFileSync(file, "utf8"))
-    if (holder === undefined) return false
-    return isAlive(holder) || (isElsewhere(holder) && Date.now() - fs.statSync(file).mtimeMs < unseenLockMillis)
+    if (holder === undefined) return undefined
+    const isFresh = isElsewhere(holder) && Date.now() - fs.statSync(file).mtimeMs < unseenLockMillis
+    return isAlive(holder) || isFresh ? holder : undefined
   } catch {
-    return false
+    return undefined
   }
 }
 
+/** Another process has held the lock for longer than was waited for it. */
+export class Held extends Schema.TaggedError<Held>("@effect-ray/ray/Held")("Held", {
+  detail: Schema.String
+}) {}
+
+const describeHolder = (file: string): string => {
+  const holder = holderOf(file)
+  const who = holder === undefined ? "another process" : `process ${holder.pid}`
+  return `${who} is starting or stopping it, says ${file}`
+}
+
+const tryMillis = 100
+
+/** After this long the log says what is waited for. */
+const silentMillis = 3_000
+
 /**
- * Runs the effect while no other process does. Waiting for that is as interruptible as the caller is: the finalizer of a
- * fiber that was interrupted waits too.
+ * Runs the effect while no other process does, or fails if another one does not leave in time. Waiting for that is as
+ * interruptible as the caller is: the finalizer of a fiber that was interrupted waits too.
  */
-export const whileLocked = <A, E, R>(file: string, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+export const whileLocked = <A, E, R>(
+  file: string,
+  patience: Duration.Duration,
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<A, E | Held, R> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.acquireUseRelease(
-      restore(Effect.repeat(Effect.sync(() => tryLock(file)), {
-        until: (locked) => locked,
-        schedule: Schedule.spaced("100 millis")
-      })),
+      Effect.gen(function*() {
+        for (let waited = 0; !tryLock(file); waited += tryMillis) {
+          if (waited >= Duration.toMillis(patience)) return yield* new Held({ detail: describeHolder(file) })
+          if (waited === silentMillis) yield* Effect.logWarning(`waiting for the local Ray: ${describeHolder(file)}`)
+          yield* restore(Effect.sleep(tryMillis))
+        }
+      }),
       () => restore(effect),
       () => Effect.sync(() => fs.rmSync(file, { force: true }))
     )

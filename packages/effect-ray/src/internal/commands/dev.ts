@@ -87,7 +87,7 @@ const embedded = Effect.fnUntraced(function*(folder: string) {
         error.detail.includes("postmaster.pid") ? new AlreadyRunning({ detail: error.detail }) : error
       )
     )
-  yield* fs.writeFileString(record, String(server.port), { mode: 0o600 })
+  yield* stateFolder.write(record, String(server.port))
   return server
 })
 

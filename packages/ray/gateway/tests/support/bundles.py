@@ -193,9 +193,9 @@ def handles_signals():
 async def handles_signals_later():
     return handles_signals()
 
-def say(megabytes):
+def say(megabytes, end):
     for _ in range(megabytes * 64):
-        print("x" * 16383, flush=True)
+        print("x" * 16383, end=end, flush=True)
     return os.getpid()
 
 def die():

@@ -63,7 +63,7 @@ const dial = (orders) => {
     }
     if (payload.does === "hang") return socket.write(pack(11, Buffer.alloc(0), 0, number, call))
     if (payload.does === "say") {
-      const line = `${"x".repeat(16_383)}\n`
+      const line = `${"x".repeat(16_383)}${payload.end}`
       for (let n = 0; n < payload.megabytes * 64; n++) writeSync(1, line)
       return answer(call, 0, json(process.ppid))
     }

@@ -9,10 +9,11 @@
 import * as Effect from "effect/Effect"
 import * as esbuild from "esbuild"
 import { type AsyncZippable, zip } from "fflate"
+import * as fs from "node:fs"
 import * as path from "node:path"
 import { fileURLToPath } from "node:url"
 import { addPackages, type Inputs, nativePackages } from "./internal/installedPackages.ts"
-import { askingForPlace, folderName, ownPlaces, placeNames } from "./internal/ownPlaces.ts"
+import { asksForPlace, ownPlaces, placeBanner, placeNames } from "./internal/ownPlaces.ts"
 import { readPythonFolder } from "./internal/pythonFolder.ts"
 import { type File, maxSourceBytes, Source } from "./internal/sourceFolder.ts"
 import { BundleFailed, RayError } from "./RayError.ts"
@@ -62,7 +63,7 @@ export const node = Effect.fn("Bundle.node")(function*(
 ): Effect.fn.Return<Uint8Array, RayError> {
   const file = path.resolve(module)
   const named = options.external ?? []
-  const bundle = (external: ReadonlyArray<string>, asking: ReadonlySet<string>) =>
+  const bundle = (external: ReadonlyArray<string>, plugins: ReadonlyArray<esbuild.Plugin>) =>
     build(file, {
       stdin: {
         contents:
@@ -74,23 +75,20 @@ export const node = Effect.fn("Bundle.node")(function*(
       external: external.flatMap((name) => [name, `${name}/*`]),
       // Native code is found and taken out below.
       loader: { ".node": "empty" },
-      ...(asking.size === 0
-        ? { plugins: [absentCode] }
-        : { define: placeNames, plugins: [absentCode, ownPlaces(asking, path.dirname(file))] }),
+      define: placeNames,
+      plugins: [absentCode, ...plugins],
       // Stacks then name the user's files and lines. The sources themselves stay here.
       sourcemap: "inline",
       sourcesContent: false
     })
   const [host, first] = yield* Effect.all(
-    [build(file, { entryPoints: [hostFile("main")] }), bundle(named, new Set())],
+    [build(file, { entryPoints: [hostFile("main")] }), bundle(named, [])],
     { concurrency: 2 }
   )
   // Few workers need any of this, so it is looked for in what the first try was made of.
-  const { asking, native } = yield* attempt(file, () => ({
-    asking: askingForPlace(first.inputs.keys()),
-    native: nativePackages(first.inputs)
-  }))
-  const thread = native.size + asking.size === 0 ? first : yield* bundle([...named, ...native], asking)
+  const native = yield* attempt(file, () => nativePackages(first.inputs))
+  const places = asksForPlace(first.content) ? [ownPlaces(first.inputs.keys(), path.dirname(file))] : []
+  const thread = native.size + places.length === 0 ? first : yield* bundle([...named, ...native], places)
   const source = new Source(`${file} with the packages that travel beside its bundle`, "Let handlers import less.")
   const external = yield* attempt(file, () => {
     source.add("host.mjs", { content: host.content })
@@ -136,10 +134,7 @@ const build = (module: string, input: esbuild.BuildOptions): Effect.Effect<Built
         logLevel: "silent",
         conditions: extension === ".ts" ? ["@effect-ray/source"] : [],
         // Packages written for CommonJS ask for Node's own modules by `require`.
-        banner: {
-          js: `import { createRequire as effectRayRequire } from "node:module";`
-            + `const require = effectRayRequire(import.meta.url), ${folderName} = import.meta.dirname;`
-        }
+        banner: { js: placeBanner }
       }),
     catch: (error) => failed(module, describe(error))
   }).pipe(
@@ -166,10 +161,12 @@ const absentCode: esbuild.Plugin = {
 /** The files among a bundle's inputs, with their absolute names. */
 const inputsOf = ({ inputs }: esbuild.Metafile, folder: string): Inputs =>
   new Map(
-    Object.entries(inputs).filter(([name]) => !/^(?:<|\(|[a-z]+:)/.test(name)).map(([name, { imports }]) => [
-      path.resolve(folder, name),
-      imports.map((one) => ({ path: one.path, external: one.external === true }))
-    ])
+    Object.entries(inputs).map(([name, { imports }]) =>
+      [
+        path.resolve(folder, name),
+        imports.map((one) => ({ path: one.path, external: one.external === true }))
+      ] as const
+    ).filter(([file]) => fs.existsSync(file))
   )
 
 const isBuildFailure = (error: unknown): error is esbuild.BuildFailure =>

@@ -187,6 +187,43 @@ exports.read = () => require("fs").readFileSync(path.join(__dirname, "page.html"
       assert.strictEqual(JSON.parse(external.said || external.wrong)[2], "<p>")
     }))
 
+  it.live("gives every module a place of its own, so that none is the main program or starts the worker again", () =>
+    Effect.gen(function*() {
+      const folder = yield* project({
+        "node_modules/pool/package.json": `{"name":"pool","type":"module","exports":"./lib/index.js"}`,
+        "node_modules/pool/lib/index.js": `import * as fs from "node:fs"
+import { createRequire } from "node:module"
+import { Worker } from "node:worker_threads"
+const tried = (run) => { try { return run() } catch (error) { return error.message } }
+export const asset = tried(() => fs.readFileSync(new URL("../data.txt", import.meta.url), "utf8"))
+export const version = tried(() => createRequire(import.meta.url)("../package.json").version)
+export const thread = await new Promise((done) => new Worker(new URL(import.meta.url)).on("error", (error) => done(error.message)).on("exit", done))
+export const { dirname } = import.meta
+export const sibling = import.meta.resolve("./sibling.js")
+`,
+        "node_modules/page/package.json": `{"name":"page"}`,
+        "node_modules/page/lib/index.js": "",
+        "node_modules/page/index.js": `exports.main = require.main === module
+exports.resolve = (name) => { try { return require.resolve(name) } catch (error) { return error.message } }`,
+        "worker.ts": saying(
+          `import { fileURLToPath } from "node:url"\nimport * as pool from "pool"\nimport page from "page"`,
+          `JSON.stringify({ pool, main: [import.meta.main, process.argv[1] === fileURLToPath(import.meta.url), page.main], `
+            + `resolved: [page.resolve("./lib"), page.resolve("node:fs")] })`
+        )
+      })
+      const { folder: host, said, wrong } = yield* load(yield* Bundle.node(path.join(folder, "worker.ts")))
+      assert.strictEqual(said.split("\n").length, 1, said)
+      const { main, pool, resolved } = JSON.parse(said || wrong)
+      assert.deepStrictEqual(main, [false, false, false])
+      assert.strictEqual(pool.dirname, path.join(host, "node_modules/pool/lib"))
+      assert.strictEqual(pool.sibling, `file://${host}/node_modules/pool/lib/sibling.js`)
+      assert.include(pool.asset, "node_modules/pool/data.txt")
+      assert.include(pool.version, "node_modules/pool/lib/index.js")
+      assert.include(pool.thread, "node_modules/pool/lib/index.js")
+      assert.include(resolved[0], "node_modules/page/index.js")
+      assert.strictEqual(resolved[1], "node:fs")
+    }))
+
   const native = {
     "node_modules/stone/package.json": `{"name":"stone","main":"index.js","dependencies":{"loader":"1","gone":"1"}}`,
     "node_modules/stone/binding.gyp": "{}",

@@ -15,6 +15,7 @@ import { fileURLToPath } from "node:url"
 import { addPackages, type Inputs, nativePackages } from "./internal/installedPackages.ts"
 import { asksForPlace, ownPlaces, placeBanner, placeNames } from "./internal/ownPlaces.ts"
 import { readPythonFolder } from "./internal/pythonFolder.ts"
+import { droppedImports, keepImports } from "./internal/sideEffects.ts"
 import { type File, maxSourceBytes, Source } from "./internal/sourceFolder.ts"
 import { BundleFailed, RayError } from "./RayError.ts"
 
@@ -87,8 +88,11 @@ export const node = Effect.fn("Bundle.node")(function*(
   )
   // Few workers need any of this, so it is looked for in what the first try was made of.
   const native = yield* attempt(file, () => nativePackages(first.inputs))
-  const places = asksForPlace(first.content) ? [ownPlaces(first.inputs.keys(), path.dirname(file))] : []
-  const thread = native.size + places.length === 0 ? first : yield* bundle([...named, ...native], places)
+  const plugins = [
+    ...(asksForPlace(first.content) ? [ownPlaces(first.inputs.keys(), path.dirname(file))] : []),
+    ...(first.dropped.size > 0 ? [keepImports(first.dropped)] : [])
+  ]
+  const thread = native.size + plugins.length === 0 ? first : yield* bundle([...named, ...native], plugins)
   const source = new Source(`${file} with the packages that travel beside its bundle`, "Let handlers import less.")
   const external = yield* attempt(file, () => {
     source.add("host.mjs", { content: host.content })
@@ -112,6 +116,7 @@ const listed = (names: ReadonlyArray<string>): string =>
 interface Built {
   readonly content: Uint8Array
   readonly inputs: Inputs
+  readonly dropped: ReadonlySet<string>
 }
 
 const build = (module: string, input: esbuild.BuildOptions): Effect.Effect<Built, RayError> =>
@@ -127,6 +132,8 @@ const build = (module: string, input: esbuild.BuildOptions): Effect.Effect<Built
         format: "esm",
         platform: "node",
         target,
+        // What Node makes of a module, whatever a tsconfig.json beside it says: none is read.
+        tsconfigRaw: { compilerOptions: { useDefineForClassFields: true, verbatimModuleSyntax: true } },
         minify: false,
         // A task may be named by its class, and errors are told by theirs. It costs a host's start a twentieth.
         keepNames: true,
@@ -138,10 +145,15 @@ const build = (module: string, input: esbuild.BuildOptions): Effect.Effect<Built
       }),
     catch: (error) => failed(module, describe(error))
   }).pipe(
-    Effect.flatMap(({ metafile, outputFiles }) => {
+    Effect.flatMap(({ metafile, outputFiles, warnings }) => {
       const content = outputFiles![0]!.contents
+      const folder = path.dirname(module)
       return content.byteLength <= maxSourceBytes
-        ? Effect.succeed({ content, inputs: inputsOf(metafile!, path.dirname(module)) })
+        ? Effect.succeed({
+          content,
+          inputs: inputsOf(metafile!, folder),
+          dropped: droppedImports(warnings, folder)
+        })
         : Effect.fail(failed(module, `it has ${content.byteLength} bytes, the limit is ${maxSourceBytes}`))
     })
   )

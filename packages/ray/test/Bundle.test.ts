@@ -224,6 +224,34 @@ exports.resolve = (name) => { try { return require.resolve(name) } catch (error)
       assert.strictEqual(resolved[1], "node:fs")
     }))
 
+  it.live("means what Node makes of a module, whatever package.json and tsconfig.json say about it", () =>
+    Effect.gen(function*() {
+      const folder = yield* project({
+        "package.json": `{"type":"module","sideEffects":false}`,
+        "tsconfig.json": JSON.stringify({
+          compilerOptions: { target: "ES2021", baseUrl: ".", paths: { words: ["./other.ts"] } }
+        }),
+        "other.ts": `export const word = "other"\n`,
+        "node_modules/words/package.json": `{"name":"words"}`,
+        "node_modules/words/index.js":
+          `Object.defineProperty(exports, "__esModule", { value: true }); exports.word = "words"; exports.default = "none"`,
+        "effects/package.json": `{}`,
+        "effects/unused.ts": `globalThis.said.push("unused")\nexport const unused = 1\n`,
+        "first.ts": `globalThis.said = ["first"]\n`,
+        "second.ts":
+          `import words from "words"\nimport "./third.ts"\nexport const two = 2\nglobalThis.said.push(words.word)\n`,
+        "third.ts": `import { unused } from "./effects/unused.ts"\nglobalThis.said.push("third")\n`,
+        "worker.ts": saying(
+          `import "./first.ts"\nimport "./second.ts"\nimport { two } from "./second.ts"
+class A { constructor() { this.name = "set" } }
+class B extends A { name: string | undefined }`,
+          `JSON.stringify([globalThis.said, two, new B().name ?? null])`
+        )
+      })
+      const { said, wrong } = yield* load(yield* Bundle.node(path.join(folder, "worker.ts")))
+      assert.strictEqual(said, `[["first","unused","third","words"],2,null]`, wrong)
+    }))
+
   const native = {
     "node_modules/stone/package.json": `{"name":"stone","main":"index.js","dependencies":{"loader":"1","gone":"1"}}`,
     "node_modules/stone/binding.gyp": "{}",

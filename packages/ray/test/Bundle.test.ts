@@ -325,6 +325,36 @@ class B extends A { name: string | undefined }`,
       assert.strictEqual(said, "slow none", wrong)
     }))
 
+  it.live("finds packages as Node does: by the name that imports them, by its conditions, and only when they are asked for", () =>
+    Effect.gen(function*() {
+      const stored = "node_modules/.store/stone@1/node_modules/"
+      const folder = yield* project({
+        ...Object.fromEntries(
+          Object.entries(native).map(([name, content]) => [name.replace("node_modules/", stored), content])
+        ),
+        "node_modules/choice/package.json": `{"name":"choice","exports":{`
+          + `".":{"module-sync":"./sync.mjs","default":"./other.cjs"},"./code":{"node-addons":"./code.cjs","default":"./other.cjs"}}}`,
+        "node_modules/choice/sync.mjs": `export default "sync"`,
+        "node_modules/choice/code.cjs": `module.exports = "code"`,
+        "node_modules/choice/other.cjs": `module.exports = "other"`,
+        "node_modules/dialects/package.json": `{"name":"dialects"}`,
+        "node_modules/dialects/index.js":
+          `exports.open = () => require("absent/promise")\nexports.load = () => import("absent")`,
+        "worker.ts": saying(
+          `import pebble from "pebble"\nimport choice from "choice"\nimport code from "choice/code"\nimport dialects from "dialects"
+let wrong = "none"\ntry { dialects.open() } catch (error) { wrong = error.code }
+const later = await dialects.load().catch((error) => error.code)`,
+          `JSON.stringify([pebble, choice, code, wrong, later])`
+        )
+      })
+      fs.symlinkSync(".store/stone@1/node_modules/stone", path.join(folder, "node_modules/pebble"))
+      const zip = yield* Bundle.node(path.join(folder, "worker.ts"))
+      const { said, wrong } = yield* load(zip)
+      const expected = ["not really of loader 1", "sync", "code", "MODULE_NOT_FOUND", "ERR_MODULE_NOT_FOUND"]
+      assert.strictEqual(said, JSON.stringify(expected), wrong)
+      assert.include(namesIn(zip), "node_modules/pebble/index.js")
+    }))
+
   it.live("says which native code, package or version keeps a module from being bundled", () =>
     Effect.gen(function*() {
       const folder = yield* project({
@@ -332,6 +362,14 @@ class B extends A { name: string | undefined }`,
         "own.node": "not really",
         "own.cjs": `module.exports = require("./own.node")`,
         "owner.ts": saying(`import own from "./own.cjs"`, `own`),
+        "(app)/own.cjs": `module.exports = require("./absent.node")`,
+        "group.ts": saying(`import own from "./(app)/own.cjs"`, `own`),
+        "shared/package.json": `{"name":"shared","exports":"./index.ts"}`,
+        "shared/index.ts": `export const shared: number = 1`,
+        "linked.ts": saying(`import { shared } from "shared"`, `shared`),
+        "node_modules/loose/package.json": `{"name":"loose"}`,
+        "node_modules/loose/index.js": `with (Math) exports.two = max(1, 2)`,
+        "loose.ts": saying(`import loose from "loose"`, `loose`),
         "node_modules/user/package.json": `{"name":"user"}`,
         "node_modules/user/index.js": `module.exports = require("stone")`,
         "node_modules/user/node_modules/stone/package.json": `{"name":"stone","gypfile":true}`,
@@ -339,6 +377,7 @@ class B extends A { name: string | undefined }`,
         "two.ts": saying(`import one from "stone"\nimport two from "user"`, `one + two`),
         "none.ts": saying("", "1")
       })
+      fs.symlinkSync("../shared", path.join(folder, "node_modules/shared"))
       const refused = (name: string, external: ReadonlyArray<string> = []) =>
         Effect.map(Effect.flip(Bundle.node(path.join(folder, name), { external })), (error) => error.message)
       assert.match(yield* refused("owner.ts"), /own\.(cjs|node) is or imports native code.*external/s)
@@ -347,6 +386,9 @@ class B extends A { name: string | undefined }`,
         /^stone cannot .* two versions of it are imported: .*user\/node_modules\/stone/m
       )
       assert.include(yield* refused("none.ts", ["ston"]), `names "ston", and no such package is installed`)
+      assert.match(yield* refused("group.ts"), /\(app\)\/own\.cjs is or imports native code/)
+      assert.match(yield* refused("linked.ts", ["shared"]), /shared is external and TypeScript .*shared\/index\.ts/)
+      assert.match(yield* refused("loose.ts"), /loose\/index\.js:1:.*external: \["loose"\]/s)
     }))
 
   it.live("takes a worker that was compiled to CommonJS", () =>

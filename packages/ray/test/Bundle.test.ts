@@ -424,11 +424,23 @@ console.log("loaded")
       link("..data/settings.json", "settings.json")
       link(".", "ml/around")
       link("..", "ml/above")
+      link("..", "up")
+      link("/", "shared/top")
       link("self", "self")
       link("/dev/zero", "endless.bin")
       const { lines, value } = yield* logged(Bundle.python(folder))
       assert.deepStrictEqual(namesIn(value), ["again.py", "ml/train.py", "one.py", "settings.json", "shared/util.py"])
-      for (const name of ["ml/around", "ml/above", "self", "endless.bin", "shared.py"]) {
+      for (
+        const name of [
+          "ml/around",
+          "ml/above",
+          "up/ (a link to a folder around it)",
+          "shared/top/",
+          "self",
+          "endless.bin",
+          "shared.py"
+        ]
+      ) {
         assert.include(lines.join(), name)
       }
     }))
@@ -457,7 +469,7 @@ console.log("loaded")
   it.live("leaves secrets, environments and caches of a Python folder behind, and says so in one line", () =>
     Effect.gen(function*() {
       const folder = yield* tempFolder
-      const kept = ["ml/train.py", "ml/key.py", "data/model.bin", "environment.yml", ".hidden"]
+      const kept = ["ml/train.py", "ml/key.py", "data/model.bin", "environment.yml", "ml/secrets.py", ".hidden"]
       const left = [
         ".env",
         ".env.production",
@@ -469,6 +481,12 @@ console.log("loaded")
         "deploy/server.key",
         ".netrc",
         ".npmrc",
+        ".bash_history",
+        "deploy/prod.env",
+        "deploy/terraform.tfstate.backup",
+        "deploy/.config/gcloud/access_tokens.db",
+        "google/credentials.json",
+        "google/service-account-prod.json",
         ".effect-ray/ray.json",
         ".git/config",
         "env/pyvenv.cfg",
@@ -482,8 +500,46 @@ console.log("loaded")
       const { lines, value } = yield* logged(Bundle.python(folder))
       assert.deepStrictEqual(namesIn(value), [...kept].sort())
       assert.strictEqual(lines.length, 1)
-      assert.match(lines[0]!, /count=14 .*\.aws\//)
+      assert.match(lines[0]!, /count=20 .*\.aws\//)
       assert.notInclude(lines[0]!, "__pycache__")
+    }))
+
+  it.live("leaves secrets behind that links of other names lead to, unless the folder's own file takes them in", () =>
+    Effect.gen(function*() {
+      const home = yield* tempFolder
+      const folder = yield* tempFolder
+      write(home, {
+        ".aws/credentials": "",
+        ".config/gcloud/tokens.db": "",
+        ".config/app.toml": "",
+        ".ssh/id_ed25519": ""
+      })
+      write(folder, { "real.pem": "", ".effect-ray-ignore": "!real/\n!mine.txt\n" })
+      const link = (target: string, name: string) => fs.symlinkSync(target, path.join(folder, name))
+      link(path.join(home, ".aws"), "cloud")
+      link(path.join(home, ".config"), "config")
+      link(path.join(home, ".ssh/id_ed25519"), "words.txt")
+      link("real.pem", "certificate.txt")
+      link(path.join(home, ".aws"), "real")
+      link(path.join(home, ".ssh/id_ed25519"), "mine.txt")
+      const { lines, value } = yield* logged(Bundle.python(folder))
+      assert.deepStrictEqual(namesIn(value), ["config/app.toml", "mine.txt", "real/credentials"])
+      assert.match(lines.join(), /certificate\.txt, cloud\/, config\/gcloud\/, real\.pem, words\.txt/)
+    }))
+
+  it.live("tells what it cannot read, and which name is not UTF-8", () =>
+    Effect.gen(function*() {
+      const folder = yield* tempFolder
+      write(folder, { "ml.py": "", "data/words.txt": "w" })
+      fs.writeFileSync(Buffer.concat([Buffer.from(`${folder}/b`), Buffer.from([0xff]), Buffer.from("d.py")]), "")
+      const { lines } = yield* logged(Bundle.python(folder))
+      assert.match(lines.join(), /b.+d\.py \(its name is not UTF-8\)/)
+      // What even root cannot read.
+      fs.symlinkSync("a".repeat(300), path.join(folder, "unreadable"))
+      const error = yield* Effect.flip(Bundle.python(folder))
+      assert.match(error.message, /unreadable cannot be read: .*\.effect-ray-ignore/)
+      write(folder, { ".effect-ray-ignore": "unreadable\n" })
+      assert.deepStrictEqual(namesIn(yield* Bundle.python(folder)), ["data/words.txt", "ml.py"])
     }))
 
   it.live("leaves out what the folder's own file names, and takes in again what it wants", () =>

@@ -5,7 +5,7 @@
 import * as fs from "node:fs"
 import { isBuiltin } from "node:module"
 import * as path from "node:path"
-import { ignoring } from "./secretFiles.ts"
+import { ignoring, leaving } from "./secretFiles.ts"
 import type { Source } from "./sourceFolder.ts"
 
 const segment = `node_modules${path.sep}`
@@ -162,8 +162,8 @@ export const addPackages = (
   for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
     const { at, folder } = next
     // One that is only linked is a folder of the user's own, where anything may lie.
-    const rules = folderOf(folder) === undefined ? ignoring() : undefined
-    source.folder(folder, at, (name) => name === "node_modules/" || rules?.ignores(name) === true)
+    const leaves = folderOf(folder) === undefined ? leaving(ignoring()) : undefined
+    source.folder(folder, at, (entry) => entry.name === "node_modules/" || leaves?.(entry) === true)
     const manifest = manifestOf(folder)
     const dependencies = new Set([
       ...keysOf(manifest.dependencies),

@@ -9,11 +9,14 @@
 import * as Effect from "effect/Effect"
 import * as esbuild from "esbuild"
 import { type AsyncZippable, zip } from "fflate"
+import * as fs from "node:fs"
 import * as path from "node:path"
 import { fileURLToPath } from "node:url"
-import { addPackages, type Inputs, nativePackages } from "./internal/installedPackages.ts"
-import { askingForPlace, folderName, ownPlaces, placeNames } from "./internal/ownPlaces.ts"
+import { addPackages, type Inputs, nativePackages, packageName } from "./internal/installedPackages.ts"
+import { outside } from "./internal/outside.ts"
+import { asksForPlace, ownPlaces, placeBanner, placeNames } from "./internal/ownPlaces.ts"
 import { readPythonFolder } from "./internal/pythonFolder.ts"
+import { droppedImports, keepImports } from "./internal/sideEffects.ts"
 import { type File, maxSourceBytes, Source } from "./internal/sourceFolder.ts"
 import { BundleFailed, RayError } from "./RayError.ts"
 
@@ -62,7 +65,7 @@ export const node = Effect.fn("Bundle.node")(function*(
 ): Effect.fn.Return<Uint8Array, RayError> {
   const file = path.resolve(module)
   const named = options.external ?? []
-  const bundle = (external: ReadonlyArray<string>, asking: ReadonlySet<string>) =>
+  const bundle = (native: ReadonlySet<string>, plugins: ReadonlyArray<esbuild.Plugin>) =>
     build(file, {
       stdin: {
         contents:
@@ -71,26 +74,25 @@ export const node = Effect.fn("Bundle.node")(function*(
         resolveDir: path.dirname(file),
         sourcefile: "effect-ray-host.js"
       },
-      external: external.flatMap((name) => [name, `${name}/*`]),
       // Native code is found and taken out below.
       loader: { ".node": "empty" },
-      ...(asking.size === 0
-        ? { plugins: [absentCode] }
-        : { define: placeNames, plugins: [absentCode, ownPlaces(asking, path.dirname(file))] }),
+      define: placeNames,
+      plugins: [outside({ named, native }), ...plugins],
       // Stacks then name the user's files and lines. The sources themselves stay here.
       sourcemap: "inline",
       sourcesContent: false
     })
   const [host, first] = yield* Effect.all(
-    [build(file, { entryPoints: [hostFile("main")] }), bundle(named, new Set())],
+    [build(file, { entryPoints: [hostFile("main")] }), bundle(new Set(), [])],
     { concurrency: 2 }
   )
   // Few workers need any of this, so it is looked for in what the first try was made of.
-  const { asking, native } = yield* attempt(file, () => ({
-    asking: askingForPlace(first.inputs.keys()),
-    native: nativePackages(first.inputs)
-  }))
-  const thread = native.size + asking.size === 0 ? first : yield* bundle([...named, ...native], asking)
+  const native = yield* attempt(file, () => nativePackages(first.inputs))
+  const plugins = [
+    ...(asksForPlace(first.content) ? [ownPlaces(first.inputs.keys(), path.dirname(file))] : []),
+    ...(first.dropped.size > 0 ? [keepImports(first.dropped)] : [])
+  ]
+  const thread = native.size + plugins.length === 0 ? first : yield* bundle(native, plugins)
   const source = new Source(`${file} with the packages that travel beside its bundle`, "Let handlers import less.")
   const external = yield* attempt(file, () => {
     source.add("host.mjs", { content: host.content })
@@ -114,6 +116,7 @@ const listed = (names: ReadonlyArray<string>): string =>
 interface Built {
   readonly content: Uint8Array
   readonly inputs: Inputs
+  readonly dropped: ReadonlySet<string>
 }
 
 const build = (module: string, input: esbuild.BuildOptions): Effect.Effect<Built, RayError> =>
@@ -129,56 +132,64 @@ const build = (module: string, input: esbuild.BuildOptions): Effect.Effect<Built
         format: "esm",
         platform: "node",
         target,
+        // What Node makes of a module, whatever a tsconfig.json beside it says: none is read.
+        tsconfigRaw: { compilerOptions: { useDefineForClassFields: true, verbatimModuleSyntax: true } },
         minify: false,
         // A task may be named by its class, and errors are told by theirs. It costs a host's start a twentieth.
         keepNames: true,
         legalComments: "none",
         logLevel: "silent",
-        conditions: extension === ".ts" ? ["@effect-ray/source"] : [],
+        // Node's own, besides those that esbuild adds by itself.
+        conditions: ["module-sync", "node-addons", ...(extension === ".ts" ? ["@effect-ray/source"] : [])],
         // Packages written for CommonJS ask for Node's own modules by `require`.
-        banner: {
-          js: `import { createRequire as effectRayRequire } from "node:module";`
-            + `const require = effectRayRequire(import.meta.url), ${folderName} = import.meta.dirname;`
-        }
+        banner: { js: placeBanner }
       }),
-    catch: (error) => failed(module, describe(error))
+    catch: (error) => failed(module, describe(error, path.dirname(module)))
   }).pipe(
-    Effect.flatMap(({ metafile, outputFiles }) => {
+    Effect.flatMap(({ metafile, outputFiles, warnings }) => {
       const content = outputFiles![0]!.contents
+      const folder = path.dirname(module)
       return content.byteLength <= maxSourceBytes
-        ? Effect.succeed({ content, inputs: inputsOf(metafile!, path.dirname(module)) })
+        ? Effect.succeed({
+          content,
+          inputs: inputsOf(metafile!, folder),
+          dropped: droppedImports(warnings, folder)
+        })
         : Effect.fail(failed(module, `it has ${content.byteLength} bytes, the limit is ${maxSourceBytes}`))
     })
   )
 
-/** Native code that was not built here: whoever asks for it may do without. */
-const absentCode: esbuild.Plugin = {
-  name: "effect-ray-absent-code",
-  setup(build) {
-    build.onResolve({ filter: /^\.\.?\/.*\.node$/ }, async ({ importer, kind, path, pluginData, resolveDir }) => {
-      if (pluginData === absentCode) return undefined
-      const found = await build.resolve(path, { importer, kind, resolveDir, pluginData: absentCode })
-      return found.errors.length === 0 ? found : { path, external: true }
-    })
-  }
-}
-
 /** The files among a bundle's inputs, with their absolute names. */
 const inputsOf = ({ inputs }: esbuild.Metafile, folder: string): Inputs =>
   new Map(
-    Object.entries(inputs).filter(([name]) => !/^(?:<|\(|[a-z]+:)/.test(name)).map(([name, { imports }]) => [
-      path.resolve(folder, name),
-      imports.map((one) => ({ path: one.path, external: one.external === true }))
-    ])
+    Object.entries(inputs).map(([name, { imports }]) =>
+      [
+        path.resolve(folder, name),
+        imports.map((one) => ({ path: one.path, external: one.external === true }))
+      ] as const
+    ).filter(([file]) => fs.existsSync(file))
   )
 
 const isBuildFailure = (error: unknown): error is esbuild.BuildFailure =>
   error instanceof Error && "errors" in error && Array.isArray(error.errors)
 
-/** As a compiler would say it: file, line, column, and the line itself. */
-const describe = (error: unknown): string => {
+/** As a compiler would say it: file, line, column, and the line itself; and the way out for an installed package. */
+const describe = (error: unknown, folder: string): string => {
   if (!isBuildFailure(error)) return String(error)
-  return esbuild.formatMessagesSync([...error.errors], { kind: "error", color: false }).join("").trim()
+  // esbuild's own advice is about options of its own.
+  const errors = error.errors.map((one) => ({
+    ...one,
+    notes: one.notes.filter(({ text }) => !text.includes("mark the path"))
+  }))
+  const packages = new Set<string>()
+  for (const { location } of errors) {
+    const name = location === null ? undefined : packageName(path.resolve(folder, location.file))
+    if (name !== undefined) packages.add(name)
+  }
+  const said = esbuild.formatMessagesSync(errors, { kind: "error", color: false }).join("").trim()
+  if (packages.size === 0) return said
+  return `${said}\n\nA package that cannot be bundled travels as it is installed: `
+    + `Worker.make({ external: ${JSON.stringify([...packages])} }).`
 }
 
 /**

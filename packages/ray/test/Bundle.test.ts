@@ -187,6 +187,71 @@ exports.read = () => require("fs").readFileSync(path.join(__dirname, "page.html"
       assert.strictEqual(JSON.parse(external.said || external.wrong)[2], "<p>")
     }))
 
+  it.live("gives every module a place of its own, so that none is the main program or starts the worker again", () =>
+    Effect.gen(function*() {
+      const folder = yield* project({
+        "node_modules/pool/package.json": `{"name":"pool","type":"module","exports":"./lib/index.js"}`,
+        "node_modules/pool/lib/index.js": `import * as fs from "node:fs"
+import { createRequire } from "node:module"
+import { Worker } from "node:worker_threads"
+const tried = (run) => { try { return run() } catch (error) { return error.message } }
+export const asset = tried(() => fs.readFileSync(new URL("../data.txt", import.meta.url), "utf8"))
+export const version = tried(() => createRequire(import.meta.url)("../package.json").version)
+export const thread = await new Promise((done) => new Worker(new URL(import.meta.url)).on("error", (error) => done(error.message)).on("exit", done))
+export const { dirname } = import.meta
+export const sibling = import.meta.resolve("./sibling.js")
+`,
+        "node_modules/page/package.json": `{"name":"page"}`,
+        "node_modules/page/lib/index.js": "",
+        "node_modules/page/index.js": `exports.main = require.main === module
+exports.resolve = (name) => { try { return require.resolve(name) } catch (error) { return error.message } }`,
+        "worker.ts": saying(
+          `import { fileURLToPath } from "node:url"\nimport * as pool from "pool"\nimport page from "page"`,
+          `JSON.stringify({ pool, main: [import.meta.main, process.argv[1] === fileURLToPath(import.meta.url), page.main], `
+            + `resolved: [page.resolve("./lib"), page.resolve("node:fs")] })`
+        )
+      })
+      const { folder: host, said, wrong } = yield* load(yield* Bundle.node(path.join(folder, "worker.ts")))
+      assert.strictEqual(said.split("\n").length, 1, said)
+      const { main, pool, resolved } = JSON.parse(said || wrong)
+      assert.deepStrictEqual(main, [false, false, false])
+      assert.strictEqual(pool.dirname, path.join(host, "node_modules/pool/lib"))
+      assert.strictEqual(pool.sibling, `file://${host}/node_modules/pool/lib/sibling.js`)
+      assert.include(pool.asset, "node_modules/pool/data.txt")
+      assert.include(pool.version, "node_modules/pool/lib/index.js")
+      assert.include(pool.thread, "node_modules/pool/lib/index.js")
+      assert.include(resolved[0], "node_modules/page/index.js")
+      assert.strictEqual(resolved[1], "node:fs")
+    }))
+
+  it.live("means what Node makes of a module, whatever package.json and tsconfig.json say about it", () =>
+    Effect.gen(function*() {
+      const folder = yield* project({
+        "package.json": `{"type":"module","sideEffects":false}`,
+        "tsconfig.json": JSON.stringify({
+          compilerOptions: { target: "ES2021", baseUrl: ".", paths: { words: ["./other.ts"] } }
+        }),
+        "other.ts": `export const word = "other"\n`,
+        "node_modules/words/package.json": `{"name":"words"}`,
+        "node_modules/words/index.js":
+          `Object.defineProperty(exports, "__esModule", { value: true }); exports.word = "words"; exports.default = "none"`,
+        "effects/package.json": `{}`,
+        "effects/unused.ts": `globalThis.said.push("unused")\nexport const unused = 1\n`,
+        "first.ts": `globalThis.said = ["first"]\n`,
+        "second.ts":
+          `import words from "words"\nimport "./third.ts"\nexport const two = 2\nglobalThis.said.push(words.word)\n`,
+        "third.ts": `import { unused } from "./effects/unused.ts"\nglobalThis.said.push("third")\n`,
+        "worker.ts": saying(
+          `import "./first.ts"\nimport "./second.ts"\nimport { two } from "./second.ts"
+class A { constructor() { this.name = "set" } }
+class B extends A { name: string | undefined }`,
+          `JSON.stringify([globalThis.said, two, new B().name ?? null])`
+        )
+      })
+      const { said, wrong } = yield* load(yield* Bundle.node(path.join(folder, "worker.ts")))
+      assert.strictEqual(said, `[["first","unused","third","words"],2,null]`, wrong)
+    }))
+
   const native = {
     "node_modules/stone/package.json": `{"name":"stone","main":"index.js","dependencies":{"loader":"1","gone":"1"}}`,
     "node_modules/stone/binding.gyp": "{}",
@@ -260,6 +325,36 @@ exports.read = () => require("fs").readFileSync(path.join(__dirname, "page.html"
       assert.strictEqual(said, "slow none", wrong)
     }))
 
+  it.live("finds packages as Node does: by the name that imports them, by its conditions, and only when they are asked for", () =>
+    Effect.gen(function*() {
+      const stored = "node_modules/.store/stone@1/node_modules/"
+      const folder = yield* project({
+        ...Object.fromEntries(
+          Object.entries(native).map(([name, content]) => [name.replace("node_modules/", stored), content])
+        ),
+        "node_modules/choice/package.json": `{"name":"choice","exports":{`
+          + `".":{"module-sync":"./sync.mjs","default":"./other.cjs"},"./code":{"node-addons":"./code.cjs","default":"./other.cjs"}}}`,
+        "node_modules/choice/sync.mjs": `export default "sync"`,
+        "node_modules/choice/code.cjs": `module.exports = "code"`,
+        "node_modules/choice/other.cjs": `module.exports = "other"`,
+        "node_modules/dialects/package.json": `{"name":"dialects"}`,
+        "node_modules/dialects/index.js":
+          `exports.open = () => require("absent/promise")\nexports.load = () => import("absent")`,
+        "worker.ts": saying(
+          `import pebble from "pebble"\nimport choice from "choice"\nimport code from "choice/code"\nimport dialects from "dialects"
+let wrong = "none"\ntry { dialects.open() } catch (error) { wrong = error.code }
+const later = await dialects.load().catch((error) => error.code)`,
+          `JSON.stringify([pebble, choice, code, wrong, later])`
+        )
+      })
+      fs.symlinkSync(".store/stone@1/node_modules/stone", path.join(folder, "node_modules/pebble"))
+      const zip = yield* Bundle.node(path.join(folder, "worker.ts"))
+      const { said, wrong } = yield* load(zip)
+      const expected = ["not really of loader 1", "sync", "code", "MODULE_NOT_FOUND", "ERR_MODULE_NOT_FOUND"]
+      assert.strictEqual(said, JSON.stringify(expected), wrong)
+      assert.include(namesIn(zip), "node_modules/pebble/index.js")
+    }))
+
   it.live("says which native code, package or version keeps a module from being bundled", () =>
     Effect.gen(function*() {
       const folder = yield* project({
@@ -267,6 +362,14 @@ exports.read = () => require("fs").readFileSync(path.join(__dirname, "page.html"
         "own.node": "not really",
         "own.cjs": `module.exports = require("./own.node")`,
         "owner.ts": saying(`import own from "./own.cjs"`, `own`),
+        "(app)/own.cjs": `module.exports = require("./absent.node")`,
+        "group.ts": saying(`import own from "./(app)/own.cjs"`, `own`),
+        "shared/package.json": `{"name":"shared","exports":"./index.ts"}`,
+        "shared/index.ts": `export const shared: number = 1`,
+        "linked.ts": saying(`import { shared } from "shared"`, `shared`),
+        "node_modules/loose/package.json": `{"name":"loose"}`,
+        "node_modules/loose/index.js": `with (Math) exports.two = max(1, 2)`,
+        "loose.ts": saying(`import loose from "loose"`, `loose`),
         "node_modules/user/package.json": `{"name":"user"}`,
         "node_modules/user/index.js": `module.exports = require("stone")`,
         "node_modules/user/node_modules/stone/package.json": `{"name":"stone","gypfile":true}`,
@@ -274,6 +377,7 @@ exports.read = () => require("fs").readFileSync(path.join(__dirname, "page.html"
         "two.ts": saying(`import one from "stone"\nimport two from "user"`, `one + two`),
         "none.ts": saying("", "1")
       })
+      fs.symlinkSync("../shared", path.join(folder, "node_modules/shared"))
       const refused = (name: string, external: ReadonlyArray<string> = []) =>
         Effect.map(Effect.flip(Bundle.node(path.join(folder, name), { external })), (error) => error.message)
       assert.match(yield* refused("owner.ts"), /own\.(cjs|node) is or imports native code.*external/s)
@@ -282,6 +386,9 @@ exports.read = () => require("fs").readFileSync(path.join(__dirname, "page.html"
         /^stone cannot .* two versions of it are imported: .*user\/node_modules\/stone/m
       )
       assert.include(yield* refused("none.ts", ["ston"]), `names "ston", and no such package is installed`)
+      assert.match(yield* refused("group.ts"), /\(app\)\/own\.cjs is or imports native code/)
+      assert.match(yield* refused("linked.ts", ["shared"]), /shared is external and TypeScript .*shared\/index\.ts/)
+      assert.match(yield* refused("loose.ts"), /loose\/index\.js:1:.*external: \["loose"\]/s)
     }))
 
   it.live("takes a worker that was compiled to CommonJS", () =>
@@ -317,11 +424,23 @@ console.log("loaded")
       link("..data/settings.json", "settings.json")
       link(".", "ml/around")
       link("..", "ml/above")
+      link("..", "up")
+      link("/", "shared/top")
       link("self", "self")
       link("/dev/zero", "endless.bin")
       const { lines, value } = yield* logged(Bundle.python(folder))
       assert.deepStrictEqual(namesIn(value), ["again.py", "ml/train.py", "one.py", "settings.json", "shared/util.py"])
-      for (const name of ["ml/around", "ml/above", "self", "endless.bin", "shared.py"]) {
+      for (
+        const name of [
+          "ml/around",
+          "ml/above",
+          "up/ (a link to a folder around it)",
+          "shared/top/",
+          "self",
+          "endless.bin",
+          "shared.py"
+        ]
+      ) {
         assert.include(lines.join(), name)
       }
     }))
@@ -350,7 +469,7 @@ console.log("loaded")
   it.live("leaves secrets, environments and caches of a Python folder behind, and says so in one line", () =>
     Effect.gen(function*() {
       const folder = yield* tempFolder
-      const kept = ["ml/train.py", "ml/key.py", "data/model.bin", "environment.yml", ".hidden"]
+      const kept = ["ml/train.py", "ml/key.py", "data/model.bin", "environment.yml", "ml/secrets.py", ".hidden"]
       const left = [
         ".env",
         ".env.production",
@@ -362,6 +481,12 @@ console.log("loaded")
         "deploy/server.key",
         ".netrc",
         ".npmrc",
+        ".bash_history",
+        "deploy/prod.env",
+        "deploy/terraform.tfstate.backup",
+        "deploy/.config/gcloud/access_tokens.db",
+        "google/credentials.json",
+        "google/service-account-prod.json",
         ".effect-ray/ray.json",
         ".git/config",
         "env/pyvenv.cfg",
@@ -375,8 +500,46 @@ console.log("loaded")
       const { lines, value } = yield* logged(Bundle.python(folder))
       assert.deepStrictEqual(namesIn(value), [...kept].sort())
       assert.strictEqual(lines.length, 1)
-      assert.match(lines[0]!, /count=14 .*\.aws\//)
+      assert.match(lines[0]!, /count=20 .*\.aws\//)
       assert.notInclude(lines[0]!, "__pycache__")
+    }))
+
+  it.live("leaves secrets behind that links of other names lead to, unless the folder's own file takes them in", () =>
+    Effect.gen(function*() {
+      const home = yield* tempFolder
+      const folder = yield* tempFolder
+      write(home, {
+        ".aws/credentials": "",
+        ".config/gcloud/tokens.db": "",
+        ".config/app.toml": "",
+        ".ssh/id_ed25519": ""
+      })
+      write(folder, { "real.pem": "", ".effect-ray-ignore": "!real/\n!mine.txt\n" })
+      const link = (target: string, name: string) => fs.symlinkSync(target, path.join(folder, name))
+      link(path.join(home, ".aws"), "cloud")
+      link(path.join(home, ".config"), "config")
+      link(path.join(home, ".ssh/id_ed25519"), "words.txt")
+      link("real.pem", "certificate.txt")
+      link(path.join(home, ".aws"), "real")
+      link(path.join(home, ".ssh/id_ed25519"), "mine.txt")
+      const { lines, value } = yield* logged(Bundle.python(folder))
+      assert.deepStrictEqual(namesIn(value), ["config/app.toml", "mine.txt", "real/credentials"])
+      assert.match(lines.join(), /certificate\.txt, cloud\/, config\/gcloud\/, real\.pem, words\.txt/)
+    }))
+
+  it.live("tells what it cannot read, and which name is not UTF-8", () =>
+    Effect.gen(function*() {
+      const folder = yield* tempFolder
+      write(folder, { "ml.py": "", "data/words.txt": "w" })
+      fs.writeFileSync(Buffer.concat([Buffer.from(`${folder}/b`), Buffer.from([0xff]), Buffer.from("d.py")]), "")
+      const { lines } = yield* logged(Bundle.python(folder))
+      assert.match(lines.join(), /b.+d\.py \(its name is not UTF-8\)/)
+      // What even root cannot read.
+      fs.symlinkSync("a".repeat(300), path.join(folder, "unreadable"))
+      const error = yield* Effect.flip(Bundle.python(folder))
+      assert.match(error.message, /unreadable cannot be read: .*\.effect-ray-ignore/)
+      write(folder, { ".effect-ray-ignore": "unreadable\n" })
+      assert.deepStrictEqual(namesIn(yield* Bundle.python(folder)), ["data/words.txt", "ml.py"])
     }))
 
   it.live("leaves out what the folder's own file names, and takes in again what it wants", () =>

@@ -5,27 +5,30 @@
 import * as fs from "node:fs"
 import { isBuiltin } from "node:module"
 import * as path from "node:path"
-import { ignoring } from "./secretFiles.ts"
+import { ignoring, leaving } from "./secretFiles.ts"
 import type { Source } from "./sourceFolder.ts"
 
 const segment = `node_modules${path.sep}`
 
 /** The name of the package that a specifier begins with; none for a path and for one of Node's own modules. */
-const packageOf = (specifier: string): string | undefined => {
+export const packageOf = (specifier: string): string | undefined => {
   if (/^[./#]|^[a-z]+:/i.test(specifier) || isBuiltin(specifier)) return undefined
   return /^(?:@[^/]+\/)?[^/]+/.exec(specifier)?.[0]
 }
 
 /** The folder of the installed package that a file belongs to; none for the user's own files. */
-const folderOf = (file: string): string | undefined => {
+export const folderOf = (file: string): string | undefined => {
   const at = file.lastIndexOf(segment)
   if (at < 0) return undefined
   const below = file.slice(at + segment.length).split(path.sep)
   return file.slice(0, at + segment.length) + below.slice(0, below[0]!.startsWith("@") ? 2 : 1).join(path.sep)
 }
 
-const nameOf = (folder: string): string =>
-  folder.slice(folder.lastIndexOf(segment) + segment.length).replaceAll(path.sep, "/")
+/** The name under which the package of a file is installed; none for the user's own files. */
+export const packageName = (file: string): string | undefined => {
+  const folder = folderOf(file)
+  return folder?.slice(folder.lastIndexOf(segment) + segment.length).replaceAll(path.sep, "/")
+}
 
 interface Manifest {
   readonly dependencies?: Readonly<Record<string, string>>
@@ -78,11 +81,12 @@ const isNative = (folder: string): boolean => {
 export type Inputs = ReadonlyMap<string, ReadonlyArray<{ readonly path: string; readonly external: boolean }>>
 
 /**
- * The packages with native code among a bundle's inputs. Fails for native code that belongs to no installed package.
+ * The folders of the packages with native code among a bundle's inputs. Fails for native code that belongs to no installed
+ * package.
  */
 export const nativePackages = (inputs: Inputs): ReadonlySet<string> => {
   const folders = new Set<string>()
-  const names = new Set<string>()
+  const native = new Set<string>()
   for (const [file, imports] of inputs) {
     const folder = folderOf(file)
     if (folder !== undefined) folders.add(folder)
@@ -93,10 +97,10 @@ export const nativePackages = (inputs: Inputs): ReadonlySet<string> => {
           + `Worker.make({ external: ["the-package"] }).`
       )
     }
-    names.add(nameOf(folder))
+    native.add(folder)
   }
-  for (const folder of folders) if (isNative(folder)) names.add(nameOf(folder))
-  return names
+  for (const folder of folders) if (isNative(folder)) native.add(folder)
+  return native
 }
 
 interface Placed {
@@ -158,8 +162,8 @@ export const addPackages = (
   for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
     const { at, folder } = next
     // One that is only linked is a folder of the user's own, where anything may lie.
-    const rules = folderOf(folder) === undefined ? ignoring() : undefined
-    source.folder(folder, at, (name) => name === "node_modules/" || rules?.ignores(name) === true)
+    const leaves = folderOf(folder) === undefined ? leaving(ignoring()) : undefined
+    source.folder(folder, at, (entry) => entry.name === "node_modules/" || leaves?.(entry) === true)
     const manifest = manifestOf(folder)
     const dependencies = new Set([
       ...keysOf(manifest.dependencies),

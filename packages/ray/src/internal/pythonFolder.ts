@@ -1,7 +1,7 @@
 /** What of a Python folder travels. */
 import * as fs from "node:fs"
 import * as path from "node:path"
-import { ignoring } from "./secretFiles.ts"
+import { ignoring, leaving } from "./secretFiles.ts"
 import { Source } from "./sourceFolder.ts"
 
 /** Beside the Python modules: patterns as in `.gitignore`, after ours, so that `!` takes something in again. */
@@ -27,9 +27,12 @@ export const readPythonFolder = (folder: string): PythonFolder => {
   const rules = ignoring()
   const own = path.join(folder, ignoreFile)
   if (fs.existsSync(own)) rules.add(fs.readFileSync(own, "utf8"))
-  source.folder(folder, "", (name, file) => {
-    const { ignored, unignored } = rules.test(name)
-    return ignored || (!unignored && name.endsWith("/") && marks.some((mark) => fs.existsSync(path.join(file, mark))))
+  const leaves = leaving(rules)
+  source.folder(folder, "", (entry) => {
+    if (leaves(entry)) return true
+    const { file, name } = entry
+    return name.endsWith("/") && !rules.test(name).unignored &&
+      marks.some((mark) => fs.existsSync(path.join(file, mark)))
   })
   return { source, leftOut: source.leftOut.filter((name) => !untold.test(name)).sort() }
 }

@@ -1,7 +1,8 @@
 /** What is left out of every folder of the user's own that travels: secrets, and what was made from the rest or beside it. */
 import ignore, { type Ignore } from "ignore"
+import type { Leaves } from "./sourceFolder.ts"
 
-const patterns = `
+const made = `
 # Python's own, and its tools'. Other virtual environments and caches are known by the files that mark them.
 __pycache__/
 *.py[cod]
@@ -20,20 +21,41 @@ node_modules/
 .DS_Store
 # Of a mounted ConfigMap or Secret: its files lead here, and travel themselves.
 ..*
+`
 
-# Secrets.
+/** What by its name is nothing but a secret, or usually holds one. No name that a module has. */
+const secrets = `
 .env*
+*.env
 .netrc
 .pgpass
+.my.cnf
 .pypirc
 .npmrc
+.yarnrc.yml
 .htpasswd
 .git-credentials
+.boto
+.s3cfg
+.vault-token
+.terraformrc
+*.tfstate*
+.*_history
+kubeconfig
+*.kubeconfig
+credentials.json
+service-account*.json
+service_account*.json
+token.json
+secrets.json
+secrets.toml
+secrets.yaml
+secrets.yml
 .ssh/
 .aws/
 .azure/
 .gcloud/
-.config/gcloud/
+**/.config/gcloud/
 .kube/
 .docker/
 .gnupg/
@@ -41,6 +63,7 @@ node_modules/
 *.key
 *.p12
 *.pfx
+*.ppk
 *.jks
 *.keystore
 *.kdbx
@@ -51,4 +74,14 @@ id_ed25519*
 `
 
 /** Rules as of a `.gitignore`, to which others can be added. */
-export const ignoring = (): Ignore => ignore().add(patterns)
+export const ignoring = (): Ignore => ignore().add(made).add(secrets)
+
+const secret = ignore().add(secrets)
+
+/** Whether rules take something in again, or a folder around it. */
+const takenIn = (rules: Ignore, name: string): boolean =>
+  Array.from(name.matchAll(/\/|$/g), ({ index }) => name.slice(0, index + 1)).some((one) => rules.test(one).unignored)
+
+/** Leaves out what rules name, and what a link leads to that is a secret by its own name. */
+export const leaving = (rules: Ignore): Leaves => ({ name, target }) =>
+  rules.ignores(name) || (target !== undefined && secret.ignores(target) && !takenIn(rules, name))

@@ -1,4 +1,5 @@
 /** Reads folders into a package. Links are followed, as whoever put them there wants it, and everything has a bound. */
+import { isUtf8 } from "node:buffer"
 import * as fs from "node:fs"
 import * as path from "node:path"
 
@@ -19,8 +20,17 @@ export const maxFiles = 10_000
 /** The most bytes that go into one package, before compression. */
 export const maxSourceBytes = 200 * 1024 * 1024
 
-/** Whether something stays behind. `name` is its path below the folder; that of a folder ends with a slash. */
-export type Leaves = (name: string, file: string) => boolean
+/** What is found in a folder. The names of folders end with a slash. */
+export interface Entry {
+  readonly file: string
+  /** Its path below the folder. */
+  readonly name: string
+  /** Where it lies, if a link leads there: its path below the folder, or without its first slash below the root. */
+  readonly target: string | undefined
+}
+
+/** Whether something stays behind. */
+export type Leaves = (entry: Entry) => boolean
 
 /** What has been read for one package so far. */
 export class Source {
@@ -47,32 +57,64 @@ export class Source {
 
   /** Adds all files of a folder, below `prefix`. */
   folder(root: string, prefix: string, leaves: Leaves): void {
+    const base = fs.realpathSync(root)
     const visit = (folder: string, below: string, above: ReadonlyArray<string>): void => {
       this.count++
       this.check()
-      for (const entry of fs.readdirSync(folder)) {
-        const file = path.join(folder, entry)
-        const stat = statOf(file)
-        const name = `${below}${entry}${stat?.isDirectory() === true ? "/" : ""}`
-        if (leaves(name, file)) this.leftOut.push(name)
-        else if (stat === undefined) this.leftOut.push(`${name} (a link to nothing)`)
-        else if (stat.isDirectory()) {
-          const identity = identityOf(stat)
-          if (above.includes(identity)) this.leftOut.push(`${name} (a link to a folder around it)`)
-          else visit(file, name, [...above, identity])
-        } else if (stat.isFile()) {
+      for (const bytes of this.reading(folder, () => fs.readdirSync(folder, { encoding: "buffer" }))) {
+        const plain = `${below}${bytes.toString()}`
+        if (!isUtf8(bytes)) {
+          this.leftOut.push(`${plain} (its name is not UTF-8)`)
+          continue
+        }
+        const file = path.join(folder, bytes.toString())
+        let found: Found | undefined
+        try {
+          found = find(file, above.at(-1)!)
+        } catch (error) {
+          if (!leaves({ file, name: plain, target: undefined })) throw this.unreadable(file, error)
+          this.leftOut.push(plain)
+          continue
+        }
+        if (found === undefined) {
+          this.leftOut.push(leaves({ file, name: plain, target: undefined }) ? plain : `${plain} (a link to nothing)`)
+          continue
+        }
+        const { real, stat } = found
+        const slash = stat.isDirectory() ? "/" : ""
+        const name = `${plain}${slash}`
+        if (stat.isDirectory() && above.some((one) => isAround(real, one))) {
+          this.leftOut.push(`${name} (a link to a folder around it)`)
+          continue
+        }
+        const place = `${isAround(base, real) ? path.relative(base, real) : real.slice(1)}${slash}`
+        if (leaves({ file, name, target: place === name ? undefined : place })) this.leftOut.push(name)
+        else if (stat.isDirectory()) visit(file, name, [...above, real])
+        else if (stat.isFile()) {
           this.bytes += stat.size
           this.check()
           this.bytes -= stat.size
           this.add(`${prefix}${name}`, {
             // A file without a size, of /proc for instance, may have no end.
-            content: stat.size === 0 ? new Uint8Array(0) : fs.readFileSync(file),
+            content: stat.size === 0 ? new Uint8Array(0) : this.reading(file, () => fs.readFileSync(file)),
             mode: (stat.mode & 0o111) === 0 ? 0o644 : 0o755
           })
         } else this.leftOut.push(`${name} (neither a file nor a folder)`)
       }
     }
-    visit(root, "", [identityOf(fs.statSync(root))])
+    visit(root, "", [base])
+  }
+
+  private reading<A>(file: string, read: () => A): A {
+    try {
+      return read()
+    } catch (error) {
+      throw this.unreadable(file, error)
+    }
+  }
+
+  private unreadable(file: string, error: unknown): Error {
+    return new Error(`${file} cannot be read: ${error instanceof Error ? error.message : String(error)}. ${this.fix}`)
   }
 
   private check(): void {
@@ -85,15 +127,26 @@ export class Source {
   }
 }
 
-const identityOf = (stat: fs.Stats): string => `${stat.dev}:${stat.ino}`
+interface Found {
+  /** Without links. */
+  readonly real: string
+  readonly stat: fs.Stats
+}
 
-/** What is there, links followed; none for a link to nothing. */
-const statOf = (file: string): fs.Stats | undefined => {
+/** What is there, links followed, in a folder that really is `folder`; none for a link to nothing. */
+const find = (file: string, folder: string): Found | undefined => {
   try {
-    return fs.statSync(file)
+    const stat = fs.lstatSync(file)
+    if (!stat.isSymbolicLink()) return { real: path.join(folder, path.basename(file)), stat }
+    const real = fs.realpathSync(file)
+    return { real, stat: fs.statSync(real) }
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
     if (code === "ENOENT" || code === "ENOTDIR" || code === "ELOOP") return undefined
     throw error
   }
 }
+
+/** Whether a folder is the other one, or around it. */
+const isAround = (folder: string, other: string): boolean =>
+  `${other}${path.sep}`.startsWith(folder.endsWith(path.sep) ? folder : `${folder}${path.sep}`)

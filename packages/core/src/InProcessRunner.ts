@@ -39,7 +39,7 @@ const make = Effect.fnUntraced(function*(worker: Worker, name: "in-process" | "s
   return Runner.of({
     name,
     supports: (task) => handlers.has(task._tag),
-    isolatesSuspects: false,
+    isolatesSuspects: () => false,
     pool: () => pool,
     listen: () => Effect.void,
     run: name === "sync" ? (attempt) => Effect.interruptible(oneAtATime.withPermit(run(attempt))) : run,

@@ -7,7 +7,7 @@
  * time) and `RayRunner` in `@effect-ray/ray`.
  */
 import * as Context from "effect/Context"
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { ExecutionId, Fence } from "./Broker.ts"
@@ -74,14 +74,14 @@ export interface Pool {
   readonly closed: string | undefined
 }
 
-/** Runs attempts somewhere, one call each, and answers how they ended. @category services */
+/** Runs attempts somewhere, one call each, and returns how they ended. @category services */
 export class Runner extends Context.Service<Runner, {
   /** For logs and spans: `in-process`, `sync` or `ray`. */
   readonly name: string
   /** Whether this runner can run the task. Supervisors claim only what their runner can run. */
   readonly supports: (task: Definition.Any) => boolean
   /** Whether a suspect (`Attempt.suspect`) gets a process of its own. Where it does not, the supervisor runs it alone. */
-  readonly isolatesSuspects: boolean
+  readonly isolatesSuspects: (task: Definition.Any) => boolean
   /** Where attempts of the task run. Tasks that share processes share the pool. */
   readonly pool: (task: Definition.Any) => Pool
   /** Calls `hear` whenever a pool has changed, until the scope closes. */
@@ -97,3 +97,29 @@ export class Runner extends Context.Service<Runner, {
   /** The ends of these attempts are recorded: whatever kept them may forget them. */
   readonly acknowledge: (attempts: ReadonlyArray<Pick<Attempt, "execution" | "fence">>) => Effect.Effect<void>
 }>()("@effect-ray/core/Runner") {}
+
+/**
+ * A runner that hands each attempt to the first of these that supports its task.
+ *
+ * @category combining
+ */
+export const route = (runners: ReadonlyArray<Runner["Service"]>): Runner["Service"] => {
+  const routes = new Map<string, Runner["Service"]>()
+  const find = (task: Definition.Any): Runner["Service"] | undefined => {
+    const found = routes.get(task._tag) ?? runners.find((runner) => runner.supports(task))
+    if (found !== undefined) routes.set(task._tag, found)
+    return found
+  }
+  // A supervisor asks only for tasks that are supported.
+  const of = (task: Definition.Any): Runner["Service"] => find(task)!
+  return Runner.of({
+    name: runners.map(({ name }) => name).join(" and "),
+    supports: (task) => find(task) !== undefined,
+    isolatesSuspects: (task) => of(task).isolatesSuspects(task),
+    pool: (task) => of(task).pool(task),
+    listen: (hear) => Effect.forEach(runners, (runner) => runner.listen(hear), { discard: true }),
+    run: (attempt) => of(attempt.task).run(attempt),
+    // Those of other runners mean nothing to one.
+    acknowledge: (attempts) => Effect.forEach(runners, (runner) => runner.acknowledge(attempts), { discard: true })
+  })
+}

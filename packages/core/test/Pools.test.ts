@@ -42,7 +42,7 @@ const makeRunner = (limits: { readonly long?: number } = {}) => {
   const service = Runner.Runner.of({
     name: "pools",
     supports: () => true,
-    isolatesSuspects: true,
+    isolatesSuspects: () => true,
     pool: ({ _tag }) => _tag === "Needy" ? needy : _tag === "Long" ? long : others,
     listen: (hear) =>
       Effect.sync(() => {

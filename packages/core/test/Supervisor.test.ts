@@ -590,7 +590,7 @@ describe("Supervisor", () => {
       const nowhere = Runner.Runner.of({
         name: "nowhere",
         supports: () => true,
-        isolatesSuspects: true,
+        isolatesSuspects: () => true,
         pool: () => endless,
         listen: () => Effect.void,
         run: () =>
@@ -944,7 +944,7 @@ describe("Supervisor", () => {
       const large = Runner.Runner.of({
         name: "large",
         supports: () => true,
-        isolatesSuspects: true,
+        isolatesSuspects: () => true,
         pool: () => endless,
         listen: () => Effect.void,
         run: ({ payload }) =>
@@ -983,7 +983,7 @@ describe("Supervisor", () => {
       const deadly = Runner.Runner.of({
         name: "deadly",
         supports: () => true,
-        isolatesSuspects: true,
+        isolatesSuspects: () => true,
         pool: () => endless,
         listen: () => Effect.void,
         run: (attempt) =>

@@ -204,7 +204,7 @@ const make = Effect.fnUntraced(function*(options: Options, controls?: (controls:
   return Runner.Runner.of({
     name: "ray",
     supports: (task) => tasks.has(task._tag),
-    isolatesSuspects: true,
+    isolatesSuspects: () => true,
     pool: (task) => pools.of(task),
     listen: (hear) =>
       Effect.asVoid(Effect.acquireRelease(

@@ -176,7 +176,7 @@ export const shareOf = (shift: Shift, task: Definition.Any): Share =>
 
 /** A suspect runs alone, so that its next loss is its own, unless the runner sees to that. */
 export const mustBeAlone = (shift: Shift, entry: Entry): boolean =>
-  entry.claimed.losses >= suspectLosses && !shift.runner.isolatesSuspects
+  entry.claimed.losses >= suspectLosses && !shift.runner.isolatesSuspects(entry.task)
 
 /** Whether a suspect has been passed for long enough. */
 export const isImpatient = (shift: Shift, entry: Entry): boolean =>

@@ -39,6 +39,5 @@ def ray_head():
 @pytest.fixture(scope="session")
 def gateway(ray_head):
     """The gateway as a process connected to that Ray, shared by the tests that do not end it."""
-    # No supervisor stands behind these tests that would try again what waits for long.
-    with RealGateway(ray_head, waitSeconds=120, idleSeconds=600) as gateway:
+    with RealGateway(ray_head, idleSeconds=600) as gateway:
         yield gateway

@@ -74,7 +74,7 @@ def test_an_environment_that_is_set_up_takes_no_host_of_another_pool_and_a_short
         f"import pathlib, time\nwhile not pathlib.Path({str(gate)!r}).exists(): time.sleep(0.1)\n"
         "from setuptools import setup\nsetup(name='slow', version='1')\n"
     )
-    with RayHead(cpus=2) as head, RealGateway(head, waitSeconds=120) as gateway:
+    with RayHead(cpus=2) as head, RealGateway(head) as gateway:
         supervisor = gateway.supervisor()
         # Together they occupy the whole node, so nothing is free while the environment is set up.
         steady = supervisor.open(node_pool(head, 1, placement={"cpus": 1.9}))

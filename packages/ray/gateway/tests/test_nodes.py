@@ -22,7 +22,7 @@ def test_a_node_without_nodejs_is_left_out_and_spoils_the_others_for_no_pool(tmp
     # A package index that is not there: what has to be installed cannot be.
     offline = {"PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_FIND_LINKS": "", "PIP_RETRIES": "0", "RUNTIME_ENV_RETRY_TIMES": "1"}
     with RayHead(cpus=0) as head, head.node(cpus=4, PATH=without_node(tmp_path), **offline) as bare:
-        with RealGateway(head, waitSeconds=120) as gateway:
+        with RealGateway(head) as gateway:
             supervisor = gateway.supervisor()
             # Only the bare node has CPUs.
             first = supervisor.open(node_pool(head, 1, placement={"cpus": 0.5}))

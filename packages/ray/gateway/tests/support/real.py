@@ -23,7 +23,10 @@ class RealGateway:
     def __init__(self, head, env=None, **config):
         self.head = head
         self.env = env or {}
-        self.config = {"deployment": f"test-{secrets.token_hex(3)}", "epoch": 1, **config}
+        # No worker stands behind these tests that would try again what waits for long, and a client of theirs answers no
+        # pings while the test waits for something else.
+        patient = {"waitSeconds": 120, "silentSeconds": 120}
+        self.config = {"deployment": f"test-{secrets.token_hex(3)}", "epoch": 1, **patient, **config}
         self.supervisors = []
 
     def __enter__(self):

@@ -130,6 +130,16 @@ export const layer = <R>(
     Effect.map(Effect.context<R>(), (context): Service => ({ task, run: makeRun(task, handler, context) }))
   )
 
+/** What a handler without types may return, such as a promise, would end its fiber without its finalizers. */
+const effectOf = <A, E, R>(made: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.isEffect(made)
+    ? made
+    : Effect.die(
+      new TypeError(`the handler returned ${typeOf(made)} and not an Effect; wrap a promise by Effect.promise`)
+    )
+
+const typeOf = (u: unknown): string => u instanceof Promise ? "a promise" : u === null ? "null" : typeof u
+
 const makeRun = <R>(
   task: Any,
   handler: (payload: any) => Effect.Effect<unknown, unknown, R>,
@@ -179,7 +189,7 @@ const makeRun = <R>(
       onFailure: (cause) => Effect.succeed(undecodable("payload", wordsOf(cause))),
       onSuccess: (payload) =>
         Effect.flatMap(
-          Effect.exit(Effect.scoped(Effect.suspend(() => handler(payload)))),
+          Effect.exit(Effect.scoped(Effect.suspend(() => effectOf(handler(payload))))),
           encodeEnd
         )
     })

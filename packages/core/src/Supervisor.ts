@@ -104,7 +104,6 @@ const work = (options: Options, isFirst: () => boolean) =>
     // The last finalizer added is the first to run: the loops still work while the shift drains.
     yield* Effect.addFinalizer(() => end(shift, options))
     yield* Deferred.await(shift.lapsed)
-    attempts.abandonAll(shift)
   }))
 
 const begin = Effect.fnUntraced(function*(options: Options, isFirst: boolean): Effect.fn.Return<
@@ -153,16 +152,19 @@ const begin = Effect.fnUntraced(function*(options: Options, isFirst: boolean): E
 
 /** Finishes what fits, hands back the rest, ends the lease. */
 const end = Effect.fnUntraced(function*(shift: Shift.Shift, options: Options) {
-  if (shift.phase === "lapsed") return yield* until(shift, () => Shift.inFlight(shift) === 0, Shift.stopGrace)
+  const hasLapsed = () => shift.phase === "lapsed"
+  const abandoned = until(shift, () => Shift.inFlight(shift) === 0, Shift.stopGrace)
+  if (hasLapsed()) return yield* abandoned
   shift.phase = "draining"
   attempts.releaseBacklog(shift)
   if (Shift.inFlight(shift) > 0) {
     yield* Effect.annotateLogs(Effect.logInfo("draining"), { running: Shift.inFlight(shift) })
   }
   const drain = Duration.fromInputUnsafe(options.drain ?? defaultDrain)
-  yield* until(shift, () => Shift.inFlight(shift) === 0, drain)
+  yield* until(shift, () => Shift.inFlight(shift) === 0 || hasLapsed(), drain)
+  if (hasLapsed()) return yield* abandoned
   for (const entry of shift.entries.values()) attempts.stop(shift, entry, "shutdown")
-  yield* until(shift, () => shift.entries.size === 0, Duration.sum(Shift.stopGrace, Duration.seconds(1)))
+  yield* until(shift, () => shift.entries.size === 0 || hasLapsed(), Duration.sum(Shift.stopGrace, Duration.seconds(1)))
   yield* Effect.ignore(shift.broker.unregister(shift.id), { log: "Warn" })
   yield* Effect.logInfo("supervisor stopped").pipe(Effect.annotateLogs({ supervisor: shift.id }))
 })

@@ -126,6 +126,12 @@ describe("Handler.defect", () => {
       "Error",
       "outer (cause: SaveFailed: {\"table\":\"x\",\"rows\":[],\"proxy\":[threw]})"
     ],
+    [
+      "errors with holes between them",
+      Object.assign(new Error("1 of 5 rows"), { errors: Object.assign(new Array(5), { 3: new TypeError("row 3") }) }),
+      "Error",
+      "1 of 5 rows (errors 3: TypeError: row 3)"
+    ],
     ["bytes", { page: new Uint8Array(1_000_000_000) }, "Object", "{\"page\":[1000000000 bytes]}"],
     [
       "both errors of a SuppressedError",

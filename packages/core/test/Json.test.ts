@@ -97,6 +97,15 @@ describe("JSON", () => {
       yield* refuses(Schema.Any, circle, "what is within itself\n  at [0][\"circle\"]")
     }))
 
+  it.effect("refuses parts that are shared so often that no broker carries the text", () =>
+    Effect.gen(function*() {
+      let parts: unknown = 1
+      for (let level = 0; level < 24; level++) parts = [parts, parts]
+      const ended = yield* resultOf(Schema.Any, parts)
+      assert(ended._tag === "Died" && ended.reason._tag === "Undecodable", ended._tag)
+      assert.include(ended.reason.detail, "more than")
+    }))
+
   it.effect("writes what it has checked, whatever is found there at another look", () =>
     Effect.gen(function*() {
       // What is hidden on purpose is no data; `__proto__` may be a key like any other.

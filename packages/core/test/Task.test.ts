@@ -11,6 +11,7 @@ import {
   Option,
   Redacted,
   Schema,
+  SchemaTransformation,
   Tracer
 } from "effect"
 import { SecureRandom } from "effect/crypto"
@@ -210,6 +211,37 @@ describe("Task", () => {
       yield* conflict(either, { a: words }, { a: turned })
       const unknown = Schema.Struct({ a: Schema.Union([set, Schema.Json]) })
       yield* conflict(unknown, { a: words }, { a: turned })
+    }).pipe(Effect.provide(MemoryBroker.layer)))
+
+  it.effect("tells lists apart that are written by way of a Set, and takes a recursive payload as quickly as any", () =>
+    Effect.gen(function*() {
+      const listed = Schema.ReadonlySet(Schema.String).pipe(
+        Schema.decodeTo(
+          Schema.Array(Schema.String),
+          SchemaTransformation.transform<ReadonlyArray<string>, ReadonlySet<string>>({
+            decode: (set) => [...set],
+            encode: (list) => new Set(list)
+          })
+        )
+      )
+      class Listed extends Task.make("Listed", { payload: listed, idempotencyKey: () => "key" }) {}
+      yield* Task.enqueue(Listed, ["a", "b"])
+      const error = yield* Effect.flip(Task.enqueue(Listed, ["b", "a"]))
+      assert.strictEqual(error.reason._tag, "KeyConflict")
+
+      type Tree = { readonly tag: string; readonly of: Tree } | { readonly leaf: number }
+      const branch = (tag: string) =>
+        Schema.Struct({ tag: Schema.Literal(tag), of: Schema.suspend((): Schema.Codec<Tree> => tree) })
+      const tree: Schema.Codec<Tree> = Schema.Union([
+        Schema.Struct({ leaf: Schema.Int }),
+        branch("a"),
+        branch("b"),
+        branch("c")
+      ])
+      class Deep extends Task.make("Deep", { payload: tree, idempotencyKey: () => "key" }) {}
+      let deep: Tree = { leaf: 1 }
+      for (let level = 0; level < 100; level++) deep = { tag: "b", of: deep }
+      yield* Task.enqueue(Deep, deep)
     }).pipe(Effect.provide(MemoryBroker.layer)))
 
   it.effect("refuses a limit that no row can carry, however it was set", () =>

@@ -6,6 +6,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Broker from "../Broker.ts"
 import * as Envelope from "../Envelope.ts"
+import * as Handler from "../Handler.ts"
 import { type Ended, type Outcome, propose } from "../Outcome.ts"
 import * as Limits from "../Limits.ts"
 import * as Retry from "../Retry.ts"
@@ -44,7 +45,10 @@ export const decide = (shift: Shift, entry: Entry, ended: Ended): Outcome | Effe
       Effect.timeout(maxPolicyTime),
       Effect.catchCause((cause) =>
         Effect.as(
-          Effect.logError("the retry policy failed, so this attempt was the last", cause),
+          Effect.annotateLogs(
+            Effect.logError("the retry policy failed, so this attempt was the last"),
+            { error: TaskError.describe(Handler.defect(cause)) }
+          ),
           conclude(Option.none())
         )
       )

@@ -103,23 +103,39 @@ interface Budget {
   readonly seen: Set<unknown>
 }
 
-const tell = (thrown: unknown, budget: Budget, located?: (stack: string) => string): Told => {
-  budget.left--
+/** A proxy may throw wherever it is touched: what can be told of the rest is told. */
+const orElse = <A>(read: () => A, otherwise: A): A => {
   try {
-    return tellUnsafe(thrown, budget, located)
+    return read()
   } catch {
-    // A proxy may throw wherever it is touched.
-    return { name: "Error", words: "<it cannot be described>", frames: [], behind: [] }
+    return otherwise
   }
 }
 
-const tellUnsafe = (thrown: unknown, budget: Budget, located?: (stack: string) => string): Told => {
-  const frames = framesOf(thrown, located)
+const tell = (thrown: unknown, budget: Budget, located?: (stack: string) => string): Told => {
+  budget.left--
+  const frames = orElse(() => framesOf(thrown, located), [])
   if (!isObject(thrown)) {
-    return { name: "Error", words: typeof thrown === "string" ? thrown : format(thrown), frames, behind: [] }
+    const words = typeof thrown === "string" ? thrown : orElse(() => format(thrown), "<it cannot be described>")
+    return { name: "Error", words, frames, behind: [] }
   }
   budget.seen.add(thrown)
-  const told: Told = { name: nameOf(thrown), words: wordsOf(thrown), frames, behind: [] }
+  const told: Told = {
+    name: orElse(() => nameOf(thrown), "Error"),
+    words: orElse(() => wordsOf(thrown), messageOf(thrown)),
+    frames,
+    behind: []
+  }
+  orElse(() => tellBehind(thrown, told, budget), undefined)
+  return told
+}
+
+const messageOf = (thrown: object): string => {
+  const message = get(thrown, "message")
+  return typeof message === "string" ? message : "<it cannot be described>"
+}
+
+const tellBehind = (thrown: object, told: Told, budget: Budget): void => {
   const behind = (as: string, other: unknown): void => {
     if (other === undefined || other === null || budget.seen.has(other)) return
     // The last one that is told is the root, for that says most.
@@ -134,7 +150,6 @@ const tellUnsafe = (thrown: unknown, budget: Budget, located?: (stack: string) =
     const value = get(thrown, key)
     if (isError(value)) behind(sanitise(key, maxNameLength), value)
   }
-  return told
 }
 
 /** Where errors are looked for. All keys of an array, or of bytes, would be too many. */
@@ -150,7 +165,11 @@ const linksOf = (name: string): ReadonlyArray<string> =>
 
 /** What stands in `errors`: anything in a list, and errors by the name of what they are about. */
 const groupOf = (errors: unknown): ReadonlyArray<readonly [key: string, error: unknown]> => {
-  if (isArray(errors)) return errors.slice(0, maxErrors).map((error, index) => [String(index), error])
+  // The first of those that are there: it may have holes, and be long.
+  if (isArray(errors)) {
+    const keys = errors.length > maxSearched ? Object.keys(errors.slice(0, maxSearched)) : Object.keys(errors)
+    return keys.slice(0, maxErrors).map((key) => [key, get(errors, key)])
+  }
   if (!isObject(errors)) return []
   const named = Object.keys(errors).slice(0, maxSearched).map((key) => [key, get(errors, key)] as const)
   return named.filter(([, error]) => isError(error)).map(([key, error]) => [sanitise(key, maxNameLength), error])

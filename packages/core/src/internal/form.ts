@@ -34,7 +34,11 @@ const isScalar = ({ _tag }: SchemaAST.AST): boolean =>
 
 /** Each object and array that it may be encoded as. */
 const find = (ast: SchemaAST.AST): Forms => {
-  if (ast.encoding !== undefined) return find(ast.encoding[ast.encoding.length - 1]!.to)
+  if (ast.encoding !== undefined) {
+    const forms = find(ast.encoding[ast.encoding.length - 1]!.to)
+    // What becomes of it may have an order, as a list that was decoded from a Set has.
+    return ast._tag === "Declaration" ? forms : forms.map((form) => form && { ...form, unordered: false })
+  }
   switch (ast._tag) {
     case "Suspend":
       return find(ast.thunk())
@@ -63,11 +67,22 @@ const known = new WeakMap<SchemaAST.AST, Forms>()
 
 /** What an object, or an array, may have been encoded from, if one of these Schemas encoded it. */
 export const formsOf = (schemas: ReadonlyArray<SchemaAST.AST>, isObject: boolean): Forms =>
-  schemas.flatMap((ast) => {
-    let forms = known.get(ast)
-    if (forms === undefined) known.set(ast, forms = find(ast))
-    return forms.filter((form) => form === undefined || (form.ast._tag === "Objects") === isObject)
-  })
+  unique(
+    schemas.flatMap((ast) => {
+      let forms = known.get(ast)
+      if (forms === undefined) known.set(ast, forms = find(ast))
+      return forms.filter((form) => form === undefined || (form.ast._tag === "Objects") === isObject)
+    }),
+    (form) => form?.ast
+  )
+
+/** The first for each key. Of a recursive union there would be more with every level otherwise. */
+const unique = <A>(all: ReadonlyArray<A>, keyOf: (one: A) => unknown): ReadonlyArray<A> => {
+  if (all.length < 2) return all
+  const byKey = new Map<unknown, A>()
+  for (const one of all) if (!byKey.has(keyOf(one))) byKey.set(keyOf(one), one)
+  return [...byKey.values()]
+}
 
 /** Whether it is an array that has no order, whichever of these it is. */
 export const isUnordered = (forms: Forms): boolean =>
@@ -75,14 +90,17 @@ export const isUnordered = (forms: Forms): boolean =>
 
 /** The Schemas of which one encoded the member of this key, or at this place. */
 export const memberOf = (forms: Forms, key: string | number): ReadonlyArray<SchemaAST.AST> =>
-  forms.flatMap((form) => {
-    if (form === undefined) return [SchemaAST.unknown]
-    if (form.ast._tag === "Arrays") {
-      const element = form.ast.elements[key as number]
-      return element === undefined ? form.ast.rest : [element]
-    }
-    return [
-      ...form.ast.propertySignatures.filter(({ name }) => name === key),
-      ...form.ast.indexSignatures
-    ].map(({ type }) => type)
-  })
+  unique(
+    forms.flatMap((form) => {
+      if (form === undefined) return [SchemaAST.unknown]
+      if (form.ast._tag === "Arrays") {
+        const element = form.ast.elements[key as number]
+        return element === undefined ? form.ast.rest : [element]
+      }
+      return [
+        ...form.ast.propertySignatures.filter(({ name }) => name === key),
+        ...form.ast.indexSignatures
+      ].map(({ type }) => type)
+    }),
+    (ast) => ast
+  )

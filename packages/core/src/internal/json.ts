@@ -2,6 +2,7 @@
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import * as Limits from "../Limits.ts"
 import { sanitise } from "./text.ts"
 
 /** What was to be stored is not JSON: something of it would be lost, and nothing would be said. */
@@ -9,6 +10,9 @@ export class NotJson extends Data.TaggedError("NotJson")<{ readonly message: str
 
 /** As much of a path as an error tells. */
 const maxPathLength = 1_000
+
+/** Every member costs two characters at least, and no broker carries more than these. */
+const maxMembers = Limits.maxCarriedBytes / 2
 
 /** The longest array that is searched for named properties: to list its keys takes several times as long as to write it. */
 const maxSearchedLength = 1_000
@@ -53,6 +57,7 @@ interface Open {
  */
 const plain = (encoded: unknown, given: unknown): unknown => {
   const path: Array<Open> = []
+  let members = 0
   const within = new Set<unknown>()
   const refuse = (what: string): never => {
     const at = path.map(({ index, keys }) => `[${keys === undefined ? index - 1 : JSON.stringify(keys[index - 1])}]`)
@@ -102,6 +107,8 @@ const plain = (encoded: unknown, given: unknown): unknown => {
     }
     const key = top.keys === undefined ? top.index : top.keys[top.index]!
     top.index++
+    // A part that several others share is written once for each of them.
+    if (++members > maxMembers) refuse(`more than ${maxMembers} members`)
     const value = top.value[key]
     const member = take(value, top.given === top.value ? value : memberOf(top.given, key))
     if (key === "__proto__") Object.defineProperty(top.copy, key, { value: member, enumerable: true })

@@ -9,9 +9,20 @@ import type { Scope } from "effect/Scope"
 import type * as Broker from "../Broker.ts"
 import type { BrokerError } from "../BrokerError.ts"
 import type { Obstacle, Outcome } from "../Outcome.ts"
-import { accept, endSpan, lookAtPools, refuse, releasePaused, startSoon, startWaiting, stop } from "./attempts.ts"
+import {
+  abandonAll,
+  accept,
+  endSpan,
+  lookAtPools,
+  refuse,
+  releaseBacklog,
+  releasePaused,
+  startSoon,
+  startWaiting,
+  stop
+} from "./attempts.ts"
 import * as Shares from "./shares.ts"
-import { maxClaim, nameOfLane, nextTry, now, type Pending, type Shift, wanted, type Wanted } from "./shift.ts"
+import { isPaused, maxClaim, nameOfLane, nextTry, now, type Pending, type Shift, wanted, type Wanted } from "./shift.ts"
 import { takeTurn } from "./upkeep.ts"
 
 /** The longest time between two ticks. The idle budget of a worker is one query in this time. */
@@ -60,8 +71,11 @@ export const persistently = <A, R>(
   )
 }
 
-/** Claims whenever there is room and something may be due. */
+/** Claims whenever there is room and something may be due, once a tick has told what is paused. */
 export const claimLoop = (shift: Shift): Effect.Effect<never> =>
+  Effect.andThen(shift.ticked.await, claimAgainAndAgain(shift))
+
+const claimAgainAndAgain = (shift: Shift): Effect.Effect<never> =>
   Effect.forever(
     Effect.suspend(() => {
       shift.claimable.closeUnsafe()
@@ -79,6 +93,8 @@ const claimOnce = (shift: Shift): Effect.Effect<void> =>
     if (want.limit === 0) return untilClaimable(shift)
     return Effect.flatMap(claim(shift, want), (claimed) => {
       accept(shift, claimed)
+      // It was under way when the drain began.
+      if (shift.phase === "draining") releaseBacklog(shift)
       // A full claim has more behind it. The next one is sent first, so that the broker works while handlers do.
       if (claimed.length === want.limit) startSoon(shift)
       else startWaiting(shift)
@@ -95,7 +111,7 @@ const claimOnce = (shift: Shift): Effect.Effect<void> =>
  * has waited.
  */
 const failOldest = Effect.fnUntraced(function*(shift: Shift, share: Shares.Share) {
-  const lanes = yield* tellHold(shift, share)
+  const lanes = (yield* tellHold(shift, share)).filter((lane) => !isPaused(shift, lane))
   const limit = Math.ceil(maxClaim / (priorities * lanes.length))
   const claimed = lanes.length === 0 ? [] : yield* claim(shift, {
     lanes: lanes.map((lane) => ({ ...lane, limit })),
@@ -237,10 +253,15 @@ export const tickLoop = (shift: Shift): Effect.Effect<void, never, Scope> => {
     while (true) {
       const answer = yield* tick
       if (!answer.alive) {
-        yield* Effect.logWarning("the lease has lapsed: running attempts are abandoned, a new shift begins")
+        const next = shift.phase === "working" ? ", a new shift begins" : ""
+        yield* Effect.logWarning(`the lease has lapsed: running attempts are abandoned${next}`)
+        // At once, also while the shift drains: others own what it runs.
+        abandonAll(shift)
+        shift.progressed.openUnsafe()
         return yield* Effect.asVoid(Deferred.succeed(shift.lapsed, undefined))
       }
       hear(shift, answer)
+      shift.ticked.openUnsafe()
       for (const duty of shift.broker.duties) {
         if (!answer.dueDuties.includes(duty.name)) continue
         // Executions may come back to these lanes.

@@ -123,6 +123,8 @@ export interface Shift {
   doubtful: boolean
   /** When the next execution of the lanes is due, by this process' clock. */
   nextDueMillis: number
+  /** Opened by the first tick. */
+  readonly ticked: Latch.Latch
   /** The names of the lanes that are paused. */
   paused: ReadonlySet<string>
   readonly lapsed: Deferred.Deferred<void>
@@ -159,6 +161,7 @@ export const make = (
     telling: Semaphore.makeUnsafe(1),
     doubtful: false,
     nextDueMillis: Number.POSITIVE_INFINITY,
+    ticked: Latch.makeUnsafe(false),
     paused: new Set(),
     lapsed: Deferred.makeUnsafe()
   }

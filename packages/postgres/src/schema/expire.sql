@@ -48,7 +48,8 @@ BEGIN
     FROM gone e
   )
   SELECT array_agg(g.id), count(*) INTO over, expired FROM gone g;
-  more := EXISTS (
+  -- Those that another transaction holds wait for a later turn.
+  more := expired > 0 AND EXISTS (
     SELECT 1
     FROM {schema}.executions e
     WHERE e.state = 'queued' AND e.attempts = 0 AND e.losses = 0 AND e.start_by IS NOT NULL

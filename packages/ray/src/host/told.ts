@@ -13,9 +13,21 @@ export class Told extends Error {
   }
 }
 
+const isTold = (thrown: unknown): thrown is Error => {
+  try {
+    return thrown instanceof Error && thrown.name === "Told" && typeof thrown.message === "string"
+  } catch {
+    return false
+  }
+}
+
 /** In words, unless it has been told already, be it in another thread. */
 export const toldOf = (thrown: unknown): Told => {
-  if (thrown instanceof Error && thrown.name === "Told") return new Told(thrown.message, thrown.stack)
+  // The name is all of it that crosses threads, and anyone may give it to an error.
+  if (isTold(thrown)) {
+    const { message, stack } = thrown
+    return new Told(message.slice(0, limits.maxDetailLength), stack?.slice(0, limits.maxStackLength))
+  }
   const { stack, words } = describe(thrown, limits)
   return new Told(words, stack)
 }

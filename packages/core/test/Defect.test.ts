@@ -128,7 +128,7 @@ describe("Handler.defect", () => {
     ],
     [
       "errors with holes between them",
-      Object.assign(new Error("1 of 5 rows"), { errors: Object.assign(new Array(5), { 3: new TypeError("row 3") }) }),
+      Object.assign(new Error("1 of 5 rows"), { errors: Object.assign([], { 3: new TypeError("row 3"), length: 5 }) }),
       "Error",
       "1 of 5 rows (errors 3: TypeError: row 3)"
     ],

@@ -26,4 +26,4 @@ it.live("a steady load ends as it should and leaves nothing", () =>
     ) {
       assert.isAbove(series.get(name)?.values.at(-1) ?? 0, 0, name)
     }
-  }), 300_000)
+  }), 600_000)

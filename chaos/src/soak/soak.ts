@@ -52,6 +52,12 @@ const tables = [...openTables, "history", "attempts", "keys", "batches", "superv
 
 const workers = 2
 
+/** How long the last executions may take when no more are enqueued. */
+const patience = Duration.minutes(5)
+
+/** The last lines of a log. */
+const endOf = (file: string): string => fs.readFileSync(file, "utf8").slice(-4_000)
+
 const bin = fileURLToPath(new URL("../../../packages/effect-ray/bin/effect-ray.js", import.meta.url))
 const module = fileURLToPath(new URL("../worker.ts", import.meta.url))
 
@@ -153,6 +159,14 @@ export const run = Effect.fn("soak")(function*(options: Options) {
       note("logs of workers", time, sizeOf(root).bytes)
     })
 
+    const tellOpen = Effect.gen(function*() {
+      const rows = yield* sql<{ readonly execution: string }>`
+        SELECT to_jsonb(e) - 'payload' || jsonb_build_object('now', now()) AS execution
+        FROM effect_ray.executions e ORDER BY run_at LIMIT 10`
+      const logs = Array.from({ length: workers }, (_, n) => endOf(path.join(root, `worker-${n}.log`)))
+      return [...rows.map(({ execution }) => `has not ended: ${JSON.stringify(execution)}`), ...logs]
+    })
+
     let enqueued = 0
     const wrong: Array<string> = []
     const until = began + Duration.toMillis(options.duration)
@@ -168,7 +182,9 @@ export const run = Effect.fn("soak")(function*(options: Options) {
         fiber.addObserver(() => running.delete(fiber))
         yield* Effect.sleep(Duration.millis(1_000 / options.rate))
       }
-      yield* Effect.forEach([...running], Fiber.await, { discard: true })
+      const ended = Effect.forEach([...running], Fiber.await, { discard: true })
+      const inTime = yield* Effect.timeoutOption(ended, patience)
+      if (inTime._tag === "None") wrong.push(...yield* tellOpen)
     })
     const watch = yield* Effect.forkChild(
       Effect.repeat(look, Schedule.spaced(options.interval))

@@ -219,11 +219,12 @@ export interface Settlement {
 
 /**
  * What became of a settlement. `LeaseLost`: the fence has moved on and nothing was changed.
- * A settlement repeated after a lost acknowledgement is `Settled` again.
+ * A settlement repeated after a lost acknowledgement is `Settled` again. `Locked`: another transaction holds the execution,
+ * and the settlement has to be repeated.
  *
  * @category models
  */
-export type Settled = "Settled" | "LeaseLost"
+export type Settled = "Settled" | "LeaseLost" | "Locked"
 
 /**
  * What one tick found. One statement renews the lease and returns all of this.
@@ -319,6 +320,8 @@ export class Broker extends Context.Service<Broker, {
     readonly supervisor: SupervisorId
     readonly lanes: ReadonlyArray<ClaimLane>
     readonly limit: number
+    /** Only executions that have been due for as long as this. Default: all that are due. */
+    readonly waited?: Duration.Duration
   }) => Effect.Effect<ReadonlyArray<Claimed>, BrokerError>
 
   /**
@@ -360,15 +363,16 @@ export class Broker extends Context.Service<Broker, {
 
   /**
    * Says why this supervisor claims nothing of these lanes, for those who read their queued executions; `None`: it claims
-   * them again. It is forgotten with the supervisor's lease. Returns those of the lanes that every live supervisor which
-   * serves them has given up.
+   * them again. It is forgotten with the supervisor's lease. Returns those of the lanes that are given up: each supervisor
+   * that served them during the last `patience`, this one included, was failing all that time.
    */
   readonly hold: (options: {
     readonly supervisor: SupervisorId
     readonly lanes: ReadonlyArray<Lane>
     readonly reason: Option.Option<string>
-    /** No process could be had for so long that executions which have waited as long are to fail. */
-    readonly givenUp: boolean
+    /** No process can be had, and waiting alone does not change that. */
+    readonly failing: boolean
+    readonly patience: Duration.Duration
   }) => Effect.Effect<ReadonlyArray<Lane>, BrokerError>
 
   /**

@@ -69,6 +69,12 @@ export const storedMillis = (duration: Duration.Duration): number => {
   return millis > 0 ? Math.min(millis, maxMillis) : 0
 }
 
+/** Nothing in the store is older: a thousand years. */
+const maxAgeMillis = 3.2e13
+
+/** How long ago, in milliseconds, as far as a store can go back. */
+export const ageMillis = (duration: Duration.Duration): number => Math.min(storedMillis(duration), maxAgeMillis)
+
 /** The most bytes of a result as it is stored. */
 const maxResultBytes = maxCarriedBytes + maxEnvelopeBytes
 

@@ -44,7 +44,13 @@ interface Supervisor {
   readonly lanes: ReadonlyArray<Lane>
   readonly owned: Set<Row>
   /** Why it does not claim a lane, by the lane's name. */
-  readonly holds: Map<string, { readonly reason: string; readonly givenUp: boolean }>
+  readonly holds: Map<string, Hold>
+}
+
+interface Hold {
+  readonly reason: string
+  /** Since when every supervisor of the lane has been failing, as far as the holder knows; undefined while it is not. */
+  failingSince: number | undefined
 }
 
 interface Key {
@@ -222,17 +228,40 @@ const nameOf = ({ queue, task }: Lane): string => `${queue}\u0000${task}`
 
 const hold = (store: Store, options: Parameters<Broker["Service"]["hold"]>[0], now: number): ReadonlyArray<Lane> => {
   const holds = store.supervisors.get(options.supervisor)?.holds
+  if (holds === undefined) return []
   for (const lane of options.lanes) {
+    const name = nameOf(lane)
     if (Option.isNone(options.reason)) {
-      holds?.delete(nameOf(lane))
+      holds.delete(name)
       continue
     }
     const reason = BrokerInput.printable(options.reason.value, Limits.maxDetailLength)
-    holds?.set(nameOf(lane), { reason, givenUp: options.givenUp })
+    const since = holds.get(name)?.failingSince
+    if (options.failing && since === undefined) noteServed(store, lane, now)
+    holds.set(name, { reason, failingSince: options.failing ? since ?? now : undefined })
   }
-  return options.lanes.filter((lane) =>
-    serving(store, lane, now).every(({ holds }) => holds.get(nameOf(lane))?.givenUp === true)
-  )
+  const past = now - Duration.toMillis(options.patience)
+  return options.lanes.filter((lane) => {
+    const since = holds.get(nameOf(lane))?.failingSince
+    return since !== undefined && since <= past &&
+      serving(store, lane, past).every(({ holds }) => holds.get(nameOf(lane))?.failingSince !== undefined)
+  })
+}
+
+/** A supervisor served the lane until now without failing: the patience of the others begins anew. */
+const noteServed = (store: Store, lane: Lane, until: number): void => {
+  for (const { holds } of store.supervisors.values()) {
+    const hold = holds.get(nameOf(lane))
+    if (hold?.failingSince !== undefined) hold.failingSince = Math.max(hold.failingSince, until)
+  }
+}
+
+/** Takes a supervisor out, whose lease ends then. */
+const dismiss = (store: Store, id: SupervisorId, { holds, lanes }: Supervisor, ends: number): void => {
+  store.supervisors.delete(id)
+  for (const lane of lanes) {
+    if (holds.get(nameOf(lane))?.failingSince === undefined) noteServed(store, lane, ends)
+  }
 }
 
 const pauseOf = (what: Pausable): string =>
@@ -254,10 +283,10 @@ const resume = ({ bell, pauses }: Store, what: Pausable): boolean => {
 const isPaused = ({ pauses }: Store, { queue, task }: Lane): boolean =>
   pauses.size > 0 && (pauses.has(pauseOf({ queue })) || pauses.has(pauseOf({ task })))
 
-/** The live supervisors that serve a lane. */
-const serving = (store: Store, { queue, task }: Lane, now: number): ReadonlyArray<Supervisor> =>
+/** The supervisors that served a lane then, or later. */
+const serving = (store: Store, { queue, task }: Lane, then: number): ReadonlyArray<Supervisor> =>
   Array.from(store.supervisors.values()).filter(({ expiresAt, lanes }) =>
-    expiresAt > now && lanes.some((lane) => lane.queue === queue && lane.task === task)
+    expiresAt > then && lanes.some((lane) => lane.queue === queue && lane.task === task)
   )
 
 /** Why a queued row is not claimed: a pause, or what one of the supervisors says of its lane. */
@@ -294,13 +323,14 @@ const claim = (
   const supervisor = store.supervisors.get(options.supervisor)
   if (supervisor === undefined || supervisor.expiresAt <= now) return []
   const claimed: Array<Claimed> = []
+  const dueBy = now - Duration.toMillis(options.waited ?? Duration.zero)
   const lanes = options.lanes.filter((lane) => !isPaused(store, lane))
   const limits = new Map(options.lanes.map((lane) => [nameOf(lane), lane.limit ?? options.limit]))
   const taken = new Map<string, number>()
   const line = (lane: Lane, priority: number) => `${priority}\u0000${nameOf(lane)}`
   const mayTake = (lane: Lane, priority: number) => (taken.get(line(lane, priority)) ?? 0) < limits.get(nameOf(lane))!
   while (claimed.length < options.limit) {
-    const row = store.lines.first(lanes, now, mayTake)
+    const row = store.lines.first(lanes, dueBy, mayTake)
     if (row === undefined) break
     if (isExpired(row, now)) {
       expire(store, row, now)
@@ -423,7 +453,7 @@ const cancel = (store: Store, id: ExecutionId, now: number): "Cancelled" | "Requ
 const unregister = (store: Store, id: SupervisorId, now: number): void => {
   const supervisor = store.supervisors.get(id)
   if (supervisor === undefined) return
-  store.supervisors.delete(id)
+  dismiss(store, id, supervisor, now)
   for (const row of supervisor.owned) {
     const facts = {
       cancelling: row.state === "cancelling",
@@ -480,7 +510,7 @@ const expireAll = (store: Store, now: number): void => {
 const reap = (store: Store, now: number): void => {
   for (const [id, supervisor] of store.supervisors) {
     if (supervisor.expiresAt > now) continue
-    store.supervisors.delete(id)
+    dismiss(store, id, supervisor, supervisor.expiresAt)
     for (const row of supervisor.owned) {
       const facts = {
         cancelling: row.state === "cancelling",

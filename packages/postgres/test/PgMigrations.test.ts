@@ -31,7 +31,8 @@ for (const version of TestPostgres.versions) {
           "0002_functions_of_their_own",
           "0003_duties",
           "0004_pauses",
-          "0005_given_up"
+          "0005_given_up",
+          "0006_failing"
         ])
         assert.includeMembers([...pending.functions], ["claim", "settle", "tick"])
         const script = Option.getOrThrow(yield* PgMigrations.script(options))
@@ -143,7 +144,8 @@ describe("PgMigrations", () => {
       ["0002_functions_of_their_own", "52cd66cf1a067e09"],
       ["0003_duties", "f8ec184f2f1514ba"],
       ["0004_pauses", "92ed65cbf194814d"],
-      ["0005_given_up", "d268c23371ed4a95"]
+      ["0005_given_up", "d268c23371ed4a95"],
+      ["0006_failing", "62c9b849eebdbdcb"]
     ] as const
   ) {
     it(`${name} has the text that it always had`, () => {

@@ -69,23 +69,17 @@ export const accept = (shift: Shift, claims: ReadonlyArray<Broker.Claimed>): voi
 }
 
 /**
- * Ends what was claimed of a share that no process can be had for: what has waited as long as it may fails, the rest goes
- * back. Returns how many failed.
+ * Fails what has waited for as long as it may, and returns how many that are. When a process can be had meanwhile, it goes
+ * back instead.
  */
 export const refuse = (shift: Shift, share: Shares.Share, claims: ReadonlyArray<Broker.Claimed>): number => {
   const reason = Option.flatMap(Option.fromUndefinedOr(share.hold), ({ obstacle }) => reasonOf(obstacle))
-  let failed = 0
-  for (const claimed of claims) {
-    const fails = Option.isSome(reason) && claimed.waitedMillis >= Duration.toMillis(shift.patience)
-    if (fails) failed++
-    settle(
-      shift,
-      claimed,
-      fails ? Outcome.Failed({ result: Envelope.taskError(reason.value) }) : Outcome.Returned(),
-      Option.none()
-    )
-  }
-  return failed
+  const outcome = Option.match(reason, {
+    onNone: () => Outcome.Returned(),
+    onSome: (reason) => Outcome.Failed({ result: Envelope.taskError(reason) })
+  })
+  for (const claimed of claims) settle(shift, claimed, outcome, Option.none())
+  return Option.isSome(reason) ? claims.length : 0
 }
 
 /** As `startWaiting`, once the fibers that are running have had their turn. */

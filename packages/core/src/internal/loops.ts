@@ -37,8 +37,8 @@ export const maxSettle = 1_000
 /** The most characters of payloads and results in one statement, unless the first has more alone. */
 export const maxSettleLength = 16 * 1024 * 1024
 
-/** How many priorities there are, each with a line of its own in a lane. */
-const priorities = 10
+/** How long the end of an execution that another transaction holds waits before it is tried again. */
+const lockedPause = Duration.seconds(1)
 
 /** How long to wait before the broker is asked again: slower each time, never long. */
 const backoff = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("1 second")]).pipe(Schedule.jittered)
@@ -106,17 +106,12 @@ const claimOnce = (shift: Shift): Effect.Effect<void> =>
   })
 
 /**
- * Fails what has waited for a process for as long as it may, about a claim's worth; only in lanes that no other worker
- * could still run. It claims of each priority alike: with one limit for all, what is new and comes first would hide what
- * has waited.
+ * Fails what has waited for a process for as long as it may, up to a claim's worth; only in lanes that no other worker could
+ * have run meanwhile.
  */
 const failOldest = Effect.fnUntraced(function*(shift: Shift, share: Shares.Share) {
   const lanes = (yield* tellHold(shift, share)).filter((lane) => !isPaused(shift, lane))
-  const limit = Math.ceil(maxClaim / (priorities * lanes.length))
-  const claimed = lanes.length === 0 ? [] : yield* claim(shift, {
-    lanes: lanes.map((lane) => ({ ...lane, limit })),
-    limit: priorities * lanes.length * limit
-  })
+  const claimed = lanes.length === 0 ? [] : yield* claim(shift, { lanes, limit: maxClaim, waited: shift.patience })
   const failed = refuse(shift, share, claimed)
   share.failed += failed
   share.doomed = failed > 0
@@ -128,11 +123,14 @@ const failOldest = Effect.fnUntraced(function*(shift: Shift, share: Shares.Share
   share.failed = 0
 })
 
-const claim = (shift: Shift, { lanes, limit }: Wanted): Effect.Effect<ReadonlyArray<Broker.Claimed>> => {
+const claim = (
+  shift: Shift,
+  want: Wanted & { readonly waited?: Duration.Duration }
+): Effect.Effect<ReadonlyArray<Broker.Claimed>> => {
   const claimed = persistently(
     "claim",
     Effect.tapError(
-      shift.broker.claim({ supervisor: shift.id, lanes, limit }),
+      shift.broker.claim({ supervisor: shift.id, ...want }),
       () => Effect.sync(() => shift.doubtful = true)
     ),
     []
@@ -191,19 +189,21 @@ const batchSize = (settlements: ReadonlyArray<Pending>): number => {
 
 const recorded = (
   shift: Shift,
-  batch: ReadonlyArray<Broker.Settlement>,
+  batch: ReadonlyArray<Pending>,
   answers: ReadonlyArray<Broker.Settled>
 ): Effect.Effect<void> => {
   const acknowledged: Array<{ readonly execution: string; readonly fence: number }> = []
+  const locked: Array<Pending> = []
   let lost = 0
   batch.forEach((settlement, index) => {
+    if (answers[index] === "Locked") return locked.push(settlement)
     const entry = shift.entries.get(settlement.id)
     // What was given back may have been claimed again before this answer came.
     if (entry !== undefined && entry.claimed.fence === settlement.fence) {
       endSpan(shift, entry, answers[index] === "Settled" ? settlement.outcome._tag : "LeaseLost")
       shift.entries.delete(settlement.id)
       // A try that is back in its queue can be claimed with the others that have waited.
-      if (settlement.outcome._tag === "Returned" && Shares.isGivenUp(entry.share, shift.patience, now(shift))) {
+      if (settlement.outcome._tag === "Returned" && Shares.isFailing(entry.share)) {
         entry.share.doomed = true
         shift.claimable.openUnsafe()
       }
@@ -220,6 +220,15 @@ const recorded = (
   const tellLost = lost === 0
     ? Effect.void
     : Effect.logWarning(`${lost} settlements came too late: their executions have moved on`)
+  if (locked.length > 0) {
+    Effect.runForkWith(shift.context)(Effect.andThen(
+      Effect.sleep(lockedPause),
+      Effect.sync(() => {
+        shift.settlements.push(...locked)
+        shift.settleable.openUnsafe()
+      })
+    ))
+  }
   return Effect.andThen(tellLost, shift.runner.acknowledge(acknowledged))
 }
 
@@ -320,7 +329,7 @@ export const tellLoop = (shift: Shift): Effect.Effect<never> =>
   Effect.forever(Effect.suspend(() => {
     shift.tellable.closeUnsafe()
     const changed = shift.shares.filter((share) =>
-      Shares.isNews(share, wordsOf(Shares.obstacleOf(share)), now(shift)) || isTakenBack(shift, share)
+      Shares.isNews(share, wordsOf(Shares.obstacleOf(share)), now(shift)) || isOutdated(share, Shares.isFailing(share))
     )
     if (changed.length === 0) return shift.tellable.await
     return Effect.forEach(changed, (share) => {
@@ -332,24 +341,24 @@ export const tellLoop = (shift: Shift): Effect.Effect<never> =>
     }, { discard: true })
   }))
 
-/** Whether the broker takes its lanes for given up, and they are not any more: others would fail what waits there. */
-const isTakenBack = (shift: Shift, share: Shares.Share): boolean =>
-  share.told?.givenUp === true && !Shares.isGivenUp(share, shift.patience, now(shift))
+/** Whether the broker does not know yet that the share is failing, or not any more. */
+const isOutdated = ({ told }: Shares.Share, failing: boolean): boolean => told !== undefined && told.failing !== failing
 
-/** Tells the broker how things are with a share. Returns those of its lanes that all who serve them have given up. */
+/** Tells the broker how things are with a share. Returns those of its lanes that are given up. */
 const tellHold = (shift: Shift, share: Shares.Share): Effect.Effect<ReadonlyArray<Broker.Lane>> =>
   shift.telling.withPermit(persistently(
     "hold",
     Effect.suspend(() => {
-      const givenUp = Shares.isGivenUp(share, shift.patience, now(shift))
-      if (share.told !== undefined) share.told = { ...share.told, givenUp }
+      const failing = Shares.isFailing(share)
+      if (share.told !== undefined) share.told = { ...share.told, failing }
       // What was said last: the row is not written anew for each other word.
       const words = share.told?.words ?? wordsOf(Shares.obstacleOf(share))
       return shift.broker.hold({
         supervisor: shift.id,
         lanes: share.lanes,
         reason: Option.fromUndefinedOr(words),
-        givenUp
+        failing,
+        patience: shift.patience
       })
     }),
     []

@@ -30,8 +30,8 @@ export interface Hold {
   readonly obstacle: Obstacle
   readonly delayMillis: number
   readonly nextTry: number
-  /** When the first try failed, of those in a row that can only fail for good; undefined when waiting may help. */
-  readonly failingSince: number | undefined
+  /** Waiting alone does not change it. */
+  readonly failing: boolean
 }
 
 /** What was said of a hold, in the log and to the broker. */
@@ -40,8 +40,8 @@ export interface Told {
   readonly atMillis: number
   /** The kinds of obstacle that were told of since it began. */
   readonly kinds: ReadonlySet<Obstacle["kind"]>
-  /** Whether the broker was told that the lanes are given up. */
-  readonly givenUp: boolean
+  /** Whether the broker was told that the share is failing. */
+  readonly failing: boolean
 }
 
 export interface Share<out Entry = unknown> {
@@ -55,7 +55,7 @@ export interface Share<out Entry = unknown> {
   hold: Hold | undefined
   /** What was last said about the hold; undefined when nothing is held back. */
   told: Told | undefined
-  /** The lanes are given up, and what has waited for as long as it may is to fail. */
+  /** What has waited for as long as it may is to fail, in those of the lanes that are given up. */
   doomed: boolean
   /** How many of these have failed since that was last said. */
   failed: number
@@ -99,7 +99,7 @@ export const isNews = (share: Share, words: string | undefined, now: number): bo
 export const toldOf = (share: Share, words: string | undefined, now: number): Told | undefined => {
   const kind = obstacleOf(share)?.kind
   if (kind === undefined || words === undefined) return undefined
-  return { words, atMillis: now, kinds: new Set([...share.told?.kinds ?? [], kind]), givenUp: false }
+  return { words, atMillis: now, kinds: new Set([...share.told?.kinds ?? [], kind]), failing: false }
 }
 
 /** Counts an end, for the prefetch. */
@@ -151,13 +151,11 @@ export const holdBack = (share: Share, obstacle: Obstacle, now: number): void =>
   const delayMillis = hold === undefined
     ? Duration.toMillis(minTryDelay)
     : Math.min(2 * hold.delayMillis, Duration.toMillis(maxTryDelay))
-  const failing = Option.isSome(reasonOf(obstacle)) ||
-    (obstacle.kind === "starting" && hold?.failingSince !== undefined)
   share.hold = {
     obstacle,
     delayMillis,
     nextTry: now + delayMillis,
-    failingSince: failing ? hold?.failingSince ?? now : undefined
+    failing: Option.isSome(reasonOf(obstacle)) || (obstacle.kind === "starting" && hold?.failing === true)
   }
 }
 
@@ -170,7 +168,5 @@ export const look = (share: Share): void => {
 export const obstacleOf = ({ hold, pool }: Share): Obstacle | undefined =>
   pool.closed === undefined ? hold?.obstacle : { kind: "unreachable", detail: pool.closed }
 
-/** Whether no process could be had for so long that executions which have waited as long are to fail. */
-export const isGivenUp = ({ hold, pool }: Share, patience: Duration.Duration, now: number): boolean =>
-  pool.closed === undefined && hold?.failingSince !== undefined &&
-  now - hold.failingSince >= Duration.toMillis(patience)
+/** Whether no process can be had, and waiting alone does not change that. */
+export const isFailing = ({ hold, pool }: Share): boolean => pool.closed === undefined && hold?.failing === true

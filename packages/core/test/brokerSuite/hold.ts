@@ -4,7 +4,13 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { Outcome } from "../../src/Outcome.ts"
-import { type Advance, type It, makeDesk, succeeded, uuid } from "./kit.ts"
+import { type Advance, type It, lost, makeDesk, succeeded, uuid } from "./kit.ts"
+
+/** How long all that serve a lane have to fail, where it is not another time that is tried. */
+const patience = Duration.minutes(10)
+
+/** A lease that outlives a test. */
+const day = Duration.days(1)
 
 /** Two lanes of one queue, and how many of each a claim took. */
 const twoLanes = Effect.gen(function*() {
@@ -67,7 +73,13 @@ export const holdPromises = <R>(it: It<R>, advance: Advance<R>): void => {
         const [id, bystander] = [yield* enqueue(), yield* enqueue({ task: other.task })]
         const held = (id: string) => Effect.map(read(id), (record) => Option.getOrUndefined(record.held))
         const hold = (reason: string | undefined) =>
-          broker.hold({ supervisor: worker.id, lanes: [lane], reason: Option.fromUndefinedOr(reason), givenUp: false })
+          broker.hold({
+            supervisor: worker.id,
+            lanes: [lane],
+            reason: Option.fromUndefinedOr(reason),
+            failing: false,
+            patience
+          })
         assert.isUndefined(yield* held(id))
         yield* hold("no host starts")
         assert.strictEqual(yield* held(id), "no host starts")
@@ -88,7 +100,13 @@ export const holdPromises = <R>(it: It<R>, advance: Advance<R>): void => {
         const id = yield* desk.enqueue()
         const held = Effect.map(desk.read(id), (record) => Option.getOrUndefined(record.held))
         const hold = (supervisor: string) =>
-          desk.broker.hold({ supervisor, lanes: [desk.lane], reason: Option.some("no host starts"), givenUp: false })
+          desk.broker.hold({
+            supervisor,
+            lanes: [desk.lane],
+            reason: Option.some("no host starts"),
+            failing: false,
+            patience
+          })
         const leaving = yield* desk.hire()
         yield* hold(leaving.id)
         assert.strictEqual(yield* held, "no host starts")
@@ -106,41 +124,86 @@ export const holdPromises = <R>(it: It<R>, advance: Advance<R>): void => {
         assert.isUndefined(yield* held)
       }))
 
-    it.effect("returns of a supervisor's lanes those that all who serve them have given up", () =>
+    it.effect("returns the lanes that all who serve them were failing in for the patience", () =>
       Effect.gen(function*() {
-        const { broker, enqueue, hire, lane, other, read, worker } = yield* twoLanes
-        const hold = (supervisor: string, lanes: ReadonlyArray<typeof lane>, givenUp: boolean) =>
-          broker.hold({ supervisor, lanes, reason: Option.some("no host starts"), givenUp })
-        assert.deepStrictEqual(yield* hold(worker.id, [lane, other], false), [])
-        assert.deepStrictEqual(yield* hold(worker.id, [other, lane], true), [other, lane])
+        const { broker, enqueue, hire, lane, other, read } = yield* twoLanes
+        // Of the test's whole length, but for the one that leaves.
+        const [first, second] = [yield* hire({ lanes: [lane, other], lease: day }), yield* hire({ lease: day })]
+        const hold = (supervisor: string, lanes: ReadonlyArray<typeof lane>, failing = true) =>
+          broker.hold({ supervisor, lanes, reason: Option.some("no host starts"), failing, patience })
+        assert.deepStrictEqual(yield* hold(first.id, [lane, other]), [])
+        yield* advance("9 minutes")
+        assert.deepStrictEqual(yield* hold(first.id, [lane, other]), [])
+        yield* advance("2 minutes")
+        assert.deepStrictEqual(yield* hold(first.id, [other, lane]), [other], "the second serves the lane")
+        assert.deepStrictEqual(yield* hold(first.id, [lane, other], false), [], "the first is not failing any more")
         assert.match(Option.getOrThrow((yield* read(yield* enqueue())).held), /^no host starts$/)
+        yield* hold(first.id, [lane, other])
 
-        const second = yield* hire()
-        assert.deepStrictEqual(yield* hold(worker.id, [lane, other], true), [other], "the second claims the lane")
-        assert.deepStrictEqual(yield* hold(second.id, [lane], false), [], "it has not given up")
-        assert.deepStrictEqual(yield* hold(worker.id, [lane], true), [])
-        assert.deepStrictEqual(yield* hold(second.id, [lane], true), [lane])
-        assert.deepStrictEqual(yield* hold(worker.id, [lane, other], true), [lane, other])
-        yield* broker.hold({ supervisor: second.id, lanes: [lane], reason: Option.none(), givenUp: false })
-        assert.deepStrictEqual(yield* hold(worker.id, [lane, other], true), [other])
-        yield* second.leave
-        assert.deepStrictEqual(yield* hold(worker.id, [lane, other], true), [lane, other])
-      }))
+        yield* advance("11 minutes")
+        assert.deepStrictEqual(yield* hold(second.id, [lane], false), [], "it waits for something")
+        assert.deepStrictEqual(yield* hold(first.id, [lane, other]), [other])
+        assert.deepStrictEqual(yield* hold(second.id, [lane]), [], "it has begun to fail")
+        assert.deepStrictEqual(yield* hold(first.id, [lane, other]), [other], "and could have run it until now")
+        yield* advance("11 minutes")
+        assert.deepStrictEqual(yield* hold(first.id, [lane, other]), [lane, other])
+        assert.deepStrictEqual(yield* hold(second.id, [lane]), [lane])
+        yield* broker.hold({ supervisor: second.id, lanes: [lane], reason: Option.none(), failing: false, patience })
+        assert.deepStrictEqual(yield* hold(first.id, [lane, other]), [other])
+      }).pipe(Effect.scoped))
 
-    it.effect("does not wait for a supervisor whose lease is over", () =>
+    for (const leaves of ["leaves", "lapses", "lapses and is reaped"]) {
+      it.effect(`waits for the whole patience when the last that could run a lane ${leaves}`, () =>
+        Effect.gen(function*() {
+          const desk = yield* makeDesk
+          const healthy = yield* desk.hire({ lease: Duration.hours(1) })
+          const broken = yield* desk.hire({ lease: day })
+          const hold = desk.broker.hold({
+            supervisor: broken.id,
+            lanes: [desk.lane],
+            reason: Option.some("no host starts"),
+            failing: true,
+            patience
+          })
+          assert.deepStrictEqual(yield* hold, [])
+          yield* advance("50 minutes")
+          assert.deepStrictEqual(yield* hold, [], "the other works")
+          if (leaves === "leaves") yield* healthy.leave
+          else yield* advance("11 minutes")
+          if (leaves === "lapses and is reaped") yield* broken.tick
+          assert.deepStrictEqual(yield* hold, [], "another may come at once")
+          yield* advance("8 minutes")
+          assert.deepStrictEqual(yield* hold, [])
+          yield* advance("3 minutes")
+          assert.deepStrictEqual(yield* hold, [desk.lane])
+        }).pipe(Effect.scoped))
+    }
+
+    it.effect("claims on request only what has been due for a time, whatever else comes first", () =>
       Effect.gen(function*() {
         const desk = yield* makeDesk
-        yield* desk.hire({ lease: Duration.seconds(10) })
-        const worker = yield* desk.hire({ lease: Duration.hours(1) })
-        const hold = desk.broker.hold({
-          supervisor: worker.id,
-          lanes: [desk.lane],
-          reason: Option.some("no host starts"),
-          givenUp: true
-        })
-        assert.deepStrictEqual(yield* hold, [])
-        yield* advance("11 seconds")
-        assert.deepStrictEqual(yield* hold, [desk.lane])
-      }))
+        const worker = yield* desk.hire({ lease: day })
+        const [suspect] = yield* desk.enqueueMany(1)
+        for (let losses = 0; losses < 2; losses++) yield* worker.settle(yield* worker.claimOne, lost())
+        const old = yield* desk.enqueueMany(2, { priority: 1 })
+        yield* advance("2 hours")
+        const young = yield* desk.enqueueMany(3, { priority: 9 })
+        const claim = (waited?: Duration.Duration) =>
+          Effect.map(
+            desk.broker.claim({
+              supervisor: worker.id,
+              lanes: [desk.lane],
+              limit: 2,
+              ...(waited === undefined ? {} : { waited })
+            }),
+            (claimed) => claimed.map(({ id }) => id)
+          )
+        assert.deepStrictEqual(yield* claim(Duration.infinity), [])
+        assert.deepStrictEqual(yield* claim(Duration.hours(3)), [])
+        assert.deepStrictEqual(yield* claim(Duration.hours(1)), [suspect])
+        assert.deepStrictEqual(yield* claim(Duration.hours(1)), old)
+        assert.deepStrictEqual(yield* claim(Duration.hours(1)), [])
+        assert.deepStrictEqual([...yield* claim(), ...yield* claim()], young)
+      }).pipe(Effect.scoped))
   })
 }

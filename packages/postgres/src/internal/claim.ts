@@ -1,9 +1,10 @@
 /** Claim: due executions of these lanes, each with a new fence. */
-import type { Claimed, ClaimLane, SupervisorId } from "@effect-ray/core/Broker"
+import type { Broker, Claimed, SupervisorId } from "@effect-ray/core/Broker"
 import type { BrokerError } from "@effect-ray/core/BrokerError"
-import { isUuid } from "@effect-ray/core/BrokerInput"
+import { ageMillis, isUuid } from "@effect-ray/core/BrokerInput"
 import * as Endings from "@effect-ray/core/Endings"
 import { suspectLosses } from "@effect-ray/core/Outcome"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Floors } from "./floors.ts"
@@ -58,6 +59,7 @@ export const makeClaim = (
     supervisor: SupervisorId,
     limits: ReadonlyMap<bigint, number>,
     limit: number,
+    waitedMillis: number,
     fromBottom: boolean
   ): Effect.Effect<ReadonlyArray<ClaimedRow>, SqlError> => {
     const lanes = [...limits.keys()]
@@ -74,7 +76,7 @@ export const makeClaim = (
         ${arrays.float8(pairs.map(({ floor }) => floor.seconds))},
         ${arrays.uuid(pairs.map(({ floor }) => floor.id))},
         ${arrays.int4(pairs.map(({ lane }) => limits.get(lane)!))},
-        ${limit}, ${suspectLosses}, ${maxClaimBytes}
+        ${limit}, ${suspectLosses}, ${maxClaimBytes}, ${waitedMillis}
       )
       ORDER BY ord
     `,
@@ -83,7 +85,8 @@ export const makeClaim = (
     return Effect.map(rows, ([header, ...taken]) => {
       // Without a header the supervisor is not alive, which tells nothing of the lanes.
       if (header === undefined) return taken
-      const all = taken.length < limit && !header.is_left && !isCut(taken, limits)
+      // Of those that have not waited as long nothing is known.
+      const all = waitedMillis === 0 && taken.length < limit && !header.is_left && !isCut(taken, limits)
       floors.raise({ era, lanes, taken, all, fromBottom, began, clock: header.run_seconds })
       return taken
     })
@@ -116,23 +119,22 @@ export const makeClaim = (
   const take = (
     supervisor: SupervisorId,
     limits: ReadonlyMap<bigint, number>,
-    limit: number
+    limit: number,
+    waitedMillis: number
   ): Effect.Effect<ReadonlyArray<ClaimedRow>, SqlError> => {
     const fromBottom = floors.begin(false)
     return Effect.flatMap(
-      look(supervisor, limits, limit, fromBottom),
+      look(supervisor, limits, limit, waitedMillis, fromBottom),
       (taken) =>
         taken.length === 0 && !fromBottom && floors.begin(true)
-          ? look(supervisor, limits, limit, true)
+          ? look(supervisor, limits, limit, waitedMillis, true)
           : Effect.succeed(taken)
     )
   }
 
-  return (options: {
-    readonly supervisor: SupervisorId
-    readonly lanes: ReadonlyArray<ClaimLane>
-    readonly limit: number
-  }): Effect.Effect<ReadonlyArray<Claimed>, BrokerError> =>
+  return (
+    options: Parameters<Broker["Service"]["claim"]>[0]
+  ): Effect.Effect<ReadonlyArray<Claimed>, BrokerError> =>
     Effect.suspend(() => {
       const { supervisor } = options
       const limit = Math.floor(options.limit)
@@ -140,11 +142,12 @@ export const makeClaim = (
       const limits = new Map(
         options.lanes.map((lane) => [laneId(lane), Math.max(0, Math.min(limit, Math.floor(lane.limit ?? limit)))])
       )
-      return take(supervisor, limits, limit).pipe(
+      const waitedMillis = ageMillis(options.waited ?? Duration.zero)
+      return take(supervisor, limits, limit, waitedMillis).pipe(
         Effect.catchIf(isBadValue, (error) =>
           Effect.flatMap(
             clear(supervisor, limits, limit),
-            (cleared) => cleared > 0 ? take(supervisor, limits, limit) : Effect.fail(error)
+            (cleared) => cleared > 0 ? take(supervisor, limits, limit, waitedMillis) : Effect.fail(error)
           )),
         Effect.tap((taken) => setAside(supervisor, taken.filter((row) => !isReadable(row)))),
         Effect.map((taken) => taken.filter(isReadable).map(toClaimed)),

@@ -9,7 +9,7 @@ import * as Option from "effect/Option"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Notifier, Woken } from "./notifier.ts"
 import type { Partitions } from "./partitions.ts"
-import { isBadValue, retryTransient, unavailable, wordsOf } from "./sqlFailure.ts"
+import { isBadValue, isLockTimeout, retryTransient, unavailable, wordsOf } from "./sqlFailure.ts"
 import { arrays, type Store } from "./store.ts"
 
 /** An outcome as columns: `flag` is `counted` of a loss, and `confirmed` of all else that was stopped. */
@@ -64,13 +64,14 @@ export const makeSettle = (store: Store, notifier: Notifier, partitions: Partiti
   const { s } = store
 
   /** In the order of ids, as everybody locks rows. */
-  const statement = (supervisor: SupervisorId, given: ReadonlyArray<Settlement>) => {
+  const statement = (supervisor: SupervisorId, given: ReadonlyArray<Settlement>, passLocked: boolean) => {
     const positions = given.map((_, index) => index).sort((a, b) => given[a]!.id < given[b]!.id ? -1 : 1)
     const settlements = positions.map((position) => given[position]!)
     const columns = settlements.map(({ outcome }) => columnsOf(storable(outcome)))
     return Effect.map(
-      store.own((sql) =>
-        sql<Woken & { readonly lease_lost: ReadonlyArray<number> | null }>`
+      store.own(
+        (sql) =>
+          sql<Woken & { readonly lease_lost: ReadonlyArray<number> | null; readonly locked: ReadonlyArray<number> }>`
         SELECT * FROM ${s}.settle(
           ${supervisor},
           ${arrays.uuid(settlements.map(({ id }) => id))},
@@ -80,17 +81,30 @@ export const makeSettle = (store: Store, notifier: Notifier, partitions: Partiti
           ${arrays.float8(columns.map(({ delay }) => delay))},
           ${arrays.bool(columns.map(({ flag }) => flag))},
           ${arrays.text(settlements.map(({ runnerRef }) => placeOf(runnerRef)))},
-          ${Endings.cancelled}, ${Endings.unconfirmed}
+          ${Endings.cancelled}, ${Endings.unconfirmed}, ${passLocked}
         )
-      `, { characters: columns.reduce((sum, { result }) => sum + (result?.length ?? 0), 0) }),
+      `,
+        { characters: columns.reduce((sum, { result }) => sum + (result?.length ?? 0), 0) }
+      ),
       ([row]): ReadonlyArray<Settled> => {
         notifier.woken(row!)
         const answers = given.map((): Settled => "Settled")
         for (const ord of row!.lease_lost ?? []) answers[positions[ord - 1]!] = "LeaseLost"
+        for (const ord of row!.locked) answers[positions[ord - 1]!] = "Locked"
         return answers
       }
     )
   }
+
+  /** What other transactions hold must not keep the rest waiting. */
+  const pass = (supervisor: SupervisorId, settlements: ReadonlyArray<Settlement>) =>
+    retryTransient(
+      Effect.catchIf(
+        statement(supervisor, settlements, false),
+        isLockTimeout,
+        () => statement(supervisor, settlements, true)
+      )
+    )
 
   /** Halves the batch until what cannot be stored stands alone, and settles that as failed. */
   const settle = (
@@ -98,7 +112,7 @@ export const makeSettle = (store: Store, notifier: Notifier, partitions: Partiti
     settlements: ReadonlyArray<Settlement>,
     last = false
   ): Effect.Effect<ReadonlyArray<Settled>, SqlError> =>
-    Effect.catch(partitions.filing(retryTransient(statement(supervisor, settlements))), (error) => {
+    Effect.catch(partitions.filing(pass(supervisor, settlements)), (error) => {
       if (!isBadValue(error)) return Effect.fail(error)
       if (last) return Effect.as(tellLost(settlements[0]!, error), ["Settled"])
       if (settlements.length === 1) return settle(supervisor, settlements.map(harmless), true)

@@ -1,7 +1,7 @@
 /** The life of a supervisor: register, tick, unregister. */
 import type { Broker, Pausable, SupervisorId, Tick } from "@effect-ray/core/Broker"
-import type { BrokerError } from "@effect-ray/core/BrokerError"
-import { isUuid, printable, storedMillis } from "@effect-ray/core/BrokerInput"
+import { BrokerError, Unavailable } from "@effect-ray/core/BrokerError"
+import { ageMillis, isUuid, printable, storedMillis } from "@effect-ray/core/BrokerInput"
 import * as Endings from "@effect-ray/core/Endings"
 import { maxDetailLength } from "@effect-ray/core/Limits"
 import * as Duration from "effect/Duration"
@@ -22,6 +22,18 @@ const minTickPatience = Duration.seconds(1)
 
 const tickPatience = (lease: Duration.Duration): Duration.Duration =>
   Duration.max(minTickPatience, Duration.millis(storedMillis(lease) / ticksInLease))
+
+/** How often a supervisor that leaves looks at rows which other transactions hold, and how long it waits in between. */
+const maxLeaveLooks = 50
+const leavePause = Duration.millis(100)
+
+const locked = new BrokerError({
+  reason: new Unavailable({
+    operation: "unregister",
+    detail:
+      "other transactions hold executions of this supervisor: they go back to their queues when its lease has lapsed"
+  })
+})
 
 /** The longest label that is stored, in characters. */
 const maxLabelLength = 200
@@ -78,7 +90,7 @@ export const makeSupervise = (
   const leave = (supervisor: SupervisorId) =>
     partitions.filing(retryTransient(
       store.own((sql) =>
-        sql<Woken & { readonly more: boolean }>`
+        sql<Woken & { readonly taken: number; readonly more: boolean }>`
           SELECT * FROM ${s}.unregister(
             ${supervisor}, ${maxRetaken}, ${maxRetakenBytes}, ${Endings.left}, ${Endings.cancelled}
           )
@@ -87,7 +99,7 @@ export const makeSupervise = (
     )).pipe(
       Effect.map(([row]) => {
         notifier.woken(row!)
-        return row!.more
+        return row!
       })
     )
 
@@ -110,19 +122,25 @@ export const makeSupervise = (
       ),
 
     unregister: (supervisor) =>
-      Effect.repeat(leave(supervisor), { while: (more) => more }).pipe(
-        Effect.mapError(unavailable("unregister")),
-        Effect.asVoid
-      ),
+      Effect.gen(function*() {
+        for (let looks = 0; looks < maxLeaveLooks;) {
+          const { more, taken } = yield* Effect.mapError(leave(supervisor), unavailable("unregister"))
+          if (!more) return
+          if (taken > 0) continue
+          looks++
+          yield* Effect.sleep(leavePause)
+        }
+        return yield* Effect.fail(locked)
+      }),
 
-    hold: ({ givenUp, lanes, reason, supervisor }) => {
+    hold: ({ failing, lanes, patience, reason, supervisor }) => {
       if (!isUuid(supervisor) || lanes.length === 0) return Effect.succeed([])
       const ids = arrays.int8([...new Set(lanes.map(laneId))].sort((a, b) => a < b ? -1 : 1))
       const words = Option.getOrNull(Option.map(reason, (reason) => printable(reason, maxDetailLength)))
       return retryTransient(
         store.own((sql) =>
           sql<{ readonly lanes: ReadonlyArray<bigint> }>`
-            SELECT ${s}.hold(${supervisor}, ${ids}, ${words}, ${givenUp}) AS lanes
+            SELECT ${s}.hold(${supervisor}, ${ids}, ${words}, ${failing}, ${ageMillis(patience)}) AS lanes
           `
         )
       ).pipe(

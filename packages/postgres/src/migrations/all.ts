@@ -4,6 +4,7 @@ import * as FunctionsOfTheirOwn from "./0002_functions_of_their_own.ts"
 import * as Duties from "./0003_duties.ts"
 import * as Pauses from "./0004_pauses.ts"
 import * as GivenUp from "./0005_given_up.ts"
+import * as Failing from "./0006_failing.ts"
 
 export interface Migration {
   readonly id: number
@@ -17,5 +18,6 @@ export const migrations: ReadonlyArray<Migration> = [
   { id: 2, name: "0002_functions_of_their_own", statements: FunctionsOfTheirOwn.statements },
   { id: 3, name: "0003_duties", statements: Duties.statements },
   { id: 4, name: "0004_pauses", statements: Pauses.statements },
-  { id: 5, name: "0005_given_up", statements: GivenUp.statements }
+  { id: 5, name: "0005_given_up", statements: GivenUp.statements },
+  { id: 6, name: "0006_failing", statements: Failing.statements }
 ]

@@ -4,10 +4,11 @@
 -- the future are never read. A first look counts what each pair has to give, in the order of priority, then age. The
 -- second locks exactly that many and passes over what another claim holds. `floor_seconds` and `floor_ids` say where to
 -- begin: what lies before was taken by earlier claims and may still be in the index, dead, for as long as an old
--- snapshot is open.
+-- snapshot is open. `min_waited_millis` is how long an execution must have been due.
 CREATE OR REPLACE FUNCTION {schema}.claim(
   me uuid, lane_ids bigint[], priorities smallint[], floor_seconds double precision[], floor_ids uuid[],
-  lane_limits integer[], max_rows integer, suspect_losses integer, max_bytes bigint
+  lane_limits integer[], max_rows integer, suspect_losses integer, max_bytes bigint,
+  min_waited_millis double precision
 ) RETURNS TABLE (
   ord integer,
   id uuid, fence bigint, lane bigint, priority smallint, task text, queue text, payload text, format integer,
@@ -21,6 +22,7 @@ AS $$
 #variable_conflict use_column
 DECLARE
   claimed timestamptz := {schema}.clock();
+  due_by timestamptz := {schema}.now() - min_waited_millis * interval '1 millisecond';
   waits text := current_setting('synchronous_commit');
 BEGIN
   PERFORM {schema}.require_read_committed();
@@ -47,7 +49,7 @@ BEGIN
         SELECT e.run_at, e.id
         FROM {schema}.executions e
         WHERE e.state = 'queued' AND e.lane = p.lane AND e.priority = p.priority
-          AND (e.run_at, e.id) >= (p.floor_at, p.floor_id) AND e.run_at <= {schema}.now()
+          AND (e.run_at, e.id) >= (p.floor_at, p.floor_id) AND e.run_at <= due_by
           AND {schema}.may_start(e.start_by, e.attempts, e.losses)
         ORDER BY e.run_at, e.id
         LIMIT p.most
@@ -64,7 +66,7 @@ BEGIN
       SELECT e.ctid AS place, e.id, e.losses, e.run_at, octet_length(e.payload) AS bytes
       FROM {schema}.executions e
       WHERE e.state = 'queued' AND e.lane = d.lane AND e.priority = d.priority
-        AND (e.run_at, e.id) >= (d.floor_at, d.floor_id) AND e.run_at <= {schema}.now()
+        AND (e.run_at, e.id) >= (d.floor_at, d.floor_id) AND e.run_at <= due_by
         AND {schema}.may_start(e.start_by, e.attempts, e.losses)
       ORDER BY e.run_at, e.id
       LIMIT d.n

@@ -108,10 +108,11 @@ $$;
 -- the future are never read. A first look counts what each pair has to give, in the order of priority, then age. The
 -- second locks exactly that many and passes over what another claim holds. \`floor_seconds\` and \`floor_ids\` say where to
 -- begin: what lies before was taken by earlier claims and may still be in the index, dead, for as long as an old
--- snapshot is open.
+-- snapshot is open. \`min_waited_millis\` is how long an execution must have been due.
 CREATE OR REPLACE FUNCTION {schema}.claim(
   me uuid, lane_ids bigint[], priorities smallint[], floor_seconds double precision[], floor_ids uuid[],
-  lane_limits integer[], max_rows integer, suspect_losses integer, max_bytes bigint
+  lane_limits integer[], max_rows integer, suspect_losses integer, max_bytes bigint,
+  min_waited_millis double precision
 ) RETURNS TABLE (
   ord integer,
   id uuid, fence bigint, lane bigint, priority smallint, task text, queue text, payload text, format integer,
@@ -125,6 +126,7 @@ AS $$
 #variable_conflict use_column
 DECLARE
   claimed timestamptz := {schema}.clock();
+  due_by timestamptz := {schema}.now() - min_waited_millis * interval '1 millisecond';
   waits text := current_setting('synchronous_commit');
 BEGIN
   PERFORM {schema}.require_read_committed();
@@ -151,7 +153,7 @@ BEGIN
         SELECT e.run_at, e.id
         FROM {schema}.executions e
         WHERE e.state = 'queued' AND e.lane = p.lane AND e.priority = p.priority
-          AND (e.run_at, e.id) >= (p.floor_at, p.floor_id) AND e.run_at <= {schema}.now()
+          AND (e.run_at, e.id) >= (p.floor_at, p.floor_id) AND e.run_at <= due_by
           AND {schema}.may_start(e.start_by, e.attempts, e.losses)
         ORDER BY e.run_at, e.id
         LIMIT p.most
@@ -168,7 +170,7 @@ BEGIN
       SELECT e.ctid AS place, e.id, e.losses, e.run_at, octet_length(e.payload) AS bytes
       FROM {schema}.executions e
       WHERE e.state = 'queued' AND e.lane = d.lane AND e.priority = d.priority
-        AND (e.run_at, e.id) >= (d.floor_at, d.floor_id) AND e.run_at <= {schema}.now()
+        AND (e.run_at, e.id) >= (d.floor_at, d.floor_id) AND e.run_at <= due_by
         AND {schema}.may_start(e.start_by, e.attempts, e.losses)
       ORDER BY e.run_at, e.id
       LIMIT d.n
@@ -722,35 +724,43 @@ END
 $$;
 `,
   hold: `-- Says why a supervisor does not claim lanes that it serves; NULL when it claims them again. Of a supervisor that is gone
--- nothing is kept. Returns those of the lanes that every live supervisor which serves them has given up.
-CREATE OR REPLACE FUNCTION {schema}.hold(me uuid, lane_ids bigint[], reason text, given_up boolean)
-RETURNS bigint[]
+-- nothing is kept. Returns those of the lanes that are given up: each supervisor that served them during the last
+-- \`patience_millis\`, this one included, was failing all that time.
+CREATE OR REPLACE FUNCTION {schema}.hold(
+  me uuid, lane_ids bigint[], reason text, failing boolean, patience_millis double precision
+) RETURNS bigint[]
 LANGUAGE plpgsql
 {pinned}
 AS $$
+DECLARE
+  told timestamptz := {schema}.clock();
+  past timestamptz := told - patience_millis * interval '1 millisecond';
 BEGIN
   IF reason IS NULL THEN
     DELETE FROM {schema}.holds o WHERE o.supervisor = me AND o.lane = ANY (lane_ids);
-  ELSE
-    INSERT INTO {schema}.holds AS o (supervisor, lane, reason, given_up)
-    SELECT v.id, l.id, hold.reason, hold.given_up
-    FROM {schema}.supervisors v CROSS JOIN unnest(lane_ids) AS l(id)
-    WHERE v.id = me
-    FOR KEY SHARE OF v
-    ON CONFLICT (supervisor, lane) DO UPDATE SET reason = excluded.reason, given_up = excluded.given_up
-    WHERE (o.reason, o.given_up) <> (excluded.reason, excluded.given_up);
+    RETURN ARRAY[]::bigint[];
   END IF;
+  IF failing THEN
+    PERFORM {schema}.note_served(me, lane_ids, told);
+  END IF;
+  INSERT INTO {schema}.holds AS o (supervisor, lane, reason, failing_since)
+  SELECT v.id, l.id, hold.reason, CASE WHEN failing THEN told END
+  FROM {schema}.supervisors v CROSS JOIN unnest(lane_ids) AS l(id)
+  WHERE v.id = me
+  FOR KEY SHARE OF v
+  ON CONFLICT (supervisor, lane) DO UPDATE
+  SET reason = excluded.reason, failing_since = CASE WHEN failing THEN coalesce(o.failing_since, told) END
+  WHERE o.reason <> excluded.reason OR failing <> (o.failing_since IS NOT NULL);
   RETURN ARRAY(
-    SELECT l.id
-    FROM unnest(lane_ids) AS l(id)
-    WHERE NOT EXISTS (
+    SELECT o.lane
+    FROM {schema}.holds o
+    WHERE o.supervisor = me AND o.lane = ANY (lane_ids) AND o.failing_since <= past AND NOT EXISTS (
       SELECT 1
       FROM {schema}.supervisors v
-      WHERE l.id = ANY (v.lanes) AND {schema}.lease_end(v.expires_at, v.lease_millis) > {schema}.now()
-        AND NOT EXISTS (
-          SELECT 1 FROM {schema}.holds o
-          WHERE o.supervisor = v.id AND o.lane = l.id AND o.given_up
-        )
+      WHERE o.lane = ANY (v.lanes) AND {schema}.lease_end(v.expires_at, v.lease_millis) > past AND NOT EXISTS (
+        SELECT 1 FROM {schema}.holds f
+        WHERE f.supervisor = v.id AND f.lane = o.lane AND f.failing_since IS NOT NULL
+      )
     )
   );
 END
@@ -777,6 +787,25 @@ BEGIN
   INSERT INTO {schema}.lanes (id, queue, task, created_at)
   SELECT i.id, i.queue, i.task, {schema}.clock() FROM unnest(ids, queues, tasks) AS i(id, queue, task)
   ON CONFLICT DO NOTHING;
+END
+$$;
+`,
+  note_served: `-- A supervisor serves these lanes until a moment. Where it is not failing, the patience of those that are begins anew then.
+CREATE OR REPLACE FUNCTION {schema}.note_served(me uuid, lane_ids bigint[], until timestamptz) RETURNS void
+LANGUAGE plpgsql
+{pinned}
+AS $$
+BEGIN
+  PERFORM 1
+  FROM {schema}.holds o
+  WHERE o.lane = ANY (lane_ids) AND o.failing_since < until
+  ORDER BY o.supervisor, o.lane
+  FOR UPDATE;
+  UPDATE {schema}.holds o
+  SET failing_since = until
+  WHERE o.lane = ANY (lane_ids) AND o.failing_since < until AND NOT EXISTS (
+    SELECT 1 FROM {schema}.holds f WHERE f.supervisor = me AND f.lane = o.lane AND f.failing_since IS NOT NULL
+  );
 END
 $$;
 `,
@@ -855,6 +884,8 @@ LANGUAGE plpgsql
 AS $$
 DECLARE
   lapsed uuid[];
+  -- Those of them that hold nothing any more.
+  idle uuid[];
 BEGIN
   -- First the supervisors are locked, then their executions are looked for: a claim of theirs that is under way keeps its
   -- supervisor out of this, and a later one waits and finds the lease lapsed.
@@ -871,10 +902,15 @@ BEGIN
   FROM {schema}.retake(
     lapsed, true, max_rows, max_bytes, max_losses, lost_result, quarantined_result, unconfirmed_result
   ) r;
-  IF NOT more THEN
-    DELETE FROM {schema}.supervisors v WHERE v.id = ANY (lapsed);
-    more := cardinality(lapsed) = max_supervisors;
-  END IF;
+  idle := ARRAY(
+    SELECT l.id FROM unnest(lapsed) AS l(id)
+    WHERE NOT EXISTS (SELECT 1 FROM {schema}.executions e WHERE e.owner = l.id)
+  );
+  PERFORM {schema}.note_served(v.id, v.lanes, {schema}.lease_end(v.expires_at, v.lease_millis))
+  FROM {schema}.supervisors v
+  WHERE v.id = ANY (idle);
+  DELETE FROM {schema}.supervisors v WHERE v.id = ANY (idle);
+  more := more OR (cardinality(lapsed) = max_supervisors AND cardinality(idle) > 0);
 END
 $$;
 `,
@@ -969,7 +1005,7 @@ BEGIN
 END
 $$;
 `,
-  retake: `-- Takes executions back from supervisors that are gone, up to a bound, and tells whether there may be more. The caller has
+  retake: `-- Takes executions back from supervisors that are gone, up to a bound, and tells whether there is more to take at once. The caller has
 -- locked or deleted the supervisors' rows before, in a statement of its own, so that no claim of theirs is under way.
 CREATE OR REPLACE FUNCTION {schema}.retake(
   owners uuid[], losing boolean, max_rows integer, max_bytes bigint, max_losses integer,
@@ -996,17 +1032,21 @@ DECLARE
   over uuid[];
 BEGIN
   PERFORM {schema}.require_read_committed();
+  -- Those that another transaction holds wait for a later turn.
   SELECT array_agg(l.id)
   INTO held
   FROM (
-    SELECT e.id, sum(octet_length(e.payload)) OVER (ORDER BY e.id) - octet_length(e.payload) AS bytes_before
-    FROM {schema}.executions e
-    WHERE e.owner = ANY (owners)
-    ORDER BY e.id
-    LIMIT max_rows
+    SELECT x.id, sum(x.bytes) OVER (ORDER BY x.id) - x.bytes AS bytes_before
+    FROM (
+      SELECT e.id, octet_length(e.payload) AS bytes
+      FROM {schema}.executions e
+      WHERE e.owner = ANY (owners)
+      ORDER BY e.id
+      LIMIT max_rows
+      FOR UPDATE SKIP LOCKED
+    ) x
   ) l
   WHERE l.bytes_before < max_bytes;
-  PERFORM 1 FROM {schema}.executions e WHERE e.id = ANY (held) ORDER BY e.id FOR UPDATE;
   WITH decided AS MATERIALIZED (
     SELECT e.*,
       CASE
@@ -1067,7 +1107,7 @@ BEGIN
   SELECT (array_agg(g.process::text))[1:max_woken], (array_agg(g.execution_id))[1:max_woken]
   INTO woken_processes, woken_ids
   FROM gone g;
-  more := EXISTS (SELECT 1 FROM {schema}.executions e WHERE e.owner = ANY (owners));
+  more := taken > 0 AND EXISTS (SELECT 1 FROM {schema}.executions e WHERE e.owner = ANY (owners));
   RETURN NEXT;
 END
 $$;
@@ -1178,11 +1218,16 @@ $$;
 --   cancelled                                  cancelled                                  cancelled
 --
 -- \`flags\` says of a loss whether it counts, and of what was stopped whether that is confirmed.
+--
+-- Rows that another transaction holds are waited for, for a moment: then the statement fails with lock_not_available. With
+-- \`pass_locked\` it passes them over, and settles the others.
 CREATE OR REPLACE FUNCTION {schema}.settle(
   me uuid, ids uuid[], fences bigint[], kinds text[], results text[], delays_millis double precision[],
-  flags boolean[], refs text[], cancelled_result text, unconfirmed_result text,
+  flags boolean[], refs text[], cancelled_result text, unconfirmed_result text, pass_locked boolean,
   -- Positions of those that are not this supervisor's to settle.
   OUT lease_lost integer[],
+  -- Positions of those that were passed over.
+  OUT locked integer[],
   -- Processes that await what has ended, and the executions: two arrays of one length.
   OUT woken_processes text[],
   OUT woken_ids uuid[],
@@ -1203,6 +1248,28 @@ DECLARE
   more bigint[];
   more_over uuid[];
 BEGIN
+  IF pass_locked THEN
+    WITH free AS MATERIALIZED (
+      SELECT e.id
+      FROM {schema}.executions e
+      WHERE e.id = ANY (ids) AND e.owner IS NOT DISTINCT FROM me
+      ORDER BY e.id
+      FOR UPDATE SKIP LOCKED
+    ), given AS (
+      SELECT i.id, i.ord::integer AS ord, e.id IS NOT NULL AND f.id IS NULL AS is_locked
+      FROM unnest(ids, fences) WITH ORDINALITY AS i(id, fence, ord)
+      LEFT JOIN {schema}.executions e ON e.id = i.id AND e.fence = i.fence AND e.owner IS NOT DISTINCT FROM me
+      LEFT JOIN free f ON f.id = i.id
+    )
+    SELECT array_agg(CASE WHEN NOT g.is_locked THEN g.id END ORDER BY g.ord),
+      coalesce(array_agg(g.ord ORDER BY g.ord) FILTER (WHERE g.is_locked), '{}')
+    INTO ids, locked
+    FROM given g;
+  ELSE
+    locked := '{}';
+    PERFORM set_config('lock_timeout', '100', true);
+  END IF;
+
   -- Rows are found by their ids alone. \`IS NOT DISTINCT FROM\` keeps the index of owners out of the plan: under load
   -- it is full of dead entries, one for every row this supervisor ever held, and each id would read them all.
   -- Every function locks in the order of ids, so that no two wait for each other. Successes alone are deleted in the order
@@ -1324,7 +1391,7 @@ BEGIN
   lease_lost := ARRAY(
     SELECT i.ord::integer
     FROM unnest(ids, fences) WITH ORDINALITY AS i(id, fence, ord)
-    WHERE NOT coalesce(i.ord = ANY (done), false)
+    WHERE NOT coalesce(i.ord = ANY (done), false) AND i.ord <> ALL (locked)
       AND NOT EXISTS (
         SELECT 1 FROM {schema}.history h WHERE h.id = i.id AND h.fence = i.fence AND h.supervisor = me AND h.settled
       )
@@ -1439,26 +1506,31 @@ END
 $$;
 `,
   unregister: `-- Ends a supervisor's lease in peace: what it still holds goes back, and nothing counts as lost. To be called again while
--- there is more.
+-- there is more, a moment later when nothing was taken: another transaction holds the rows.
 CREATE OR REPLACE FUNCTION {schema}.unregister(
-  me uuid, max_rows integer, max_bytes bigint, lost_result text, cancelled_result text
-) RETURNS TABLE (
-  taken integer,
-  more boolean,
+  me uuid, max_rows integer, max_bytes bigint, lost_result text, cancelled_result text,
+  OUT taken integer,
+  OUT more boolean,
   -- Processes that await what has ended, and the executions: two arrays of one length.
-  woken_processes text[],
-  woken_ids uuid[],
+  OUT woken_processes text[],
+  OUT woken_ids uuid[],
   -- Queues that got an execution back.
-  queues text[]
+  OUT queues text[]
 )
 LANGUAGE plpgsql
 {pinned}
 AS $$
-#variable_conflict use_column
 BEGIN
-  DELETE FROM {schema}.supervisors v WHERE v.id = me;
-  RETURN QUERY
-  SELECT * FROM {schema}.retake(ARRAY[me], false, max_rows, max_bytes, 0, lost_result, NULL, cancelled_result);
+  -- A claim that is under way comes first.
+  PERFORM 1 FROM {schema}.supervisors v WHERE v.id = me FOR UPDATE;
+  SELECT r.taken, r.woken_processes, r.woken_ids, r.queues
+  INTO taken, woken_processes, woken_ids, queues
+  FROM {schema}.retake(ARRAY[me], false, max_rows, max_bytes, 0, lost_result, NULL, cancelled_result) r;
+  more := EXISTS (SELECT 1 FROM {schema}.executions e WHERE e.owner = me);
+  IF NOT more THEN
+    PERFORM {schema}.note_served(v.id, v.lanes, {schema}.clock()) FROM {schema}.supervisors v WHERE v.id = me;
+    DELETE FROM {schema}.supervisors v WHERE v.id = me;
+  END IF;
 END
 $$;
 `,

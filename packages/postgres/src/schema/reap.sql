@@ -15,6 +15,8 @@ LANGUAGE plpgsql
 AS $$
 DECLARE
   lapsed uuid[];
+  -- Those of them that hold nothing any more.
+  idle uuid[];
 BEGIN
   -- First the supervisors are locked, then their executions are looked for: a claim of theirs that is under way keeps its
   -- supervisor out of this, and a later one waits and finds the lease lapsed.
@@ -31,9 +33,14 @@ BEGIN
   FROM {schema}.retake(
     lapsed, true, max_rows, max_bytes, max_losses, lost_result, quarantined_result, unconfirmed_result
   ) r;
-  IF NOT more THEN
-    DELETE FROM {schema}.supervisors v WHERE v.id = ANY (lapsed);
-    more := cardinality(lapsed) = max_supervisors;
-  END IF;
+  idle := ARRAY(
+    SELECT l.id FROM unnest(lapsed) AS l(id)
+    WHERE NOT EXISTS (SELECT 1 FROM {schema}.executions e WHERE e.owner = l.id)
+  );
+  PERFORM {schema}.note_served(v.id, v.lanes, {schema}.lease_end(v.expires_at, v.lease_millis))
+  FROM {schema}.supervisors v
+  WHERE v.id = ANY (idle);
+  DELETE FROM {schema}.supervisors v WHERE v.id = ANY (idle);
+  more := more OR (cardinality(lapsed) = max_supervisors AND cardinality(idle) > 0);
 END
 $$;

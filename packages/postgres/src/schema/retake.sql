@@ -1,4 +1,4 @@
--- Takes executions back from supervisors that are gone, up to a bound, and tells whether there may be more. The caller has
+-- Takes executions back from supervisors that are gone, up to a bound, and tells whether there is more to take at once. The caller has
 -- locked or deleted the supervisors' rows before, in a statement of its own, so that no claim of theirs is under way.
 CREATE OR REPLACE FUNCTION {schema}.retake(
   owners uuid[], losing boolean, max_rows integer, max_bytes bigint, max_losses integer,
@@ -25,17 +25,21 @@ DECLARE
   over uuid[];
 BEGIN
   PERFORM {schema}.require_read_committed();
+  -- Those that another transaction holds wait for a later turn.
   SELECT array_agg(l.id)
   INTO held
   FROM (
-    SELECT e.id, sum(octet_length(e.payload)) OVER (ORDER BY e.id) - octet_length(e.payload) AS bytes_before
-    FROM {schema}.executions e
-    WHERE e.owner = ANY (owners)
-    ORDER BY e.id
-    LIMIT max_rows
+    SELECT x.id, sum(x.bytes) OVER (ORDER BY x.id) - x.bytes AS bytes_before
+    FROM (
+      SELECT e.id, octet_length(e.payload) AS bytes
+      FROM {schema}.executions e
+      WHERE e.owner = ANY (owners)
+      ORDER BY e.id
+      LIMIT max_rows
+      FOR UPDATE SKIP LOCKED
+    ) x
   ) l
   WHERE l.bytes_before < max_bytes;
-  PERFORM 1 FROM {schema}.executions e WHERE e.id = ANY (held) ORDER BY e.id FOR UPDATE;
   WITH decided AS MATERIALIZED (
     SELECT e.*,
       CASE
@@ -96,7 +100,7 @@ BEGIN
   SELECT (array_agg(g.process::text))[1:max_woken], (array_agg(g.execution_id))[1:max_woken]
   INTO woken_processes, woken_ids
   FROM gone g;
-  more := EXISTS (SELECT 1 FROM {schema}.executions e WHERE e.owner = ANY (owners));
+  more := taken > 0 AND EXISTS (SELECT 1 FROM {schema}.executions e WHERE e.owner = ANY (owners));
   RETURN NEXT;
 END
 $$;

@@ -9,11 +9,16 @@
 --   cancelled                                  cancelled                                  cancelled
 --
 -- `flags` says of a loss whether it counts, and of what was stopped whether that is confirmed.
+--
+-- Rows that another transaction holds are waited for, for a moment: then the statement fails with lock_not_available. With
+-- `pass_locked` it passes them over, and settles the others.
 CREATE OR REPLACE FUNCTION {schema}.settle(
   me uuid, ids uuid[], fences bigint[], kinds text[], results text[], delays_millis double precision[],
-  flags boolean[], refs text[], cancelled_result text, unconfirmed_result text,
+  flags boolean[], refs text[], cancelled_result text, unconfirmed_result text, pass_locked boolean,
   -- Positions of those that are not this supervisor's to settle.
   OUT lease_lost integer[],
+  -- Positions of those that were passed over.
+  OUT locked integer[],
   -- Processes that await what has ended, and the executions: two arrays of one length.
   OUT woken_processes text[],
   OUT woken_ids uuid[],
@@ -34,6 +39,28 @@ DECLARE
   more bigint[];
   more_over uuid[];
 BEGIN
+  IF pass_locked THEN
+    WITH free AS MATERIALIZED (
+      SELECT e.id
+      FROM {schema}.executions e
+      WHERE e.id = ANY (ids) AND e.owner IS NOT DISTINCT FROM me
+      ORDER BY e.id
+      FOR UPDATE SKIP LOCKED
+    ), given AS (
+      SELECT i.id, i.ord::integer AS ord, e.id IS NOT NULL AND f.id IS NULL AS is_locked
+      FROM unnest(ids, fences) WITH ORDINALITY AS i(id, fence, ord)
+      LEFT JOIN {schema}.executions e ON e.id = i.id AND e.fence = i.fence AND e.owner IS NOT DISTINCT FROM me
+      LEFT JOIN free f ON f.id = i.id
+    )
+    SELECT array_agg(CASE WHEN NOT g.is_locked THEN g.id END ORDER BY g.ord),
+      coalesce(array_agg(g.ord ORDER BY g.ord) FILTER (WHERE g.is_locked), '{}')
+    INTO ids, locked
+    FROM given g;
+  ELSE
+    locked := '{}';
+    PERFORM set_config('lock_timeout', '100', true);
+  END IF;
+
   -- Rows are found by their ids alone. `IS NOT DISTINCT FROM` keeps the index of owners out of the plan: under load
   -- it is full of dead entries, one for every row this supervisor ever held, and each id would read them all.
   -- Every function locks in the order of ids, so that no two wait for each other. Successes alone are deleted in the order
@@ -155,7 +182,7 @@ BEGIN
   lease_lost := ARRAY(
     SELECT i.ord::integer
     FROM unnest(ids, fences) WITH ORDINALITY AS i(id, fence, ord)
-    WHERE NOT coalesce(i.ord = ANY (done), false)
+    WHERE NOT coalesce(i.ord = ANY (done), false) AND i.ord <> ALL (locked)
       AND NOT EXISTS (
         SELECT 1 FROM {schema}.history h WHERE h.id = i.id AND h.fence = i.fence AND h.supervisor = me AND h.settled
       )

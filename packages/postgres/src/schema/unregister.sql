@@ -1,23 +1,28 @@
 -- Ends a supervisor's lease in peace: what it still holds goes back, and nothing counts as lost. To be called again while
--- there is more.
+-- there is more, a moment later when nothing was taken: another transaction holds the rows.
 CREATE OR REPLACE FUNCTION {schema}.unregister(
-  me uuid, max_rows integer, max_bytes bigint, lost_result text, cancelled_result text
-) RETURNS TABLE (
-  taken integer,
-  more boolean,
+  me uuid, max_rows integer, max_bytes bigint, lost_result text, cancelled_result text,
+  OUT taken integer,
+  OUT more boolean,
   -- Processes that await what has ended, and the executions: two arrays of one length.
-  woken_processes text[],
-  woken_ids uuid[],
+  OUT woken_processes text[],
+  OUT woken_ids uuid[],
   -- Queues that got an execution back.
-  queues text[]
+  OUT queues text[]
 )
 LANGUAGE plpgsql
 {pinned}
 AS $$
-#variable_conflict use_column
 BEGIN
-  DELETE FROM {schema}.supervisors v WHERE v.id = me;
-  RETURN QUERY
-  SELECT * FROM {schema}.retake(ARRAY[me], false, max_rows, max_bytes, 0, lost_result, NULL, cancelled_result);
+  -- A claim that is under way comes first.
+  PERFORM 1 FROM {schema}.supervisors v WHERE v.id = me FOR UPDATE;
+  SELECT r.taken, r.woken_processes, r.woken_ids, r.queues
+  INTO taken, woken_processes, woken_ids, queues
+  FROM {schema}.retake(ARRAY[me], false, max_rows, max_bytes, 0, lost_result, NULL, cancelled_result) r;
+  more := EXISTS (SELECT 1 FROM {schema}.executions e WHERE e.owner = me);
+  IF NOT more THEN
+    PERFORM {schema}.note_served(v.id, v.lanes, {schema}.clock()) FROM {schema}.supervisors v WHERE v.id = me;
+    DELETE FROM {schema}.supervisors v WHERE v.id = me;
+  END IF;
 END
 $$;

@@ -17,7 +17,9 @@ import type { Scope } from "effect/Scope"
 import * as Broker from "./Broker.ts"
 import type { BrokerError } from "./BrokerError.ts"
 import * as attempts from "./internal/attempts.ts"
+import * as holds from "./internal/holds.ts"
 import * as loops from "./internal/loops.ts"
+import { persistently } from "./internal/persistently.ts"
 import * as Shift from "./internal/shift.ts"
 import * as Limits from "./Limits.ts"
 import { Runner } from "./Runner.ts"
@@ -98,7 +100,7 @@ const work = (options: Options, isFirst: () => boolean) =>
     yield* Effect.forkScoped(loops.tickLoop(shift))
     yield* Effect.forkScoped(attempts.watchDeadlines(shift))
     yield* Effect.forkScoped(loops.listen(shift))
-    yield* Effect.forkScoped(loops.tellLoop(shift))
+    yield* Effect.forkScoped(holds.tellLoop(shift))
     yield* loops.watchPools(shift)
     yield* Effect.forkScoped(loops.claimLoop(shift))
     // The last finalizer added is the first to run: the loops still work while the shift drains.
@@ -134,7 +136,7 @@ const begin = Effect.fnUntraced(function*(options: Options, isFirst: boolean): E
     lanes: shift.lanes,
     lease: shift.lease
   })
-  yield* (isFirst ? register : loops.persistently("register", register))
+  yield* (isFirst ? register : persistently("register", register))
   for (const task of served) {
     if (!runner.supports(task)) {
       yield* Effect.logWarning(`${task._tag} is not served: the ${runner.name} runner cannot run ${task.runtime} tasks`)
@@ -143,7 +145,7 @@ const begin = Effect.fnUntraced(function*(options: Options, isFirst: boolean): E
   yield* Effect.logInfo("supervisor started").pipe(Effect.annotateLogs({
     supervisor: id,
     runner: runner.name,
-    concurrency: shift.concurrency,
+    concurrency: options.concurrency,
     queues: [...new Set(shift.lanes.map((lane) => lane.queue))],
     tasks: supported.map((task) => task._tag)
   }))
@@ -153,18 +155,23 @@ const begin = Effect.fnUntraced(function*(options: Options, isFirst: boolean): E
 /** Finishes what fits, hands back the rest, ends the lease. */
 const end = Effect.fnUntraced(function*(shift: Shift.Shift, options: Options) {
   const hasLapsed = () => shift.phase === "lapsed"
-  const abandoned = until(shift, () => Shift.inFlight(shift) === 0, Shift.stopGrace)
+  const abandoned = until(shift, () => shift.slots.inFlight() === 0, attempts.stopGrace)
   if (hasLapsed()) return yield* abandoned
   shift.phase = "draining"
   attempts.releaseBacklog(shift)
-  if (Shift.inFlight(shift) > 0) {
-    yield* Effect.annotateLogs(Effect.logInfo("draining"), { running: Shift.inFlight(shift) })
+  if (shift.slots.inFlight() > 0) {
+    yield* Effect.annotateLogs(Effect.logInfo("draining"), { running: shift.slots.inFlight() })
   }
   const drain = Duration.fromInputUnsafe(options.drain ?? defaultDrain)
-  yield* until(shift, () => Shift.inFlight(shift) === 0 || hasLapsed(), drain)
+  yield* until(shift, () => shift.slots.inFlight() === 0 || hasLapsed(), drain)
   if (hasLapsed()) return yield* abandoned
   for (const entry of shift.entries.values()) attempts.stop(shift, entry, "shutdown")
-  yield* until(shift, () => shift.entries.size === 0 || hasLapsed(), Duration.sum(Shift.stopGrace, Duration.seconds(1)))
+  yield* until(
+    shift,
+    () => shift.entries.size === 0 || hasLapsed(),
+    Duration.sum(attempts.stopGrace, Duration.seconds(1))
+  )
+  shift.phase = "leaving"
   yield* Effect.ignore(shift.broker.unregister(shift.id), { log: "Warn" })
   yield* Effect.logInfo("supervisor stopped").pipe(Effect.annotateLogs({ supervisor: shift.id }))
 })
@@ -181,5 +188,5 @@ const until = (shift: Shift.Shift, holds: () => boolean, limit: Duration.Duratio
         yield* shift.progressed.await
       }
     })
-    return Effect.asVoid(Fiber.await(Effect.runForkWith(shift.context)(Effect.timeoutOption(wait, limit))))
+    return Effect.asVoid(Fiber.await(shift.fork(Effect.timeoutOption(wait, limit))))
   })

@@ -6,31 +6,26 @@ import * as Option from "effect/Option"
 import type * as Broker from "../Broker.ts"
 import * as Envelope from "../Envelope.ts"
 import * as Handler from "../Handler.ts"
-import { Ended, type Obstacle, Outcome, reasonOf, type Stopped, suspectLosses } from "../Outcome.ts"
+import { Ended, type Obstacle, Outcome, reasonOf, type Stopped } from "../Outcome.ts"
 import { type Attempt, formatPlace } from "../Runner.ts"
 import * as TaskError from "../TaskError.ts"
-import { decide } from "./decide.ts"
+import { isFailure, outcomeOf, outcomeOfFailure } from "./decide.ts"
+import * as Entry from "./entry.ts"
 import * as Shares from "./shares.ts"
-import {
-  deadlineResolution,
-  type Entry,
-  fruitlessPause,
-  inFlight,
-  isHeldBySuspect,
-  isImpatient,
-  isPaused,
-  maxPrefetchAgeMillis,
-  maxLostLines,
-  maxStarts,
-  mustBeAlone,
-  now,
-  type Share,
-  shareOf,
-  type Shift,
-  stopGrace,
-  wanted
-} from "./shift.ts"
+import { isPaused, lookAgain, maxLostLines, now, shareOf, type Shift } from "./shift.ts"
 import { fromTraceparent, isTraced, toTraceparent } from "./trace.ts"
+
+/** How long an interrupted attempt may take to end before it is settled without it. Runners use a shorter grace of their own. */
+export const stopGrace = Duration.seconds(10)
+
+/** The most attempts that are started in one go. */
+export const maxStarts = 100
+
+/** How long an attempt that did not start, and holds nothing back, waits until it goes back to its queue. */
+export const fruitlessPause = Duration.seconds(1)
+
+/** How often deadlines are looked at while anything runs. */
+export const deadlineResolution = Duration.millis(50)
 
 /** Takes what was claimed into the shift's hands. */
 export const accept = (shift: Shift, claims: ReadonlyArray<Broker.Claimed>): void => {
@@ -47,24 +42,9 @@ export const accept = (shift: Shift, claims: ReadonlyArray<Broker.Claimed>): voi
       settle(shift, claimed, Outcome.Failed({ result: Envelope.taskError(reason) }), Option.none())
       continue
     }
-    const share = shareOf(shift, task)
-    const entry: Entry = {
-      claimed,
-      task,
-      share,
-      order: shift.claimed++,
-      claimedAtMillis: now(shift),
-      phase: "waiting",
-      slot: false,
-      fiber: undefined,
-      place: undefined,
-      span: undefined,
-      deadlineMillis: undefined,
-      stopped: undefined,
-      stopDeadlineMillis: undefined
-    }
+    const entry = Entry.make({ claimed, task, share: shareOf(shift, task), claimedAtMillis: now(shift) })
     shift.entries.set(claimed.id, entry)
-    share.backlog.push(entry)
+    shift.slots.admit(entry)
   }
 }
 
@@ -84,7 +64,7 @@ export const refuse = (shift: Shift, share: Shares.Share, claims: ReadonlyArray<
 
 /** As `startWaiting`, once the fibers that are running have had their turn. */
 export const startSoon = (shift: Shift): void => {
-  Effect.runForkWith(shift.context)(Effect.andThen(Effect.yieldNow, Effect.sync(() => startWaiting(shift))))
+  shift.fork(Effect.andThen(Effect.yieldNow, Effect.sync(() => startWaiting(shift))))
 }
 
 /** Starts waiting executions while there are slots. */
@@ -92,72 +72,29 @@ export const startWaiting = (shift: Shift): void => {
   // An attempt that ends at once comes back here from within `start`; the loop that started it goes on.
   if (shift.phase !== "working" || shift.starting) return
   shift.starting = true
-  for (const share of shift.shares) {
-    for (let left = Shares.surplus(share, now(shift)); left > 0; left--) {
-      release(shift, share.backlog.at(-1)!, "shutdown")
-    }
-  }
-  for (let started = 0; shift.running < shift.concurrency && shift.alone === undefined; started++) {
+  for (const entry of shift.slots.surplus()) release(shift, entry, "shutdown")
+  for (let started = 0;; started++) {
     if (started === maxStarts) {
       // Attempts that end at once would hold up the loops, and with them the next claim and the settlements.
       startSoon(shift)
       break
     }
-    const entry = next(shift)
+    const entry = shift.slots.take()
     if (entry === undefined) break
-    if (mustBeAlone(shift, entry)) shift.alone = entry
     start(shift, entry)
   }
   shift.starting = false
 }
 
-/** Takes the next execution to start from those that wait, in order, as far as its pool allows. */
-const next = (shift: Shift): Entry | undefined => {
-  const time = now(shift)
-  let first: Entry | undefined
-  for (const share of shift.shares) {
-    if (share.backlog.length === 0 || !Shares.mayStart(share, time)) continue
-    const entry = firstOf(shift, share)
-    if (entry !== undefined && (first === undefined || entry.order < first.order)) first = entry
-  }
-  if (first !== undefined) first.share.backlog.splice(first.share.backlog.indexOf(first), 1)
-  return first
-}
-
-/** The first of a share that may start now. Others pass a suspect that waits to run alone, for a while. */
-const firstOf = (shift: Shift, { backlog }: Share): Entry | undefined => {
-  for (const entry of backlog) {
-    if (!mustBeAlone(shift, entry) || inFlight(shift) === 0) return entry
-    if (isImpatient(shift, entry)) return undefined
-  }
-  return undefined
-}
-
-const start = (shift: Shift, entry: Entry): void => {
+const start = (shift: Shift, entry: Entry.Entry): void => {
   entry.phase = "running"
-  entry.share.running++
-  // A try is over before its handler begins, or takes its slot then: pools without a process must not fill the slots.
-  if (Shares.hasProcess(entry.share)) takeSlot(shift, entry)
-  else shift.tries++
   // The runner says what may be interrupted, so that an interruption can still be answered by how the attempt ended.
-  const fiber = Effect.runForkWith(shift.context)(traced(shift, entry), { uninterruptible: true })
+  const fiber = shift.fork(traced(shift, entry), { uninterruptible: true })
   entry.fiber = fiber
   fiber.addObserver((exit) => onExit(shift, entry, exit))
 }
 
-const takeSlot = (shift: Shift, entry: Entry): void => {
-  entry.slot = true
-  shift.running++
-}
-
-/** Gives a try a slot, because it is one no longer. */
-const promote = (shift: Shift, entry: Entry): void => {
-  if (entry.slot) return
-  shift.tries--
-  takeSlot(shift, entry)
-}
-
-const traced = (shift: Shift, entry: Entry): Effect.Effect<Ended> => {
+const traced = (shift: Shift, entry: Entry.Entry): Effect.Effect<Ended> => {
   const { claimed } = entry
   const attempt: Attempt = {
     execution: claimed.id,
@@ -168,9 +105,9 @@ const traced = (shift: Shift, entry: Entry): Effect.Effect<Ended> => {
     attempt: claimed.attempt,
     payload: claimed.payload,
     traceparent: claimed.traceparent,
-    suspect: entry.claimed.losses >= suspectLosses,
+    suspect: Entry.isSuspect(entry),
     onStart: (place) => {
-      promote(shift, entry)
+      shift.slots.begin(entry)
       entry.place = place
       entry.deadlineMillis ??= now(shift) + claimed.timeoutMillis
     }
@@ -203,70 +140,58 @@ const traced = (shift: Shift, entry: Entry): Effect.Effect<Ended> => {
 }
 
 /** Ends an attempt's span with what was recorded. */
-export const endSpan = (shift: Shift, entry: Entry, recorded: string): void => {
+export const endSpan = (shift: Shift, entry: Entry.Entry, recorded: string): void => {
   if (entry.span === undefined) return
   entry.span.attribute("effect_ray.outcome", recorded)
   if (entry.place !== undefined) entry.span.attribute("effect_ray.place", formatPlace(entry.place))
   entry.span.end(shift.clock.currentTimeNanosUnsafe(), Exit.void)
 }
 
-const onExit = (shift: Shift, entry: Entry, exit: Exit.Exit<Ended>): void => {
-  entry.share.running--
-  if (shift.alone === entry) shift.alone = undefined
-  if (entry.slot) {
-    shift.running--
-    Shares.noteEnd(entry.share, now(shift))
-  } else shift.tries--
-  if (entry.phase === "settling" || shift.phase === "lapsed") {
-    // Settled without it, or owned by others: nobody will ask for its end.
-    if (entry.phase === "settling") shift.abandoned--
-    forget(shift, [entry])
-  } else conclude(shift, entry, endedOf(shift, entry, exit))
+const onExit = (shift: Shift, entry: Entry.Entry, exit: Exit.Exit<Ended>): void => {
+  const isAbandoned = shift.slots.isAbandoned(entry)
+  shift.slots.end(entry)
+  // Settled without it, or owned by others.
+  if (isAbandoned || shift.phase === "lapsed") forget(shift, [entry])
+  else conclude(shift, entry, endedOf(shift, entry, exit))
   startWaiting(shift)
-  if (wanted(shift).limit > 0) shift.claimable.openUnsafe()
+  lookAgain(shift)
   shift.progressed.openUnsafe()
 }
 
 /** Tells the runner that nobody will ask for these ends. */
-const forget = (shift: Shift, entries: ReadonlyArray<Entry>): void => {
+const forget = (shift: Shift, entries: ReadonlyArray<Entry.Entry>): void => {
   const ends = entries.map(({ claimed }) => ({ execution: claimed.id, fence: claimed.fence }))
-  Effect.runForkWith(shift.context)(shift.runner.acknowledge(ends))
+  shift.fork(shift.runner.acknowledge(ends))
 }
 
-const endedOf = (shift: Shift, { claimed, stopped }: Entry, exit: Exit.Exit<Ended>): Ended =>
+const endedOf = (shift: Shift, { claimed, stopped }: Entry.Entry, exit: Exit.Exit<Ended>): Ended =>
   Handler.endOf(exit, stopped !== undefined, (line) => {
     const about = { task: claimed.task, execution: claimed.id, attempt: claimed.attempt }
-    Effect.runForkWith(shift.context)(Effect.annotateLogs(line, about))
+    shift.fork(Effect.annotateLogs(line, about))
   })
 
 /** Decides about an end and hands the outcome to the settler. */
-const conclude = (shift: Shift, entry: Entry, ended: Ended): void => {
+const conclude = (shift: Shift, entry: Entry.Entry, ended: Ended): void => {
   entry.phase = "settling"
   if (ended._tag === "NotStarted") holdBack(shift, entry.share, ended.obstacle)
   const place = Option.map(Option.fromUndefinedOr(entry.place), formatPlace)
-  const outcome = decide(shift, entry, ended)
-  if (!Effect.isEffect(outcome) && outcome._tag === "Lost" && outcome.final) tellLost(shift, entry, ended)
   const hand = (outcome: Outcome) => settle(shift, entry.claimed, outcome, place)
-  if (!Effect.isEffect(outcome)) {
-    if (!isFruitless(entry, outcome)) return hand(outcome)
-    // Nothing else bounds how often this can happen: hosts that cannot start would be asked for without a pause.
-    return void Effect.runForkWith(shift.context)(
-      Effect.andThen(Effect.sleep(fruitlessPause), Effect.sync(() => hand(outcome)))
-    )
-  }
-  Effect.runForkWith(shift.context)(Effect.map(outcome, hand))
+  if (isFailure(entry, ended)) return void shift.fork(Effect.map(outcomeOfFailure(shift, entry, ended), hand))
+  const outcome = outcomeOf(entry, ended)
+  if (outcome._tag === "Lost" && outcome.final) tellLost(shift, entry, ended)
+  if (!isFruitless(entry, outcome)) return hand(outcome)
+  // Nothing else bounds how often this can happen: hosts that cannot start would be asked for without a pause.
+  shift.fork(Effect.andThen(Effect.sleep(fruitlessPause), Effect.sync(() => hand(outcome))))
 }
 
 /** One line for each execution that no attempt follows for, as failed ones have it, but not for each of thousands. */
-const tellLost = (shift: Shift, { claimed }: Entry, ended: Ended): void => {
-  const minute = Math.floor(now(shift) / 60_000)
-  if (shift.lostLines.minute !== minute) shift.lostLines = { minute, count: 0 }
-  const count = ++shift.lostLines.count
-  if (count > maxLostLines + 1) return
+const tellLost = (shift: Shift, { claimed }: Entry.Entry, ended: Ended): void => {
+  const spent = shift.lostLines.spend()
+  if (spent === "none") return
   const words = claimed.atMostOnce
     ? "an execution is lost, because it must not run twice"
     : "an execution is quarantined, because its attempts took their processes down"
-  const line = count > maxLostLines
+  const line = spent === "rest"
     ? Effect.logWarning(`more than ${maxLostLines} executions were lost in this minute: the others are not told of`)
     : Effect.annotateLogs(Effect.logWarning(words), {
       task: claimed.task,
@@ -274,11 +199,11 @@ const tellLost = (shift: Shift, { claimed }: Entry, ended: Ended): void => {
       losses: claimed.losses + (ended._tag === "Lost" ? 1 : 0),
       reason: ended._tag === "Lost" ? TaskError.describe(ended.reason) : "its worker shut down while it ran"
     })
-  Effect.runForkWith(shift.context)(line)
+  shift.fork(line)
 }
 
 /** Given back by the runner without having started, and neither held against the execution nor held back. */
-const isFruitless = (entry: Entry, outcome: Outcome): boolean =>
+const isFruitless = (entry: Entry.Entry, outcome: Outcome): boolean =>
   entry.place === undefined && entry.stopped === undefined && Shares.obstacleOf(entry.share) === undefined &&
   (outcome._tag === "Returned" || (outcome._tag === "Lost" && !outcome.counted))
 
@@ -294,7 +219,7 @@ export const lookAtPools = (shift: Shift): void => {
   for (const share of shift.shares) Shares.look(share)
   shift.tellable.openUnsafe()
   startWaiting(shift)
-  if (wanted(shift).limit > 0) shift.claimable.openUnsafe()
+  lookAgain(shift)
 }
 
 const settle = (
@@ -304,12 +229,11 @@ const settle = (
   runnerRef: Option.Option<string>
 ): void => {
   const length = claimed.payload.length + ("result" in outcome ? outcome.result.length : 0)
-  shift.settlements.push({ id: claimed.id, fence: claimed.fence, outcome, runnerRef, length })
-  shift.settleable.openUnsafe()
+  shift.settler.add([{ id: claimed.id, fence: claimed.fence, outcome, runnerRef, length }])
 }
 
 /** Asks a running attempt to end. What it answers, or that it does not, becomes its outcome. */
-export const stop = (shift: Shift, entry: Entry, why: Stopped): void => {
+export const stop = (shift: Shift, entry: Entry.Entry, why: Stopped): void => {
   if (entry.phase === "settling" || entry.stopped !== undefined) return
   if (entry.phase === "waiting") return release(shift, entry, why)
   entry.stopped = why
@@ -318,10 +242,8 @@ export const stop = (shift: Shift, entry: Entry, why: Stopped): void => {
 }
 
 /** Gives back what never started. */
-const release = (shift: Shift, entry: Entry, why: Stopped): void => {
-  const { backlog } = entry.share
-  const index = backlog.indexOf(entry)
-  if (index >= 0) backlog.splice(index, 1)
+const release = (shift: Shift, entry: Entry.Entry, why: Stopped): void => {
+  shift.slots.withdraw(entry)
   entry.phase = "settling"
   settle(
     shift,
@@ -333,23 +255,21 @@ const release = (shift: Shift, entry: Entry, why: Stopped): void => {
 
 /** Gives back everything that waits for a slot. */
 export const releaseBacklog = (shift: Shift): void => {
-  for (const { backlog } of shift.shares) {
-    while (backlog.length > 0) release(shift, backlog[0]!, "shutdown")
-  }
+  for (const entry of shift.slots.waiting()) release(shift, entry, "shutdown")
 }
 
 /** Gives back what waits for a slot and is of a lane that is paused. */
 export const releasePaused = (shift: Shift): void => {
-  for (const { backlog } of shift.shares) {
-    for (const entry of backlog.filter(({ claimed }) => isPaused(shift, claimed))) release(shift, entry, "shutdown")
+  for (const entry of shift.slots.waiting()) {
+    if (isPaused(shift, entry.claimed)) release(shift, entry, "shutdown")
   }
 }
 
 /** Interrupts everything without a word to the broker: its executions have other owners. */
 export const abandonAll = (shift: Shift): void => {
   shift.phase = "lapsed"
-  for (const { backlog } of shift.shares) backlog.length = 0
-  shift.settlements.length = 0
+  for (const entry of shift.slots.waiting()) shift.slots.withdraw(entry)
+  shift.settler.clear()
   // Those that run are forgotten as they end.
   forget(shift, Array.from(shift.entries.values()).filter((entry) => entry.phase === "settling"))
   for (const entry of shift.entries.values()) {
@@ -364,40 +284,29 @@ export const watchDeadlines = (shift: Shift): Effect.Effect<never> =>
 
 const checkDeadlines = (shift: Shift): void => {
   const time = now(shift)
-  const held = shift.running >= shift.concurrency || isHeldBySuspect(shift)
   for (const entry of shift.entries.values()) {
     if (entry.phase === "running") checkRunning(shift, entry, time)
-    else if (
-      (held || !Shares.mayStart(entry.share, time)) && entry.phase === "waiting" &&
-      time - entry.claimedAtMillis > maxPrefetchAgeMillis
-    ) {
-      // Another worker may have a slot for it. A suspect has waited for its turn and keeps it.
-      if (!mustBeAlone(shift, entry)) release(shift, entry, "shutdown")
-    }
   }
+  for (const entry of shift.slots.stale()) release(shift, entry, "shutdown")
 }
 
-const checkRunning = (shift: Shift, entry: Entry, time: number): void => {
+const checkRunning = (shift: Shift, entry: Entry.Entry, time: number): void => {
   if (entry.stopDeadlineMillis !== undefined) {
     if (time < entry.stopDeadlineMillis) return
     // It would not stop: the row must not wait for it, but its slot stays taken.
-    promote(shift, entry)
-    shift.abandoned++
+    shift.slots.abandon(entry)
     tellAbandoned(shift, entry)
     conclude(shift, entry, Ended.Interrupted({ confirmed: false }))
-    if (shift.alone !== entry) return
-    // Others cannot wait for what may never end.
-    shift.alone = undefined
     startWaiting(shift)
   } else if (entry.deadlineMillis !== undefined && time >= entry.deadlineMillis) {
     stop(shift, entry, "timeout")
   }
 }
 
-const tellAbandoned = (shift: Shift, entry: Entry): void => {
-  const about = { task: entry.claimed.task, execution: entry.claimed.id, abandoned: shift.abandoned }
-  const log = shift.abandoned >= shift.concurrency
+const tellAbandoned = (shift: Shift, { claimed }: Entry.Entry): void => {
+  const about = { task: claimed.task, execution: claimed.id, abandoned: shift.slots.abandoned() }
+  const log = shift.slots.isStuck()
     ? Effect.logError("every slot is held by an attempt that will not stop: restart this worker")
     : Effect.logWarning("an attempt will not stop; its slot stays taken until it does")
-  Effect.runForkWith(shift.context)(Effect.annotateLogs(log, about))
+  shift.fork(Effect.annotateLogs(log, about))
 }

@@ -11,37 +11,32 @@ import { type Ended, type Outcome, propose } from "../Outcome.ts"
 import * as Limits from "../Limits.ts"
 import * as Retry from "../Retry.ts"
 import * as TaskError from "../TaskError.ts"
+import type { Entry } from "./entry.ts"
+import { now, type Shift } from "./shift.ts"
 import { sanitise } from "./text.ts"
-import { type Entry, now, type Shift } from "./shift.ts"
 
 /** How long a task's retry policy may think about one failure. */
 export const maxPolicyTime = Duration.seconds(10)
 
-/** Succeeded attempts are decided at once; failed ones need an effect, because the policy reads the recorded attempts. */
-export const decide = (shift: Shift, entry: Entry, ended: Ended): Outcome | Effect.Effect<Outcome> => {
-  const conclude = (next: Option.Option<Duration.Duration>) =>
-    propose({
-      ended,
-      stopped: entry.stopped,
-      losses: entry.claimed.losses,
-      atMostOnce: entry.claimed.atMostOnce,
-      // A handler that has begun is announced, or its end is no confirmed interruption.
-      started: entry.place !== undefined || ended._tag !== "Interrupted" || !ended.confirmed,
-      timeoutMillis: entry.claimed.timeoutMillis,
-      next
-    })
-  const failed = failureOf(entry, ended)
-  if (failed === undefined) return conclude(Option.none())
+/** Whether an end is a failure that counts. The retry policy decides about it, and reads the recorded attempts for that. */
+export const isFailure = ({ stopped }: Entry, ended: Ended): boolean =>
+  ended._tag === "Failed" || ended._tag === "Died" || (ended._tag === "Interrupted" && stopped === "timeout")
+
+/** What becomes of an end that is no failure. */
+export const outcomeOf = (entry: Entry, ended: Ended): Outcome => concluded(entry, ended, Option.none())
+
+/** What becomes of a failure. */
+export const outcomeOfFailure = (shift: Shift, entry: Entry, ended: Ended): Effect.Effect<Outcome> => {
   const endedAtMillis = endedAt(shift, entry)
   return Effect.flatMap(recorded(shift, entry), (past) =>
     Effect.gen(function*() {
       const failures = yield* Effect.forEach(past, (attempt) => asFailure(entry, attempt))
-      const next = yield* nextDelay(entry, [...failures, { endedAtMillis, error: yield* failed }])
-      const outcome = conclude(next)
+      const next = yield* nextDelay(entry, [...failures, { endedAtMillis, error: yield* errorSeen(entry, ended) }])
+      const outcome = concluded(entry, ended, next)
       yield* tell(outcome, errorOf(entry, ended))
       return outcome
     }).pipe(
-      // The policy is the app's code. If it breaks, or does not answer, the row must not wait for it for ever.
+      // The policy is the app's code. If it breaks, or does not answer, the row must not wait for it.
       Effect.timeout(maxPolicyTime),
       Effect.catchCause((cause) =>
         Effect.as(
@@ -49,13 +44,25 @@ export const decide = (shift: Shift, entry: Entry, ended: Ended): Outcome | Effe
             Effect.logError("the retry policy failed, so this attempt was the last"),
             { error: TaskError.describe(Handler.defect(cause)) }
           ),
-          conclude(Option.none())
+          concluded(entry, ended, Option.none())
         )
       )
     )).pipe(
       Effect.annotateLogs({ task: entry.claimed.task, execution: entry.claimed.id, attempt: entry.claimed.attempt })
     )
 }
+
+const concluded = (entry: Entry, ended: Ended, next: Option.Option<Duration.Duration>): Outcome =>
+  propose({
+    ended,
+    stopped: entry.stopped,
+    losses: entry.claimed.losses,
+    atMostOnce: entry.claimed.atMostOnce,
+    // A handler that has begun is announced, or its end is no confirmed interruption.
+    started: entry.place !== undefined || ended._tag !== "Interrupted" || !ended.confirmed,
+    timeoutMillis: entry.claimed.timeoutMillis,
+    next
+  })
 
 /** One line for each attempt that failed: a warning when no other follows. */
 const tell = (outcome: Outcome, error: Readonly<Record<string, string>>): Effect.Effect<void> => {
@@ -68,29 +75,27 @@ const tell = (outcome: Outcome, error: Readonly<Record<string, string>>): Effect
 /** What the attempt ended with, bounded: the declared error as JSON, or a sentence and where it was thrown. */
 const errorOf = ({ claimed }: Entry, ended: Ended): Readonly<Record<string, string>> => {
   if (ended._tag === "Failed") return { error: sanitise(ended.error, Limits.maxDetailLength) }
-  const reason = ended._tag === "Died"
-    ? ended.reason
-    : new TaskError.TimedOut({ timeoutMillis: claimed.timeoutMillis })
+  const reason = reasonOf(claimed, ended)
   const error = TaskError.describe(reason)
   const stack = reason._tag === "PythonError" ? reason.traceback : reason._tag === "Defect" ? reason.stack : ""
   return stack === "" ? { error } : { error, stack }
 }
 
-/** The error the retry policy sees; undefined when the end is not a failure that counts. */
-const failureOf = (entry: Entry, ended: Ended): Effect.Effect<Option.Option<unknown>> | undefined => {
-  const { claimed, task } = entry
-  const wrap = (reason: TaskError.Reason) =>
-    Effect.succeed(Option.some(new TaskError.TaskError({ task: claimed.task, executionId: claimed.id, reason })))
+/** The error that the retry policy sees; none when it cannot be decoded. */
+const errorSeen = ({ claimed, task }: Entry, ended: Ended): Effect.Effect<Option.Option<unknown>> => {
   if (ended._tag === "Failed") {
     const decode = Schema.decodeUnknownEffect(Schema.fromJsonString(Schema.toCodecJson(task.errorSchema)))
     return Effect.option(decode(ended.error))
   }
-  if (ended._tag === "Died") return wrap(ended.reason)
-  if (ended._tag === "Interrupted" && entry.stopped === "timeout") {
-    return wrap(new TaskError.TimedOut({ timeoutMillis: claimed.timeoutMillis }))
-  }
-  return undefined
+  const reason = reasonOf(claimed, ended)
+  return Effect.succeed(
+    Option.some(new TaskError.TaskError({ task: claimed.task, executionId: claimed.id, reason }))
+  )
 }
+
+/** Why an attempt failed without a declared error. */
+const reasonOf = ({ timeoutMillis }: Broker.Claimed, ended: Ended): TaskError.Reason =>
+  ended._tag === "Died" ? ended.reason : new TaskError.TimedOut({ timeoutMillis })
 
 const nextDelay = ({ claimed, task }: Entry, failures: ReadonlyArray<Retry.Failure>) =>
   Retry.nextDelay({

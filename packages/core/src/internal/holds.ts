@@ -1,0 +1,101 @@
+/** What is held back, because its pool has no process: telling of it, and failing what has waited for long enough. */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type * as Broker from "../Broker.ts"
+import type { Obstacle } from "../Outcome.ts"
+import { refuse } from "./attempts.ts"
+import { claim } from "./claim.ts"
+import type { Share } from "./entry.ts"
+import { persistently } from "./persistently.ts"
+import * as Shares from "./shares.ts"
+import { isPaused, now, type Shift } from "./shift.ts"
+import { maxClaim } from "./slots.ts"
+
+/**
+ * Says what is held back, in the log and to the broker: when it begins, when it ends, and for another kind of reason. Words
+ * that hold a number or an id are others each time, and are said again after a while only.
+ */
+export const tellLoop = (shift: Shift): Effect.Effect<never> =>
+  Effect.forever(Effect.suspend(() => {
+    shift.tellable.closeUnsafe()
+    const changed = shift.shares.filter((share) =>
+      Shares.isNews(share, wordsOf(Shares.obstacleOf(share)), now(shift)) || isOutdated(share, Shares.isFailing(share))
+    )
+    if (changed.length === 0) return shift.tellable.await
+    return Effect.forEach(changed, (share) => {
+      const obstacle = Shares.obstacleOf(share)
+      const words = wordsOf(obstacle)
+      if (!Shares.isNews(share, words, now(shift))) return tellHold(shift, share)
+      share.told = Shares.toldOf(share, words, now(shift))
+      return Effect.andThen(log(share, obstacle), tellHold(shift, share))
+    }, { discard: true })
+  }))
+
+/** Whether the broker does not know yet that the share is failing, or not any more. */
+const isOutdated = ({ told }: Shares.Share, failing: boolean): boolean => told !== undefined && told.failing !== failing
+
+/** Tells the broker how things are with a share. Returns those of its lanes that are given up. */
+const tellHold = (shift: Shift, share: Shares.Share): Effect.Effect<ReadonlyArray<Broker.Lane>> =>
+  shift.telling.withPermit(persistently(
+    "hold",
+    Effect.suspend(() => {
+      const failing = Shares.isFailing(share)
+      if (share.told !== undefined) share.told = { ...share.told, failing }
+      // What was said last: the row is not written anew for each other word.
+      const words = share.told?.words ?? wordsOf(Shares.obstacleOf(share))
+      return shift.broker.hold({
+        supervisor: shift.id,
+        lanes: share.lanes,
+        reason: Option.fromUndefinedOr(words),
+        failing,
+        patience: shift.patience
+      })
+    }),
+    []
+  ))
+
+const wordsOf = (obstacle: Obstacle | undefined): string | undefined =>
+  obstacle === undefined ? undefined : `${headline[obstacle.kind]}: ${obstacle.detail}`
+
+const headline: { readonly [Kind in Obstacle["kind"]]: string } = {
+  failed: "no host starts",
+  unschedulable: "no node can hold a host",
+  starting: "a host is being prepared",
+  waiting: "the resources for a host are taken",
+  unreachable: "no host can be asked for"
+}
+
+const log = (share: Shares.Share, obstacle: Obstacle | undefined): Effect.Effect<void> => {
+  const line = obstacle === undefined
+    ? Effect.logInfo("executions of these tasks are claimed again")
+    : obstacle.kind === "failed" || obstacle.kind === "unschedulable"
+    ? Effect.logWarning(`executions of these tasks are held back: ${wordsOf(obstacle)}`)
+    : Effect.logInfo(`executions of these tasks are held back: ${wordsOf(obstacle)}`)
+  return Effect.annotateLogs(line, { tasks: share.tasks.map((task) => task._tag) })
+}
+
+/** A try of the share has come back: what has waited with it may have waited for long enough. */
+export const askAfter = (shift: Shift, share: Share): void => {
+  share.doomed = true
+  shift.due.open()
+}
+
+/**
+ * Fails what has waited for a process for as long as it may, up to a claim's worth; only in lanes that no other worker could
+ * have run meanwhile.
+ */
+export const failOldest = Effect.fnUntraced(function*(shift: Shift) {
+  const share = shift.shares.find(({ doomed }) => doomed)
+  if (share === undefined || shift.phase !== "working") return
+  const lanes = (yield* tellHold(shift, share)).filter((lane) => !isPaused(shift, lane))
+  const claimed = lanes.length === 0 ? [] : yield* claim(shift, { lanes, limit: maxClaim, waited: shift.patience })
+  const failed = refuse(shift, share, claimed)
+  share.failed += failed
+  share.doomed = failed > 0
+  if (share.doomed) return shift.due.open()
+  if (share.failed === 0) return
+  yield* Effect.logWarning("executions failed: no process could be had for them").pipe(
+    Effect.annotateLogs({ executions: share.failed, tasks: share.tasks.map((task) => task._tag) })
+  )
+  share.failed = 0
+})

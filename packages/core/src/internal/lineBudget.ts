@@ -1,0 +1,21 @@
+/** Bounds how many lines of one kind are logged in a minute. */
+
+export type LineBudget = ReturnType<typeof makeLineBudget>
+
+/** `now`: the process's clock, in milliseconds. */
+export const makeLineBudget = (perMinute: number, now: () => number) => {
+  let minute = Number.NaN
+  let spent = 0
+  return {
+    /** `line`: log it. `rest`: say that the rest of this minute's lines is left out. `none`: that has been said. */
+    spend: (): "line" | "rest" | "none" => {
+      const current = Math.floor(now() / 60_000)
+      if (current !== minute) {
+        minute = current
+        spent = 0
+      }
+      spent++
+      return spent <= perMinute ? "line" : spent === perMinute + 1 ? "rest" : "none"
+    }
+  }
+}

@@ -1,0 +1,36 @@
+/** Patience with a broker that does not answer. */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
+import type { BrokerError } from "../BrokerError.ts"
+
+/** How long to wait before the broker is asked again: slower each time, never long. */
+const backoff = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("1 second")]).pipe(Schedule.jittered)
+
+/** How long to wait after something that no repetition can help, before the loop goes on. */
+const badDataPause = Duration.seconds(1)
+
+/**
+ * Tries until the broker answers, and says so once per outage. Bad data is no outage: where there is something to go on
+ * with, it is told and passed.
+ */
+export const persistently = <A, R>(
+  operation: string,
+  effect: Effect.Effect<A, BrokerError, R>,
+  otherwise?: A
+): Effect.Effect<A, never, R> => {
+  const passed = otherwise === undefined ? effect : Effect.catchIf(
+    effect,
+    ({ reason }) => reason._tag === "BadData",
+    ({ message }) => Effect.as(Effect.andThen(Effect.logError(message), Effect.sleep(badDataPause)), otherwise)
+  )
+  return Effect.catch(
+    passed,
+    (error) =>
+      Effect.logWarning(`${operation}: the broker does not answer, trying again: ${error.message}`).pipe(
+        Effect.andThen(Effect.retry(passed, backoff)),
+        Effect.tap(() => Effect.logInfo(`${operation}: the broker answers again`)),
+        Effect.orDie
+      )
+  )
+}

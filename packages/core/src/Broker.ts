@@ -457,7 +457,7 @@ export class Broker extends Context.Service<Broker, {
  */
 export const tellUnserved = ({ queue, task }: Lane): Effect.Effect<void> =>
   Effect.annotateLogs(
-    Effect.logWarning("an awaited execution is due, and no worker that runs serves its task in its queue"),
+    Effect.logWarning("an awaited execution is due, but no running worker serves its task in its queue"),
     { queue, task }
   )
 

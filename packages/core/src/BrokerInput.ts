@@ -137,8 +137,8 @@ export const check = (executions: ReadonlyArray<NewExecution>): BrokerError | un
 // Callers in JavaScript have no compiler.
 const fault = (execution: NewExecution): string | undefined => {
   for (const [what, text] of texts(execution)) {
-    if (typeof text !== "string") return `${what} is no text`
-    if (!isStorable(text)) return `${what} holds a NUL character or half a surrogate pair`
+    if (typeof text !== "string") return `${what} is not a text`
+    if (!isStorable(text)) return `${what} contains a NUL character or half a surrogate pair`
   }
   const { id, maxAttempts, priority, queue, task } = execution
   if (!isUuid(id)) return `the id "${printable(id, maxNameBytes)}" is not a UUID`

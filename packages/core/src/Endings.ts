@@ -25,7 +25,7 @@ export const lapsed = Envelope.taskError(new TaskError.Lost({ detail: lapse }))
 export const quarantined = Envelope.taskError(new TaskError.Quarantined({ losses: maxLosses, detail: lapse }))
 
 /** Its worker has left. For executions that may have run and must not run twice. @category constants */
-export const left = Envelope.taskError(new TaskError.Lost({ detail: "its worker left without saying how it ended" }))
+export const left = Envelope.taskError(new TaskError.Lost({ detail: "its worker left without reporting how it ended" }))
 
 /** Replaces a result that cannot be stored. @category constants */
 export const unstorable = Envelope.taskError(
@@ -40,6 +40,6 @@ export const tooLarge = (bytes: number, maxBytes: number): string =>
 export const unreadable = Envelope.taskError(
   new TaskError.Undecodable({
     what: "payload",
-    detail: "its row holds values that cannot be read; a row like that is not written by enqueueing"
+    detail: "its row has values that cannot be read; enqueueing never writes such a row"
   })
 )

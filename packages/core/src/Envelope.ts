@@ -22,7 +22,7 @@ export const format = 1
 
 /** The message for a row in a format that this version does not know. @category formatting */
 export const unknownFormat = (found: number): string =>
-  `it is stored in format ${found}, and this version reads format ${format}: a newer version wrote it, and has to read it`
+  `it is stored in format ${found}, and this version reads format ${format}: a newer version wrote it and must read it`
 
 const Reason = Schema.toCodecJson(TaskError.Reason)
 const encodeReason = Schema.encodeSync(Schema.fromJsonString(Reason))

@@ -76,7 +76,7 @@ export const make = <T extends Any>(
       })
     )
   const unknown = () =>
-    fail(new TaskError.Lost({ detail: "nothing is known of this id: never committed, or past retention" }))
+    fail(new TaskError.Lost({ detail: "this id is unknown: it was never committed, or is past its retention" }))
   return {
     id,
     deduplicated,

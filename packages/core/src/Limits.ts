@@ -108,7 +108,7 @@ export const MaxResultBytes = Context.Reference<number>("@effect-ray/core/Limits
 export const faultOfSize = (name: string, bytes: number): string | undefined =>
   Number.isInteger(bytes) && bytes >= 1 && bytes <= maxCarriedBytes
     ? undefined
-    : `${name} is ${bytes}: expected a whole number of bytes from 1 to ${maxCarriedBytes}, which is what one row can carry`
+    : `${name} is ${bytes}: expected a whole number of bytes from 1 to ${maxCarriedBytes}, which is the most that one row can carry`
 
 /**
  * What is wrong with `MaxPayloadBytes` or `MaxResultBytes` as they are provided here, or undefined. The command line

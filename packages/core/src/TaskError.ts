@@ -161,7 +161,7 @@ export const describe = (reason: Reason): string => {
     case "TimedOut":
       return `the attempt ran longer than ${reason.timeoutMillis} ms`
     case "Cancelled":
-      return reason.confirmed ? "cancelled" : "cancelled, but nobody confirmed that the attempt stopped"
+      return reason.confirmed ? "cancelled" : "cancelled, but not confirmed that the attempt stopped"
     case "Expired":
       return "not started before its startBy"
     case "Quarantined":

@@ -63,7 +63,7 @@ export const make = <const Tasks extends ReadonlyArray<Task.Any>, E = never>(
   const tags = new Set<string>()
   for (const task of options.tasks) {
     if (tags.has(task._tag)) {
-      throw new Error(`Worker.make: two tasks are named "${task._tag}"; a name belongs to one task`)
+      throw new Error(`Worker.make: two tasks are named "${task._tag}"; names must be unique`)
     }
     tags.add(task._tag)
     if (task.runtime === "python" && options.python === undefined) {

@@ -310,7 +310,7 @@ describe("Task", () => {
       const threw = yield* refused(Task.enqueue(Broken, { id: "" }))
       assert.include(threw.message, "its idempotencyKey failed: RangeError: no id")
       const number = yield* refused(Task.enqueue(Broken, { id: "a" }))
-      assert.include(number.message, "the idempotency key is no text")
+      assert.include(number.message, "the idempotency key is not a text")
     }).pipe(Effect.provide(MemoryBroker.layer)))
 
   it.effect("refuses a payload over the limit, and warns of a large one", () =>
@@ -370,7 +370,7 @@ describe("Task", () => {
       const execution = yield* Task.execution(Render, "01890000-0000-7000-8000-000000000000")
       const exit = yield* Effect.exit(execution.await)
       assert.isTrue(Exit.isFailure(exit))
-      assert.include(String(exit), "nothing is known of this id")
+      assert.include(String(exit), "this id is unknown")
       assert.strictEqual(yield* execution.cancel, "TooLate")
     }).pipe(Effect.provide(MemoryBroker.layer)))
 

@@ -1,4 +1,4 @@
-/** Running attempts: starting, stopping, and noticing how they end. */
+/** Starts and stops attempts, and handles their ends. */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -15,26 +15,29 @@ import * as Shares from "./shares.ts"
 import { isPaused, lookAgain, maxLostLines, now, shareOf, type Shift } from "./shift.ts"
 import { fromTraceparent, isTraced, toTraceparent } from "./trace.ts"
 
-/** How long an interrupted attempt may take to end before it is settled without it. Runners use a shorter grace of their own. */
+/**
+ * How long an interrupted attempt may take to end before it is settled without waiting. Runners use a shorter grace of
+ * their own.
+ */
 export const stopGrace = Duration.seconds(10)
 
-/** The most attempts that are started in one go. */
+/** The most attempts that are started in one step. */
 export const maxStarts = 100
 
-/** How long an attempt that did not start, and holds nothing back, waits until it goes back to its queue. */
+/** How long an attempt that did not start, and holds nothing back, waits before it goes back to its queue. */
 export const fruitlessPause = Duration.seconds(1)
 
-/** How often deadlines are looked at while anything runs. */
+/** How often deadlines are checked while anything runs. */
 export const deadlineResolution = Duration.millis(50)
 
-/** Takes what was claimed into the shift's hands. */
+/** Takes claimed executions into the shift. */
 export const accept = (shift: Shift, claims: ReadonlyArray<Broker.Claimed>): void => {
   for (const claimed of claims) {
-    // The same claim again: a crash of the store undid the first, whose attempt is here and goes on.
+    // Claimed again: a crash of the store undid the first claim, whose attempt is here and continues.
     if (shift.entries.get(claimed.id)?.claimed.fence === claimed.fence) continue
     const task = shift.tasks.get(claimed.task)
     if (task === undefined || claimed.format !== Envelope.format) {
-      // Cannot happen by lanes; a hash collision or a hand-written row would bring an unknown task here.
+      // Lanes rule this out, except for a hash collision or a row written by hand.
       const detail = task === undefined
         ? `this worker has no task named ${claimed.task}`
         : Envelope.unknownFormat(claimed.format)
@@ -49,8 +52,8 @@ export const accept = (shift: Shift, claims: ReadonlyArray<Broker.Claimed>): voi
 }
 
 /**
- * Fails what has waited for as long as it may, and returns how many that are. When a process can be had meanwhile, it goes
- * back instead.
+ * Fails executions that have waited for the whole patience, and returns how many. If a process can be had by now, they
+ * go back to their queue instead.
  */
 export const refuse = (shift: Shift, share: Shares.Share, claims: ReadonlyArray<Broker.Claimed>): number => {
   const reason = Option.flatMap(Option.fromUndefinedOr(share.hold), ({ obstacle }) => reasonOf(obstacle))
@@ -62,20 +65,20 @@ export const refuse = (shift: Shift, share: Shares.Share, claims: ReadonlyArray<
   return Option.isSome(reason) ? claims.length : 0
 }
 
-/** As `startWaiting`, once the fibers that are running have had their turn. */
+/** As `startWaiting`, after the running fibers have had their turn. */
 export const startSoon = (shift: Shift): void => {
   shift.fork(Effect.andThen(Effect.yieldNow, Effect.sync(() => startWaiting(shift))))
 }
 
-/** Starts waiting executions while there are slots. */
+/** Starts waiting executions while slots are free. */
 export const startWaiting = (shift: Shift): void => {
-  // An attempt that ends at once comes back here from within `start`; the loop that started it goes on.
+  // An attempt that ends at once calls this again from within `start`; the loop that started it continues.
   if (shift.phase !== "working" || shift.starting) return
   shift.starting = true
   for (const entry of shift.slots.surplus()) release(shift, entry, "shutdown")
   for (let started = 0;; started++) {
     if (started === maxStarts) {
-      // Attempts that end at once would hold up the loops, and with them the next claim and the settlements.
+      // Attempts that end at once would delay the loops, and with them the next claim and the settlements.
       startSoon(shift)
       break
     }
@@ -88,7 +91,7 @@ export const startWaiting = (shift: Shift): void => {
 
 const start = (shift: Shift, entry: Entry.Entry): void => {
   entry.phase = "running"
-  // The runner says what may be interrupted, so that an interruption can still be answered by how the attempt ended.
+  // The runner decides what can be interrupted, so that it can still report how an interrupted attempt ended.
   const fiber = shift.fork(traced(shift, entry), { uninterruptible: true })
   entry.fiber = fiber
   fiber.addObserver((exit) => onExit(shift, entry, exit))
@@ -112,7 +115,7 @@ const traced = (shift: Shift, entry: Entry.Entry): Effect.Effect<Ended> => {
       entry.deadlineMillis ??= now(shift) + claimed.timeoutMillis
     }
   }
-  // Where nobody collects spans this one is left out: the runner's own goes on from the enqueue.
+  // Without a tracer this span is left out: the runner's own span then continues the enqueue's trace.
   const parent = isTraced(shift.context) ? Option.flatMap(claimed.traceparent, fromTraceparent) : Option.none()
   if (Option.isNone(parent)) return shift.runner.run(attempt)
   const span = Effect.makeSpan("Supervisor.attempt", {
@@ -129,7 +132,7 @@ const traced = (shift: Shift, entry: Entry.Entry): Effect.Effect<Ended> => {
     }
   })
   return Effect.flatMap(span, (span) => {
-    // Ended when the outcome is recorded: the span reaches from the claim to the settlement.
+    // Ended when the outcome is recorded: the span covers the time from claim to settlement.
     entry.span = span
     return Effect.withParentSpan(
       shift.runner.run({ ...attempt, traceparent: Option.some(toTraceparent(span)) }),
@@ -139,7 +142,7 @@ const traced = (shift: Shift, entry: Entry.Entry): Effect.Effect<Ended> => {
   })
 }
 
-/** Ends an attempt's span with what was recorded. */
+/** Ends an attempt's span with the recorded outcome. */
 export const endSpan = (shift: Shift, entry: Entry.Entry, recorded: string): void => {
   if (entry.span === undefined) return
   entry.span.attribute("effect_ray.outcome", recorded)
@@ -150,7 +153,7 @@ export const endSpan = (shift: Shift, entry: Entry.Entry, recorded: string): voi
 const onExit = (shift: Shift, entry: Entry.Entry, exit: Exit.Exit<Ended>): void => {
   const isAbandoned = shift.slots.isAbandoned(entry)
   shift.slots.end(entry)
-  // Settled without it, or owned by others.
+  // It was settled without waiting, or has another owner.
   if (isAbandoned || shift.phase === "lapsed") forget(shift, [entry])
   else conclude(shift, entry, endedOf(shift, entry, exit))
   startWaiting(shift)
@@ -158,7 +161,7 @@ const onExit = (shift: Shift, entry: Entry.Entry, exit: Exit.Exit<Ended>): void 
   shift.progressed.openUnsafe()
 }
 
-/** Tells the runner that nobody will ask for these ends. */
+/** Tells the runner that these ends need not be kept. */
 const forget = (shift: Shift, entries: ReadonlyArray<Entry.Entry>): void => {
   const ends = entries.map(({ claimed }) => ({ execution: claimed.id, fence: claimed.fence }))
   shift.fork(shift.runner.acknowledge(ends))
@@ -170,7 +173,7 @@ const endedOf = (shift: Shift, { claimed, stopped }: Entry.Entry, exit: Exit.Exi
     shift.fork(Effect.annotateLogs(line, about))
   })
 
-/** Decides about an end and hands the outcome to the settler. */
+/** Decides the outcome of an end and hands it to the settler. */
 const conclude = (shift: Shift, entry: Entry.Entry, ended: Ended): void => {
   entry.phase = "settling"
   if (ended._tag === "NotStarted") holdBack(shift, entry.share, ended.obstacle)
@@ -180,11 +183,11 @@ const conclude = (shift: Shift, entry: Entry.Entry, ended: Ended): void => {
   const outcome = outcomeOf(entry, ended)
   if (outcome._tag === "Lost" && outcome.final) tellLost(shift, entry, ended)
   if (!isFruitless(entry, outcome)) return hand(outcome)
-  // Nothing else bounds how often this can happen: hosts that cannot start would be asked for without a pause.
+  // Nothing else limits how often this happens: hosts that cannot start would be requested without a pause.
   shift.fork(Effect.andThen(Effect.sleep(fruitlessPause), Effect.sync(() => hand(outcome))))
 }
 
-/** One line for each execution that no attempt follows for, as failed ones have it, but not for each of thousands. */
+/** Logs an execution that ends without a further attempt, as failed ones are logged, but not each one of thousands. */
 const tellLost = (shift: Shift, { claimed }: Entry.Entry, ended: Ended): void => {
   const spent = shift.lostLines.spend()
   if (spent === "none") return
@@ -192,7 +195,7 @@ const tellLost = (shift: Shift, { claimed }: Entry.Entry, ended: Ended): void =>
     ? "an execution is lost, because it must not run twice"
     : "an execution is quarantined, because its attempts took their processes down"
   const line = spent === "rest"
-    ? Effect.logWarning(`more than ${maxLostLines} executions were lost in this minute: the others are not told of`)
+    ? Effect.logWarning(`more than ${maxLostLines} executions were lost in this minute: the rest are not logged`)
     : Effect.annotateLogs(Effect.logWarning(words), {
       task: claimed.task,
       execution: claimed.id,
@@ -202,19 +205,19 @@ const tellLost = (shift: Shift, { claimed }: Entry.Entry, ended: Ended): void =>
   shift.fork(line)
 }
 
-/** Given back by the runner without having started, and neither held against the execution nor held back. */
+/** Whether the runner gave it back unstarted, and that neither counts against the execution nor holds anything back. */
 const isFruitless = (entry: Entry.Entry, outcome: Outcome): boolean =>
   entry.place === undefined && entry.stopped === undefined && Shares.obstacleOf(entry.share) === undefined &&
   (outcome._tag === "Returned" || (outcome._tag === "Lost" && !outcome.counted))
 
 const holdBack = (shift: Shift, share: Shares.Share, obstacle: Obstacle): void => {
   Shares.holdBack(share, obstacle, now(shift))
-  // A process may have come up while the attempt was on its way back.
+  // A process may have started while the attempt was on its way back.
   Shares.look(share)
   shift.tellable.openUnsafe()
 }
 
-/** Takes up what the runner's pools have become. */
+/** Applies changes in the runner's pools. */
 export const lookAtPools = (shift: Shift): void => {
   for (const share of shift.shares) Shares.look(share)
   shift.tellable.openUnsafe()
@@ -232,7 +235,7 @@ const settle = (
   shift.settler.add([{ id: claimed.id, fence: claimed.fence, outcome, runnerRef, length }])
 }
 
-/** Asks a running attempt to end. What it answers, or that it does not, becomes its outcome. */
+/** Asks a running attempt to end. How it ends, or that it does not, decides its outcome. */
 export const stop = (shift: Shift, entry: Entry.Entry, why: Stopped): void => {
   if (entry.phase === "settling" || entry.stopped !== undefined) return
   if (entry.phase === "waiting") return release(shift, entry, why)
@@ -241,7 +244,7 @@ export const stop = (shift: Shift, entry: Entry.Entry, why: Stopped): void => {
   entry.fiber?.interruptUnsafe()
 }
 
-/** Gives back what never started. */
+/** Gives back an execution that never started. */
 const release = (shift: Shift, entry: Entry.Entry, why: Stopped): void => {
   shift.slots.withdraw(entry)
   entry.phase = "settling"
@@ -253,24 +256,24 @@ const release = (shift: Shift, entry: Entry.Entry, why: Stopped): void => {
   )
 }
 
-/** Gives back everything that waits for a slot. */
+/** Gives back every execution that waits for a slot. */
 export const releaseBacklog = (shift: Shift): void => {
   for (const entry of shift.slots.waiting()) release(shift, entry, "shutdown")
 }
 
-/** Gives back what waits for a slot and is of a lane that is paused. */
+/** Gives back executions of paused lanes that wait for a slot. */
 export const releasePaused = (shift: Shift): void => {
   for (const entry of shift.slots.waiting()) {
     if (isPaused(shift, entry.claimed)) release(shift, entry, "shutdown")
   }
 }
 
-/** Interrupts everything without a word to the broker: its executions have other owners. */
+/** Interrupts everything without telling the broker, because its executions have other owners. */
 export const abandonAll = (shift: Shift): void => {
   shift.phase = "lapsed"
   for (const entry of shift.slots.waiting()) shift.slots.withdraw(entry)
   shift.settler.clear()
-  // Those that run are forgotten as they end.
+  // Running entries are forgotten when they end.
   forget(shift, Array.from(shift.entries.values()).filter((entry) => entry.phase === "settling"))
   for (const entry of shift.entries.values()) {
     endSpan(shift, entry, "LeaseLost")
@@ -278,7 +281,7 @@ export const abandonAll = (shift: Shift): void => {
   }
 }
 
-/** Ends attempts that are over their time, and settles those that would not end. */
+/** Stops attempts that exceed their timeout, and settles those that did not stop. */
 export const watchDeadlines = (shift: Shift): Effect.Effect<never> =>
   Effect.forever(Effect.andThen(Effect.sleep(deadlineResolution), Effect.sync(() => checkDeadlines(shift))))
 
@@ -293,7 +296,7 @@ const checkDeadlines = (shift: Shift): void => {
 const checkRunning = (shift: Shift, entry: Entry.Entry, time: number): void => {
   if (entry.stopDeadlineMillis !== undefined) {
     if (time < entry.stopDeadlineMillis) return
-    // It would not stop: the row must not wait for it, but its slot stays taken.
+    // It did not stop. The row must not wait for it, but its slot stays taken.
     shift.slots.abandon(entry)
     tellAbandoned(shift, entry)
     conclude(shift, entry, Ended.Interrupted({ confirmed: false }))
@@ -306,7 +309,7 @@ const checkRunning = (shift: Shift, entry: Entry.Entry, time: number): void => {
 const tellAbandoned = (shift: Shift, { claimed }: Entry.Entry): void => {
   const about = { task: claimed.task, execution: claimed.id, abandoned: shift.slots.abandoned() }
   const log = shift.slots.isStuck()
-    ? Effect.logError("every slot is held by an attempt that will not stop: restart this worker")
-    : Effect.logWarning("an attempt will not stop; its slot stays taken until it does")
+    ? Effect.logError("every slot is held by an attempt that does not stop: restart this worker")
+    : Effect.logWarning("an attempt does not stop; its slot stays taken until it does")
   shift.fork(Effect.annotateLogs(log, about))
 }

@@ -1,9 +1,9 @@
 /**
- * What tells two payloads under one idempotency key apart: their JSON without what means nothing.
+ * The canonical JSON by which two payloads under one idempotency key are compared.
  *
- * Keys of objects are sorted at every depth, and so are the members of what was a Map or a Set by the payload's Schema,
- * which JSON writes as an array in the order of insertion. Numbers stay as they are written, because they may say more than
- * a double holds. Written as one pass over the text, without recursion: a payload may be deep.
+ * Keys of objects are sorted at every depth. So are the members of arrays that, by the payload's Schema, are Maps or
+ * Sets, which JSON writes in the order of insertion. Numbers stay as they are written, because they may have more
+ * digits than a double. The text is processed in one pass without recursion, because a payload may be deeply nested.
  */
 import type * as SchemaAST from "effect/SchemaAST"
 import { type Forms, formsOf, isUnordered, memberOf } from "./form.ts"
@@ -11,13 +11,13 @@ import { type Forms, formsOf, isUnordered, memberOf } from "./form.ts"
 /** An object or an array that has been opened. */
 interface Open {
   readonly isObject: boolean
-  /** What it may have been encoded from. */
+  /** The forms that it may have been encoded from. */
   readonly forms: Forms
-  /** What is complete of it; of an object with the key before it. */
+  /** Its complete members; in an object, each with its key. */
   readonly members: Array<string>
-  /** The decoded keys of an object, that of the member to come included. */
+  /** The decoded keys of an object, including that of the next member. */
   readonly keys: Array<string>
-  /** The text of the last of them. */
+  /** The text of the last key. */
   key: string
 }
 
@@ -29,7 +29,7 @@ const open = (isObject: boolean, schemas: ReadonlyArray<SchemaAST.AST>): Open =>
   key: ""
 })
 
-/** The Schemas of which one encoded its next member. */
+/** The Schemas, one of which encoded its next member. */
 const nextOf = ({ forms, isObject, keys, members }: Open): ReadonlyArray<SchemaAST.AST> =>
   memberOf(forms, isObject ? keys[members.length]! : members.length)
 
@@ -48,7 +48,7 @@ const close = ({ forms, isObject, keys, members }: Open): string => {
   return `{${order.map((index) => members[index]).join(",")}}`
 }
 
-/** Where the text of a string ends that begins here. */
+/** Where the string that begins here ends. */
 const endOfString = (json: string, start: number): number => {
   for (let end = json.indexOf("\"", start + 1); end >= 0; end = json.indexOf("\"", end + 1)) {
     let slashes = 0
@@ -60,12 +60,12 @@ const endOfString = (json: string, start: number): number => {
 
 const isBlank = (code: number): boolean => code === 32 || code === 10 || code === 13 || code === 9
 
-/** Where the text of a number, or of a word, ends that begins here. */
+/** Where the number or word that begins here ends. */
 const endOfLiteral = (json: string, start: number): number => {
   let end = start
   while (end < json.length) {
     const code = json.charCodeAt(end)
-    // A comma, a bracket or a brace that closes, a colon.
+    // A comma, a closing bracket or brace, or a colon.
     if (code === 44 || code === 93 || code === 125 || code === 58 || isBlank(code)) break
     end++
   }
@@ -118,7 +118,7 @@ const rewrite = (json: string, schemas: ReadonlyArray<SchemaAST.AST>): string =>
       at = endOfLiteral(json, at)
       done = json.slice(start, at)
     }
-    // What is complete is a member of what holds it, which may be complete with it.
+    // A complete value is a member of its container, which may now be complete too.
     while (true) {
       if (done !== undefined) {
         const holder = stack.at(-1)
@@ -144,7 +144,10 @@ const rewrite = (json: string, schemas: ReadonlyArray<SchemaAST.AST>): string =>
   }
 }
 
-/** The canonical form of a JSON text, by the Schema it was encoded with where there is one. A text that is no JSON is its own. */
+/**
+ * The canonical form of a JSON text, using the Schema that encoded it, if there is one. A text that is not JSON stays
+ * as it is.
+ */
 export const canonical = (json: string, ast?: SchemaAST.AST): string => {
   try {
     return rewrite(json, ast === undefined ? [] : [ast])

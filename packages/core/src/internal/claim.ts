@@ -1,4 +1,4 @@
-/** Claims of a shift. */
+/** How a shift claims. */
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Broker from "../Broker.ts"
@@ -6,7 +6,7 @@ import { persistently } from "./persistently.ts"
 import type { Shift } from "./shift.ts"
 import type { Wanted } from "./slots.ts"
 
-/** Claims, and takes up what an earlier claim took, whose answer was lost. */
+/** Claims. Also recovers what an earlier claim took if its response was lost. */
 export const claim = (
   shift: Shift,
   want: Wanted & { readonly waited?: Duration.Duration }
@@ -22,11 +22,11 @@ export const claim = (
   return Effect.flatMap(claimed, (claimed) => shift.due.isDoubtful() ? recover(shift) : Effect.succeed(claimed))
 }
 
-/** What is owned and not in hand: a claim whose answer was lost took it. */
+/** Executions that are owned but not in hand, because the response of their claim was lost. */
 const recover = (shift: Shift): Effect.Effect<ReadonlyArray<Broker.Claimed>> =>
   Effect.suspend(() => {
     shift.due.resolve()
-    // What was in hand when the question was asked may have been settled by the time it is answered.
+    // Entries that were in hand when the request was sent may have been settled before the response arrived.
     const before = new Map(Array.from(shift.entries, ([id, { claimed }]) => [id, claimed.fence]))
     return Effect.map(persistently("claim", shift.broker.owned(shift.id), []), (owned) =>
       owned.filter(({ fence, id }) =>

@@ -1,4 +1,4 @@
-/** From how an attempt ended to its outcome: `Outcome.propose`, with the retry policy's answer when it needs one. */
+/** Decides the outcome of an attempt's end: `Outcome.propose`, with the retry policy's delay where one is needed. */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -15,17 +15,17 @@ import type { Entry } from "./entry.ts"
 import { now, type Shift } from "./shift.ts"
 import { sanitise } from "./text.ts"
 
-/** How long a task's retry policy may think about one failure. */
+/** How long a task's retry policy may take for one failure. */
 export const maxPolicyTime = Duration.seconds(10)
 
-/** Whether an end is a failure that counts. The retry policy decides about it, and reads the recorded attempts for that. */
+/** Whether an end is a failure that counts. The retry policy then decides, using the recorded attempts. */
 export const isFailure = ({ stopped }: Entry, ended: Ended): boolean =>
   ended._tag === "Failed" || ended._tag === "Died" || (ended._tag === "Interrupted" && stopped === "timeout")
 
-/** What becomes of an end that is no failure. */
+/** The outcome of an end that is not a failure. */
 export const outcomeOf = (entry: Entry, ended: Ended): Outcome => concluded(entry, ended, Option.none())
 
-/** What becomes of a failure. */
+/** The outcome of a failure. */
 export const outcomeOfFailure = (shift: Shift, entry: Entry, ended: Ended): Effect.Effect<Outcome> => {
   const endedAtMillis = endedAt(shift, entry)
   return Effect.flatMap(recorded(shift, entry), (past) =>
@@ -36,7 +36,7 @@ export const outcomeOfFailure = (shift: Shift, entry: Entry, ended: Ended): Effe
       yield* tell(outcome, errorOf(entry, ended))
       return outcome
     }).pipe(
-      // The policy is the app's code. If it breaks, or does not answer, the row must not wait for it.
+      // The policy is the app's code. If it throws or does not finish, the row must not wait for it.
       Effect.timeout(maxPolicyTime),
       Effect.catchCause((cause) =>
         Effect.as(
@@ -58,21 +58,21 @@ const concluded = (entry: Entry, ended: Ended, next: Option.Option<Duration.Dura
     stopped: entry.stopped,
     losses: entry.claimed.losses,
     atMostOnce: entry.claimed.atMostOnce,
-    // A handler that has begun is announced, or its end is no confirmed interruption.
+    // A handler that has begun was reported, or its end is not a confirmed interruption.
     started: entry.place !== undefined || ended._tag !== "Interrupted" || !ended.confirmed,
     timeoutMillis: entry.claimed.timeoutMillis,
     next
   })
 
-/** One line for each attempt that failed: a warning when no other follows. */
+/** Logs a failed attempt: as a warning if no attempt follows. */
 const tell = (outcome: Outcome, error: Readonly<Record<string, string>>): Effect.Effect<void> => {
   const log = outcome._tag === "Retry"
-    ? Effect.logInfo("an attempt failed and is tried again")
+    ? Effect.logInfo("an attempt failed and will be retried")
     : Effect.logWarning("an attempt failed and was the last")
   return Effect.annotateLogs(log, { outcome: outcome._tag, ...error })
 }
 
-/** What the attempt ended with, bounded: the declared error as JSON, or a sentence and where it was thrown. */
+/** The error of the attempt, bounded: the declared error as JSON, or a sentence and where it was thrown. */
 const errorOf = ({ claimed }: Entry, ended: Ended): Readonly<Record<string, string>> => {
   if (ended._tag === "Failed") return { error: sanitise(ended.error, Limits.maxDetailLength) }
   const reason = reasonOf(claimed, ended)
@@ -81,7 +81,7 @@ const errorOf = ({ claimed }: Entry, ended: Ended): Readonly<Record<string, stri
   return stack === "" ? { error } : { error, stack }
 }
 
-/** The error that the retry policy sees; none when it cannot be decoded. */
+/** The error that the retry policy gets; `None` if it cannot be decoded. */
 const errorSeen = ({ claimed, task }: Entry, ended: Ended): Effect.Effect<Option.Option<unknown>> => {
   if (ended._tag === "Failed") {
     const decode = Schema.decodeUnknownEffect(Schema.fromJsonString(Schema.toCodecJson(task.errorSchema)))
@@ -106,11 +106,11 @@ const nextDelay = ({ claimed, task }: Entry, failures: ReadonlyArray<Retry.Failu
     failures
   })
 
-/** By the broker's clock, as the past failures are: this process's may differ. */
+/** By the broker's clock, like the past failures: this process's clock may differ. */
 const endedAt = (shift: Shift, entry: Entry): number =>
   entry.claimed.claimedAtMillis + now(shift) - entry.claimedAtMillis
 
-/** Past failures that counted. If they cannot be read now, the backoff starts again rather than the retry being lost. */
+/** Past failures that counted. If they cannot be read now, the backoff restarts; the retry is not lost. */
 const recorded = (shift: Shift, { claimed }: Entry): Effect.Effect<ReadonlyArray<Broker.AttemptRecord>> =>
   claimed.attempt === 1 ? Effect.succeed([]) : shift.broker.attempts(claimed.id).pipe(
     Effect.map((attempts) => attempts.filter((attempt) => attempt.outcome === "retry")),

@@ -1,4 +1,4 @@
-/** What the options of a definition must be where their types cannot tell, and where nobody looks at types. */
+/** Checks the options of a definition where their types cannot, and for callers without types. */
 import * as Duration from "effect/Duration"
 import * as Formatter from "effect/Formatter"
 import * as Option from "effect/Option"
@@ -52,14 +52,14 @@ export const check = (options: typeof Checked.Encoded): void => {
   refuse(options.name, details.join("; "))
 }
 
-/** The attempts of one host, its whole cpus times its concurrency, defaults included. Throws as `check` does. */
+/** Checks the attempts of one host: its whole CPUs times its concurrency, defaults included. Throws as `check` does. */
 export const checkSlots = (name: string, placement: { readonly cpus: number; readonly concurrency: number }): void => {
   const { concurrency, cpus } = placement
   if (Math.max(1, Math.floor(cpus)) * concurrency <= Limits.maxSlots) return
   refuse(
     name,
     `placement has cpus ${cpus} and concurrency ${concurrency}: expected at most ${Limits.maxSlots} attempts in one host, `
-      + "which are its whole cpus times its concurrency"
+      + "that is, its whole cpus times its concurrency"
   )
 }
 
@@ -68,7 +68,7 @@ export const timeout = (name: string, input: Duration.Input): Duration.Duration 
   const duration = Option.getOrUndefined(Duration.fromInput(input))
   const millis = duration === undefined ? Number.NaN : Duration.toMillis(duration)
   if (millis > 0 && Number.isFinite(millis)) return duration!
-  return refuse(name, `timeout is ${Formatter.format(input)}: expected a duration above zero that ends`)
+  return refuse(name, `timeout is ${Formatter.format(input)}: expected a finite duration above zero`)
 }
 
 const refuse = (name: string, detail: string): never => {

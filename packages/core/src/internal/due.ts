@@ -1,4 +1,4 @@
-/** When a claim is worth making, and whether what the broker says is owned has to be compared with what is in hand. */
+/** When a claim is worth making, and whether what the broker says is owned must be compared with what is in hand. */
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 
@@ -7,20 +7,20 @@ export type Due = ReturnType<typeof makeDue>
 /** `now`: the process's clock, in milliseconds. */
 export const makeDue = (now: () => number) => {
   const claimable = Latch.makeUnsafe(false)
-  /** When the next execution of the lanes is due. */
+  /** When the next execution of the lanes is due, in milliseconds. */
   let nextMillis = Number.POSITIVE_INFINITY
   let doubtful = false
 
   const open = (): void => void claimable.openUnsafe()
 
   return {
-    /** Something may be there to be claimed. */
+    /** There may be something to claim. */
     open,
 
     /** A claim is about to look. */
     close: (): void => void claimable.closeUnsafe(),
 
-    /** Something will be due after this many milliseconds. */
+    /** Something is due after this many milliseconds. */
     after: (millis: number): void => {
       const due = now() + millis
       if (due >= nextMillis) return
@@ -28,7 +28,7 @@ export const makeDue = (now: () => number) => {
       open()
     },
 
-    /** Until something may be claimable, or is due, or this moment has come. */
+    /** Waits until something may be claimable, is due, or this moment has come. */
     wait: (moment: number): Effect.Effect<void> =>
       Effect.suspend(() => {
         const delay = Math.min(nextMillis, moment) - now()
@@ -40,14 +40,14 @@ export const makeDue = (now: () => number) => {
         )
       }),
 
-    /** Something may be owned and not in hand: a claim's answer was lost, or a settlement was refused. */
+    /** Something may be owned but not in hand: the response of a claim was lost, or a settlement was refused. */
     doubt: (): void => {
       doubtful = true
     },
 
     isDoubtful: (): boolean => doubtful,
 
-    /** The question is about to be asked: a settlement that is refused meanwhile asks for another. */
+    /** The broker is about to be asked. A settlement that is refused meanwhile makes it be asked again. */
     resolve: (): void => {
       doubtful = false
     }

@@ -1,4 +1,4 @@
-/** Storing executions of a task: options, keys and payloads become rows. */
+/** Stores executions of a task: turns options, keys and payloads into rows. */
 import * as Cause from "effect/Cause"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import type * as DateTime from "effect/DateTime"
@@ -24,19 +24,21 @@ import { currentTraceparent } from "./trace.ts"
  * @category models
  */
 export interface EnqueueOptions {
-  /** Due after this long, by the broker's clock. Not together with `runAt`. */
+  /** Due after this long, by the broker's clock. Cannot be combined with `runAt`. Default: due now. */
   readonly delay?: Duration.Input
-  /** Due at this time, by the broker's clock. */
+  /** Due at this time, by the broker's clock. Cannot be combined with `delay`. Default: due now. */
   readonly runAt?: DateTime.Utc
   /** 0 to 9, 9 first. Default: the task's. */
   readonly priority?: number
-  /** Default: the task's. Of `enqueueAll` it makes all of them one, so their payloads have to be the same. */
+  /** Default: the task's. With `enqueueAll` it makes all payloads one execution, so they must be equal. */
   readonly idempotencyKey?: string
   /** How long the key is kept. Default: as long as the execution's record. */
   readonly keyTimeToLive?: Duration.Input
-  /** The execution becomes `expired` when it was not started this long after the enqueue. */
+  /**
+   * If the first attempt has not begun this long after the enqueue, the execution becomes `expired`. Default: no limit.
+   */
   readonly startBy?: Duration.Input
-  /** For search. */
+  /** Texts by name, stored with the execution for searching. At most `Limits.maxTagsBytes` as JSON. Default: none. */
   readonly tags?: Readonly<Record<string, string>>
 }
 
@@ -75,7 +77,7 @@ export const store = Effect.fnUntraced(function*<T extends Any>(
 const invalid = (task: Any, detail: string): BrokerError =>
   new BrokerError({ reason: new InvalidPayload({ task: task._tag, detail }) })
 
-/** The task's own key for a payload. The function is the app's code, and may throw. */
+/** The task's own key for a payload. The function is the app's code and may throw. */
 const keyOf = (task: Any, payload: unknown): Effect.Effect<string | undefined, BrokerError> => {
   const { idempotencyKey } = task.options
   return idempotencyKey === undefined ? Effect.undefined : Effect.try({

@@ -1,4 +1,4 @@
-/** An execution in a shift's hands. */
+/** An execution that a shift has in hand. */
 import type * as Fiber from "effect/Fiber"
 import type { Span } from "effect/Tracer"
 import type * as Broker from "../Broker.ts"
@@ -7,29 +7,32 @@ import { type Ended, type Stopped, suspectLosses } from "../Outcome.ts"
 import type { Place } from "../Runner.ts"
 import type * as Shares from "./shares.ts"
 
-/** What a shift has in hand at one pool. */
+/** What a shift has in hand for one pool. */
 export type Share = Shares.Share<Entry>
 
-/** Times are of the process's clock, in milliseconds. */
+/** Times are in milliseconds of the process's clock. */
 export interface Entry {
   readonly claimed: Broker.Claimed
   readonly task: Definition.Any
   readonly share: Share
   readonly claimedAtMillis: number
-  /** Entries are started in this order, as far as their pools allow. */
+  /** Entries start in this order, as far as their pools allow. */
   readonly order: number
   phase: "waiting" | "running" | "settling"
   fiber: Fiber.Fiber<Ended> | undefined
   place: Place | undefined
   span: Span | undefined
-  /** None until the runner says that the handler started: waiting for a host is not the task's time. */
+  /**
+   * Undefined until the runner reports that the handler has begun: the wait for a host does not count towards the
+   * timeout.
+   */
   deadlineMillis: number | undefined
   stopped: Stopped | undefined
-  /** When a stop without an answer is recorded as unconfirmed. */
+  /** When a stop without a response is recorded as unconfirmed. */
   stopDeadlineMillis: number | undefined
 }
 
-/** How many have been made by this process. */
+/** How many entries this process has made. */
 let made = 0
 
 export const make = (
@@ -46,5 +49,5 @@ export const make = (
   stopDeadlineMillis: undefined
 })
 
-/** After losses. Its next one should be its own. */
+/** Whether it has so many losses that its next one must be its own. */
 export const isSuspect = ({ claimed }: Entry): boolean => claimed.losses >= suspectLosses

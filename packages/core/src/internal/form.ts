@@ -1,9 +1,9 @@
 /**
- * What a payload's Schema says of its JSON: which arrays were a Map or a Set, and have no order.
+ * Reads from a payload's Schema which arrays of its JSON were a Map or a Set, and have no order.
  *
- * It follows the encoded side of the Schema as `Schema.toCodecJson` derives it, so a property that is written under another
- * name is found by that name. Where the Schema leaves open whether an array was a Map or a Set, it counts as
- * ordered: two payloads may then be told apart that are the same, and never the other way round.
+ * It follows the encoded side of the Schema as `Schema.toCodecJson` derives it, so it finds a renamed property by its
+ * encoded name. If the Schema leaves open whether an array was a Map or a Set, the array counts as ordered: two equal
+ * payloads may then be taken for different, but never two different ones for equal.
  */
 import * as Schema from "effect/Schema"
 import * as SchemaAST from "effect/SchemaAST"
@@ -15,14 +15,14 @@ interface Form {
   readonly unordered: boolean
 }
 
-/** All that comes into question; undefined among it for what is not known. */
+/** All possible forms; undefined stands for an unknown one. */
 export type Forms = ReadonlyArray<Form | undefined>
 
 const unorderedIds: ReadonlySet<unknown> = new Set(
   ["ReadonlyMap", "ReadonlySet", "HashMap", "HashSet"].map((name) => `effect/schema/${name}`)
 )
 
-/** Those that own their form in JSON, and whose members it lists. */
+/** Whether it is a declaration with a JSON form of its own, which lists its members. */
 const isCollection = ({ annotations }: SchemaAST.Declaration): boolean =>
   annotations?.["toCodecJson"] === undefined &&
   unorderedIds.has((annotations?.["representation"] as { readonly id?: unknown } | undefined)?.id)
@@ -32,11 +32,11 @@ const isScalar = ({ _tag }: SchemaAST.AST): boolean =>
   _tag === "Number" || _tag === "Boolean" || _tag === "BigInt" || _tag === "Symbol" || _tag === "UniqueSymbol" ||
   _tag === "Literal" || _tag === "TemplateLiteral" || _tag === "Enum"
 
-/** Each object and array that it may be encoded as. */
+/** Every object and array that it may be encoded as. */
 const find = (ast: SchemaAST.AST): Forms => {
   if (ast.encoding !== undefined) {
     const forms = find(ast.encoding[ast.encoding.length - 1]!.to)
-    // What becomes of it may have an order, as a list that was decoded from a Set has.
+    // The decoded value may have an order, such as a list that was decoded from a Set.
     return ast._tag === "Declaration" ? forms : forms.map((form) => form && { ...form, unordered: false })
   }
   switch (ast._tag) {
@@ -62,10 +62,10 @@ const find = (ast: SchemaAST.AST): Forms => {
   }
 }
 
-// A codec makes its Schema anew each time. What was found of it is kept with it.
+// A codec makes its Schema anew each time, so the forms are cached with the codec.
 const known = new WeakMap<SchemaAST.AST, Forms>()
 
-/** What an object, or an array, may have been encoded from, if one of these Schemas encoded it. */
+/** The forms that an object or an array may have been encoded from, if one of these Schemas encoded it. */
 export const formsOf = (schemas: ReadonlyArray<SchemaAST.AST>, isObject: boolean): Forms =>
   unique(
     schemas.flatMap((ast) => {
@@ -76,7 +76,7 @@ export const formsOf = (schemas: ReadonlyArray<SchemaAST.AST>, isObject: boolean
     (form) => form?.ast
   )
 
-/** The first for each key. Of a recursive union there would be more with every level otherwise. */
+/** The first value for each key. Without it, a recursive union would add more at every level. */
 const unique = <A>(all: ReadonlyArray<A>, keyOf: (one: A) => unknown): ReadonlyArray<A> => {
   if (all.length < 2) return all
   const byKey = new Map<unknown, A>()
@@ -84,11 +84,11 @@ const unique = <A>(all: ReadonlyArray<A>, keyOf: (one: A) => unknown): ReadonlyA
   return [...byKey.values()]
 }
 
-/** Whether it is an array that has no order, whichever of these it is. */
+/** Whether an array has no order, in all of these forms. */
 export const isUnordered = (forms: Forms): boolean =>
   forms.length > 0 && forms.every((form) => form !== undefined && form.unordered)
 
-/** The Schemas of which one encoded the member of this key, or at this place. */
+/** The Schemas, one of which encoded the member with this key or index. */
 export const memberOf = (forms: Forms, key: string | number): ReadonlyArray<SchemaAST.AST> =>
   unique(
     forms.flatMap((form) => {

@@ -1,4 +1,4 @@
-/** What is held back, because its pool has no process: telling of it, and failing what has waited for long enough. */
+/** Reports what is held back because its pool has no process, and fails what has waited for the whole patience. */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Broker from "../Broker.ts"
@@ -12,8 +12,9 @@ import { isPaused, now, type Shift } from "./shift.ts"
 import { maxClaim } from "./slots.ts"
 
 /**
- * Says what is held back, in the log and to the broker: when it begins, when it ends, and for another kind of reason. Words
- * that hold a number or an id are others each time, and are said again after a while only.
+ * Reports what is held back, in the log and to the broker: when it begins, when it ends, and when the kind of reason
+ * changes. A reason whose words change each time, because they contain a number or an id, is only repeated after a
+ * while.
  */
 export const tellLoop = (shift: Shift): Effect.Effect<never> =>
   Effect.forever(Effect.suspend(() => {
@@ -31,17 +32,17 @@ export const tellLoop = (shift: Shift): Effect.Effect<never> =>
     }, { discard: true })
   }))
 
-/** Whether the broker does not know yet that the share is failing, or not any more. */
+/** Whether the broker's knowledge of whether the share is failing is out of date. */
 const isOutdated = ({ told }: Shares.Share, failing: boolean): boolean => told !== undefined && told.failing !== failing
 
-/** Tells the broker how things are with a share. Returns those of its lanes that are given up. */
+/** Reports a share's state to the broker. Returns those of its lanes that are given up. */
 const tellHold = (shift: Shift, share: Shares.Share): Effect.Effect<ReadonlyArray<Broker.Lane>> =>
   shift.telling.withPermit(persistently(
     "hold",
     Effect.suspend(() => {
       const failing = Shares.isFailing(share)
       if (share.told !== undefined) share.told = { ...share.told, failing }
-      // What was said last: the row is not written anew for each other word.
+      // What was reported last: the row is not rewritten for every change of words.
       const words = share.told?.words ?? wordsOf(Shares.obstacleOf(share))
       return shift.broker.hold({
         supervisor: shift.id,
@@ -62,7 +63,7 @@ const headline: { readonly [Kind in Obstacle["kind"]]: string } = {
   unschedulable: "no node can hold a host",
   starting: "a host is being prepared",
   waiting: "the resources for a host are taken",
-  unreachable: "no host can be asked for"
+  unreachable: "there is no gateway to request a host from"
 }
 
 const log = (share: Shares.Share, obstacle: Obstacle | undefined): Effect.Effect<void> => {
@@ -74,15 +75,15 @@ const log = (share: Shares.Share, obstacle: Obstacle | undefined): Effect.Effect
   return Effect.annotateLogs(line, { tasks: share.tasks.map((task) => task._tag) })
 }
 
-/** A try of the share has come back: what has waited with it may have waited for long enough. */
+/** Called when a try of the share has come back: executions may now have waited for the whole patience. */
 export const askAfter = (shift: Shift, share: Share): void => {
   share.doomed = true
   shift.due.open()
 }
 
 /**
- * Fails what has waited for a process for as long as it may, up to a claim's worth; only in lanes that no other worker could
- * have run meanwhile.
+ * Fails executions that have waited for a process for the whole patience, at most one claim's worth, and only in lanes
+ * that no other worker could have run in the meantime.
  */
 export const failOldest = Effect.fnUntraced(function*(shift: Shift) {
   const share = shift.shares.find(({ doomed }) => doomed)

@@ -1,11 +1,11 @@
-/** The rows of `MemoryBroker`, and where they wait for their turn. */
+/** The rows of `MemoryBroker`, and the lines in which they wait. */
 import * as Deferred from "effect/Deferred"
 import * as DateTime from "effect/DateTime"
 import * as Option from "effect/Option"
 import type { AttemptRecord, Fence, Lane, NewExecution, Record, State, SupervisorId } from "../Broker.ts"
 import { type Heap, makeHeap } from "./heap.ts"
 
-/** One execution, changed in place. Times are milliseconds of the broker's clock. */
+/** One execution, changed in place. Times are in milliseconds of the broker's clock. */
 export interface Row {
   readonly execution: NewExecution
   /** The order of arrival, which decides between rows that are due at the same time. */
@@ -21,12 +21,12 @@ export interface Row {
   claimedAt: number
   finishedAt: number | undefined
   result: string | undefined
-  readonly history: Array<Attempt>
+  readonly history: Array<EndedAttempt>
   readonly ended: Deferred.Deferred<Record>
 }
 
-/** An attempt that has ended. `settledBy` is nobody when it was taken from its owner. */
-export interface Attempt {
+/** An attempt that has ended. `settledBy` is undefined if it was taken from its owner. */
+export interface EndedAttempt {
   readonly record: AttemptRecord
   readonly settledBy: SupervisorId | undefined
 }
@@ -60,7 +60,7 @@ const ends: ReadonlySet<State> = new Set(["succeeded", "failed", "cancelled", "e
 
 export const isOver = (row: Row): boolean => ends.has(row.state)
 
-/** Whether its `startBy` has passed before any attempt was started. */
+/** Whether its `startBy` has passed before any attempt began. */
 export const isExpired = (row: Row, now: number): boolean =>
   row.state === "queued" && row.startBy !== undefined && row.startBy <= now && row.attempts === 0 && row.losses === 0
 
@@ -83,8 +83,8 @@ export const toRecord = (row: Row, held: Option.Option<string> = Option.none()):
   result: Option.fromUndefinedOr(row.result)
 })
 
-/** A row's place in its line. It is out of date as soon as the row was claimed, cancelled or expired. */
-interface Place {
+/** A row's position in its line. It is out of date once the row has been claimed, cancelled or expired. */
+interface Position {
   readonly row: Row
   readonly runAt: number
   readonly fence: Fence
@@ -93,7 +93,7 @@ interface Place {
 /** Queued rows by lane and priority, each line ordered by when its rows are due, then by arrival. */
 export interface Lines {
   readonly push: (row: Row) => void
-  /** The row of these lanes to be handed out next, of those that may be taken. It stays where it is. */
+  /** The row of these lanes to hand out next, of those that may be taken. It stays in its line. */
   readonly first: (
     lanes: ReadonlyArray<Lane>,
     now: number,
@@ -106,13 +106,13 @@ export interface Lines {
 const priorities = [9, 8, 7, 6, 5, 4, 3, 2, 1, 0] as const
 
 export const makeLines = (): Lines => {
-  const lines = new Map<string, Heap<Place>>()
-  // No name holds a NUL, so no two lanes share a line.
+  const lines = new Map<string, Heap<Position>>()
+  // Names contain no NUL, so no two lanes share a line.
   const name = (lane: Lane, priority: number) => `${priority}\u0000${lane.queue}\u0000${lane.task}`
 
-  const isBefore = (a: Place, b: Place) => a.runAt !== b.runAt ? a.runAt < b.runAt : a.row.arrival < b.row.arrival
+  const isBefore = (a: Position, b: Position) => a.runAt !== b.runAt ? a.runAt < b.runAt : a.row.arrival < b.row.arrival
 
-  const head = (lane: Lane, priority: number): Place | undefined => {
+  const head = (lane: Lane, priority: number): Position | undefined => {
     const line = lines.get(name(lane, priority))
     if (line === undefined) return undefined
     for (let place = line.peek(); place !== undefined; place = line.peek()) {
@@ -126,8 +126,8 @@ export const makeLines = (): Lines => {
     lanes: ReadonlyArray<Lane>,
     priority: number,
     mayTake: (lane: Lane, priority: number) => boolean = () => true
-  ): Place | undefined => {
-    let best: Place | undefined
+  ): Position | undefined => {
+    let best: Position | undefined
     for (const lane of lanes) {
       const place = mayTake(lane, priority) ? head(lane, priority) : undefined
       if (place !== undefined && (best === undefined || isBefore(place, best))) best = place

@@ -1,4 +1,4 @@
-/** Bounds how many lines of one kind are logged in a minute. */
+/** Limits how many lines of one kind are logged in a minute. */
 
 export type LineBudget = ReturnType<typeof makeLineBudget>
 
@@ -7,7 +7,7 @@ export const makeLineBudget = (perMinute: number, now: () => number) => {
   let minute = Number.NaN
   let spent = 0
   return {
-    /** `line`: log it. `rest`: say that the rest of this minute's lines is left out. `none`: that has been said. */
+    /** `line`: log it. `rest`: log that the rest of this minute's lines is left out. `none`: that has been logged. */
     spend: (): "line" | "rest" | "none" => {
       const current = Math.floor(now() / 60_000)
       if (current !== minute) {

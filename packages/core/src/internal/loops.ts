@@ -1,4 +1,6 @@
-/** What goes on during a shift: claiming, settling, ticking, and listening. All of it survives a broker that does not answer. */
+/**
+ * The loops of a shift: claiming, settling, ticking and listening. All of them survive a broker that does not answer.
+ */
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -26,16 +28,16 @@ import * as Shares from "./shares.ts"
 import { lookAgain, nameOfLane, type Shift, wanted } from "./shift.ts"
 import { takeTurn } from "./upkeep.ts"
 
-/** The longest time between two ticks. The idle budget of a worker is one query in this time. */
+/** The longest time between two ticks. An idle worker makes one query in this time. */
 export const maxTickInterval = Duration.seconds(5)
 
-/** The shortest time between two ticks that were asked for. */
+/** The shortest time between two ticks that were requested. */
 export const minTickInterval = Duration.millis(200)
 
-/** How long the end of an execution that another transaction holds waits before it is tried again. */
+/** How long to wait before a settlement is repeated whose execution another transaction has locked. */
 const lockedPause = Duration.seconds(1)
 
-/** Claims whenever there is room and something may be due, once a tick has told what is paused. */
+/** Claims whenever there is room and something may be due, once a tick has reported what is paused. */
 export const claimLoop = (shift: Shift): Effect.Effect<never> =>
   Effect.andThen(shift.ticked.await, claimAgainAndAgain(shift))
 
@@ -43,7 +45,7 @@ const claimAgainAndAgain = (shift: Shift): Effect.Effect<never> =>
   Effect.forever(
     Effect.suspend(() => {
       shift.due.close()
-      // The others must not wait until all that is to fail has failed.
+      // Other executions must not wait until all that are to fail have failed.
       return Effect.andThen(failOldest(shift), claimOnce(shift))
     }),
     { disableYield: true }
@@ -55,13 +57,13 @@ const claimOnce = (shift: Shift): Effect.Effect<void> =>
     if (want.limit === 0) return untilClaimable(shift)
     return Effect.flatMap(claim(shift, want), (claimed) => {
       accept(shift, claimed)
-      // It was under way when the drain began.
+      // The claim was under way when the drain began.
       if (shift.phase !== "working") releaseBacklog(shift)
       // A full claim has more behind it. The next one is sent first, so that the broker works while handlers do.
       if (claimed.length === want.limit) startSoon(shift)
       else startWaiting(shift)
       if (claimed.length > 0) return Effect.void
-      // The lanes are empty now. When is the next one due? A tick knows.
+      // The lanes are empty now. A tick says when the next execution is due.
       shift.tickable.openUnsafe()
       return untilClaimable(shift)
     })
@@ -70,13 +72,14 @@ const claimOnce = (shift: Shift): Effect.Effect<void> =>
 const untilClaimable = (shift: Shift): Effect.Effect<void> =>
   Effect.suspend(() => shift.due.wait(shift.slots.nextTry()))
 
-/** Settles what has ended, as many as there are in one statement. */
+/** Settles what has ended, as many as fit one statement. */
 export const settleLoop = (shift: Shift): Effect.Effect<never> =>
   Effect.forever(Effect.suspend(() => {
     const batch = shift.settler.take()
     if (batch.length === 0) return shift.settler.await
     return Effect.flatMap(
-      // What cannot be recorded is over all the same, and must not be run again: it stays with this supervisor until that leaves.
+      // An outcome that cannot be recorded has still happened and must not run again: the execution stays with this
+      // supervisor until it leaves.
       persistently("settle", shift.broker.settle(shift.id, batch), batch.map(() => "Settled" as const)),
       (answers) => recorded(shift, batch, answers)
     )
@@ -93,11 +96,11 @@ const recorded = (
   batch.forEach((settlement, index) => {
     if (answers[index] === "Locked") return locked.push(settlement)
     const entry = shift.entries.get(settlement.id)
-    // What was given back may have been claimed again before this answer came.
+    // What was given back may have been claimed again before this response arrived.
     if (entry !== undefined && entry.claimed.fence === settlement.fence) {
       endSpan(shift, entry, answers[index] === "Settled" ? settlement.outcome._tag : "LeaseLost")
       shift.entries.delete(settlement.id)
-      // A try that is back in its queue can be claimed with the others that have waited.
+      // A try that is back in its queue can be claimed together with the others that have waited.
       if (settlement.outcome._tag === "Returned" && Shares.isFailing(entry.share)) {
         askAfter(shift, entry.share)
       }
@@ -113,7 +116,7 @@ const recorded = (
   lookAgain(shift)
   const tellLost = lost === 0
     ? Effect.void
-    : Effect.logWarning(`${lost} settlements came too late: their executions have moved on`)
+    : Effect.logWarning(`${lost} settlements came too late: their executions have other owners`)
   if (locked.length > 0) {
     shift.fork(Effect.andThen(Effect.sleep(lockedPause), Effect.sync(() => shift.settler.add(locked))))
   }
@@ -123,7 +126,7 @@ const recorded = (
 const isBackAtOnce = (outcome: Outcome["_tag"]): boolean =>
   outcome === "Lost" || outcome === "Released" || outcome === "Returned"
 
-/** Keeps the lease, and hears what a tick tells. Ends the shift when the lease has lapsed. */
+/** Renews the lease and applies what a tick returns. Ends the shift when the lease has lapsed. */
 export const tickLoop = (shift: Shift): Effect.Effect<void, never, Scope> => {
   const interval = Duration.min(maxTickInterval, Duration.millis(Duration.toMillis(shift.lease) / 3))
   const wait = Effect.andThen(
@@ -132,7 +135,7 @@ export const tickLoop = (shift: Shift): Effect.Effect<void, never, Scope> => {
   )
   const tick = Effect.suspend(() => {
     shift.tickable.closeUnsafe()
-    // Only of lanes that would be claimed: what is due in the others is no reason to claim.
+    // Only lanes that would be claimed: what is due in the others is no reason to claim.
     const { lanes } = wanted(shift)
     const duties = shift.broker.duties.map(({ name }) => name)
     return persistently("tick", shift.broker.tick({ supervisor: shift.id, lanes, lease: shift.lease, duties }))
@@ -146,7 +149,7 @@ export const tickLoop = (shift: Shift): Effect.Effect<void, never, Scope> => {
       if (!answer.alive) {
         const next = shift.phase === "working" ? ", a new shift begins" : ""
         yield* Effect.logWarning(`the lease has lapsed: running attempts are abandoned${next}`)
-        // At once, also while the shift drains: others own what it runs.
+        // At once, even while the shift drains: its executions have other owners.
         abandonAll(shift)
         shift.progressed.openUnsafe()
         return yield* Effect.asVoid(Deferred.succeed(shift.lapsed, undefined))
@@ -175,7 +178,7 @@ const hearPauses = (shift: Shift, paused: ReadonlyArray<Broker.Lane>): void => {
   const resumed = [...shift.paused].some((name) => !names.has(name))
   shift.paused = names
   if (names.size > 0) releasePaused(shift)
-  // What is due there is told by the next tick, which looks into these lanes again.
+  // The next tick checks these lanes again and reports what is due there.
   if (!resumed) return
   shift.due.open()
   shift.tickable.openUnsafe()
@@ -199,6 +202,6 @@ export const listen = (shift: Shift): Effect.Effect<void, never, Scope> => {
   )
 }
 
-/** Takes up what the runner's pools become. */
+/** Applies changes in the runner's pools. */
 export const watchPools = (shift: Shift): Effect.Effect<void, never, Scope> =>
   shift.runner.listen(() => lookAtPools(shift))

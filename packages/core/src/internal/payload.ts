@@ -1,4 +1,4 @@
-/** The way of a payload from the caller's value to the stored text. */
+/** Turns a payload from the caller's value into the stored text. */
 import * as Effect from "effect/Effect"
 import * as SchemaIssue from "effect/SchemaIssue"
 import { BrokerError, InvalidPayload, PayloadTooLarge } from "../BrokerError.ts"
@@ -31,18 +31,19 @@ const codecOf = (task: Any): Codec => {
 }
 
 /**
- * Why an attempt is not made with this payload, if it is not: its limit was another where it was enqueued, or nobody checked it.
+ * Why no attempt is made with this payload, if so: the limit was different where it was enqueued, or it was not
+ * checked.
  */
 export const refusalOf = (payload: string): Effect.Effect<Undecodable | undefined> =>
   Effect.map(Limits.MaxPayloadBytes, (maxBytes) => {
     const bytes = utf8Bytes(payload, maxBytes)
     return bytes <= maxBytes ? undefined : new Undecodable({
       what: "payload",
-      detail: `it has ${bytes} bytes and this worker takes ${maxBytes} (EFFECT_RAY_MAX_PAYLOAD_BYTES)`
+      detail: `it has ${bytes} bytes and this worker accepts ${maxBytes} (EFFECT_RAY_MAX_PAYLOAD_BYTES)`
     })
   })
 
-/** Checks, encodes and bounds a payload. Whatever is wrong with it is told before anything is written. */
+/** Checks, encodes and bounds a payload. Reports every problem before anything is written. */
 export const encodePayload = Effect.fnUntraced(function*<T extends Any>(
   task: T,
   input: unknown
@@ -57,7 +58,7 @@ export const encodePayload = Effect.fnUntraced(function*<T extends Any>(
   const text = yield* Effect.mapError(codec.encode(value, input), (issue) => invalid(issue.message))
   if (hasUnstorableEscape(text)) {
     return yield* invalid(
-      "the payload holds a NUL character or half a surrogate pair; remove it, or send the bytes as base64"
+      "the payload contains a NUL character or half a surrogate pair; remove it, or send the bytes as base64"
     )
   }
   const maxBytes = yield* Limits.MaxPayloadBytes

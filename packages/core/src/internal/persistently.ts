@@ -1,18 +1,18 @@
-/** Patience with a broker that does not answer. */
+/** Repeats requests to a broker that does not answer. */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type { BrokerError } from "../BrokerError.ts"
 
-/** How long to wait before the broker is asked again: slower each time, never long. */
+/** How long to wait before the broker is asked again: longer each time, up to a second. */
 const backoff = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("1 second")]).pipe(Schedule.jittered)
 
-/** How long to wait after something that no repetition can help, before the loop goes on. */
+/** How long a loop waits after an error that repetition cannot fix. */
 const badDataPause = Duration.seconds(1)
 
 /**
- * Tries until the broker answers, and says so once per outage. Bad data is no outage: where there is something to go on
- * with, it is told and passed.
+ * Repeats until the broker answers, and logs once per outage. Bad data is not an outage: if the caller can continue
+ * without it, it is logged and skipped.
  */
 export const persistently = <A, R>(
   operation: string,

@@ -1,17 +1,20 @@
-/** Settlements on their way to the broker, in the order in which attempts ended. */
+/** Settlements that wait for the broker, in the order in which attempts ended. */
 import * as Latch from "effect/Latch"
 import type * as Broker from "../Broker.ts"
 
 /** The most settlements in one statement. */
 export const maxSettle = 1_000
 
-/** The most characters of payloads and results in one statement, unless the first has more alone. */
+/** The most characters of payloads and results in one statement, unless the first settlement alone has more. */
 export const maxSettleLength = 16 * 1024 * 1024
 
-/** Settlements that may wait before claiming pauses. */
+/** How many settlements may wait before claiming pauses. */
 export const maxUnsettled = 5_000
 
-/** A settlement, and how many characters its statement carries: the result, and the payload that moves to history with it. */
+/**
+ * A settlement, and how many characters its statement carries: the result, and the payload that moves to history with
+ * it.
+ */
 export interface Pending extends Broker.Settlement {
   readonly length: number
 }
@@ -37,18 +40,18 @@ export const makeSettler = () => {
       settleable.openUnsafe()
     },
 
-    /** As many as one statement should carry. */
+    /** Takes as many as one statement should carry. */
     take: (): ReadonlyArray<Pending> => {
       settleable.closeUnsafe()
       return pending.splice(0, batchSize())
     },
 
-    /** Until there is something to settle. */
+    /** Waits until there is something to settle. */
     await: settleable.await,
 
     isFull: (): boolean => pending.length >= maxUnsettled,
 
-    /** Drops all: others own these executions. */
+    /** Drops all, because their executions have other owners. */
     clear: (): void => void pending.splice(0)
   }
 }

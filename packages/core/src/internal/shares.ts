@@ -1,9 +1,9 @@
 /**
- * What a shift has in hand at each of its runner's pools, and which of them are held back.
+ * What a shift has in hand for each of its runner's pools, and which of them are held back.
  *
- * A pool without a process is tried with one attempt at a time. When that comes back without having begun, the share is
- * held back: its lanes are claimed again only for the next try, which comes later each time, or as soon as the pool has a
- * process. The other shares go on at their full rate.
+ * A pool without a process is tried with one attempt at a time. If that attempt comes back without having begun, the
+ * share is held back: its lanes are claimed only for the next try, each after a longer delay, or as soon as the pool
+ * has a process. The other shares continue at their full rate.
  */
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
@@ -12,33 +12,33 @@ import { type Obstacle, reasonOf } from "../Outcome.ts"
 import type { Pool } from "../Runner.ts"
 import type * as Definition from "../Definition.ts"
 
-/** The delay before the first try after one that came back, and the longest delay: it doubles each time. */
+/** The delay before the first try after one that came back. It doubles each time, up to the longest delay. */
 export const minTryDelay = Duration.seconds(1)
 export const maxTryDelay = Duration.seconds(30)
 
-/** How long after the last word on a hold another one is said, unless it is of a kind that was not told of yet. */
+/** How long after a report on a hold the next one follows, unless it is of a kind that has not been reported. */
 export const newWordsDelay = Duration.minutes(5)
 
-/** The most attempts claimed ahead of a free slot. */
+/** The most attempts that are claimed before a slot is free. */
 export const maxPrefetch = 1_000
 
 /** Prefetch may hold as many as ended within this window, so that long attempts never wait behind each other. */
 export const prefetchWindowMillis = 100
 
-/** Why a share is held back, and until when. Times are of the process's clock, in milliseconds. */
+/** Why a share is held back, and until when. Times are in milliseconds of the process's clock. */
 export interface Hold {
   readonly obstacle: Obstacle
   readonly delayMillis: number
   readonly nextTry: number
-  /** Waiting alone does not change it. */
+  /** Whether waiting alone will not change it. */
   readonly failing: boolean
 }
 
-/** What was said of a hold, in the log and to the broker. */
+/** What was last reported about a hold, in the log and to the broker. */
 export interface Told {
   readonly words: string
   readonly atMillis: number
-  /** The kinds of obstacle that were told of since it began. */
+  /** The kinds of obstacle that have been reported since it began. */
   readonly kinds: ReadonlySet<Obstacle["kind"]>
   /** Whether the broker was told that the share is failing. */
   readonly failing: boolean
@@ -48,21 +48,21 @@ export interface Share<out Entry = unknown> {
   readonly pool: Pool
   readonly tasks: ReadonlyArray<Definition.Any>
   readonly lanes: ReadonlyArray<Lane>
-  /** Claimed, and waiting to be started, in order. */
+  /** Claimed and waiting to start, in order. */
   readonly backlog: Array<Entry>
-  /** Started, and not ended. */
+  /** Started and not ended. */
   running: number
   hold: Hold | undefined
-  /** What was last said about the hold; undefined when nothing is held back. */
+  /** What was last reported about the hold; undefined when nothing is held back. */
   told: Told | undefined
-  /** What has waited for as long as it may is to fail, in those of the lanes that are given up. */
+  /** Whether executions that have waited for the whole patience are to fail, in the lanes that are given up. */
   doomed: boolean
-  /** How many of these have failed since that was last said. */
+  /** How many have failed since that was last reported. */
   failed: number
   recentEnds: { windowStart: number; current: number; previous: number }
 }
 
-/** One share for each pool that the tasks have. */
+/** One share for each pool of the tasks. */
 export const make = <Entry>(
   tasks: ReadonlyArray<Definition.Any>,
   poolOf: (task: Definition.Any) => Pool
@@ -86,7 +86,10 @@ export const make = <Entry>(
   }))
 }
 
-/** Whether there is something to say of a share: that it is held back or not any more, or why, unless that was just said. */
+/**
+ * Whether there is something to report: that the share is held back or no longer so, or a reason that was not just
+ * reported.
+ */
 export const isNews = (share: Share, words: string | undefined, now: number): boolean => {
   const { told } = share
   const obstacle = obstacleOf(share)
@@ -95,7 +98,7 @@ export const isNews = (share: Share, words: string | undefined, now: number): bo
   return !told.kinds.has(obstacle.kind) || now - told.atMillis >= Duration.toMillis(newWordsDelay)
 }
 
-/** What has been said once this is. */
+/** What has been reported after this report. */
 export const toldOf = (share: Share, words: string | undefined, now: number): Told | undefined => {
   const kind = obstacleOf(share)?.kind
   if (kind === undefined || words === undefined) return undefined
@@ -116,7 +119,7 @@ const rotate = ({ recentEnds }: Share, now: number): void => {
   recentEnds.windowStart = now
 }
 
-/** How many more than it can run at once a share may have in hand. */
+/** How many more attempts than it can run at once a share may have in hand. */
 export const prefetch = (share: Share, now: number): number => {
   rotate(share, now)
   return Math.min(maxPrefetch, Math.max(share.recentEnds.previous, share.recentEnds.current))
@@ -124,11 +127,11 @@ export const prefetch = (share: Share, now: number): number => {
 
 export const hasProcess = ({ pool }: Share): boolean => pool.limit > 0 && pool.closed === undefined
 
-/** Whether an attempt may find out now if the pool can have a process. */
+/** Whether an attempt may now test whether the pool can have a process. */
 const isTryDue = (share: Share, now: number): boolean =>
   share.pool.closed === undefined && (share.hold === undefined || now >= share.hold.nextTry)
 
-/** How many of these executions the shift may have in hand, those that it has included. */
+/** How many of these executions the shift may have in hand, including those it already has. */
 export const most = (share: Share, now: number): number => {
   if (hasProcess(share)) return share.pool.limit + prefetch(share, now)
   return isTryDue(share, now) ? 1 : 0
@@ -138,14 +141,14 @@ export const most = (share: Share, now: number): number => {
 export const mayStart = (share: Share, now: number): boolean =>
   share.running < (hasProcess(share) ? share.pool.limit : isTryDue(share, now) ? 1 : 0)
 
-/** How many at the end of the backlog have come too early: a pool without a process is tried with one at a time. */
+/** How many at the end of the backlog came too early: a pool without a process is tried with one attempt at a time. */
 export const surplus = (share: Share, now: number): number => {
   if (hasProcess(share)) return 0
   const early = share.running + share.backlog.length - (isTryDue(share, now) ? 1 : 0)
   return Math.max(0, Math.min(share.backlog.length, early))
 }
 
-/** A try came back without having begun. */
+/** Called when a try came back without having begun. */
 export const holdBack = (share: Share, obstacle: Obstacle, now: number): void => {
   const { hold } = share
   const delayMillis = hold === undefined
@@ -159,12 +162,12 @@ export const holdBack = (share: Share, obstacle: Obstacle, now: number): void =>
   }
 }
 
-/** Takes up what a pool has become. */
+/** Applies a change in the pool. */
 export const look = (share: Share): void => {
   if (hasProcess(share)) share.hold = undefined
 }
 
-/** Why nothing of this share is claimed now; undefined while it is. */
+/** Why nothing of this share is claimed now; undefined if it is claimed. */
 export const obstacleOf = ({ hold, pool }: Share): Obstacle | undefined =>
   pool.closed === undefined ? hold?.obstacle : { kind: "unreachable", detail: pool.closed }
 

@@ -1,9 +1,9 @@
 /**
- * One supervisor lease and everything owned under it.
+ * One registration of a supervisor, and everything it owns.
  *
- * A shift begins when a supervisor registers and ends when it drains or lapses; a
+ * A shift begins when a supervisor registers and ends when it drains or lapses. A
  * lapsed supervisor is never revived, so the next shift has another id. Its state
- * changes synchronously, on one thread: no step of a change can be seen half done.
+ * changes synchronously on one thread: no change is ever visible half done.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -23,17 +23,17 @@ import { makeSettler, type Settler } from "./settler.ts"
 import * as Shares from "./shares.ts"
 import { makeSlots, nothing, type Slots, type Wanted } from "./slots.ts"
 
-/** The most lines about executions that are lost for good, in a minute. */
+/** The most log lines in a minute about executions that are lost for good. */
 export const maxLostLines = 60
 
 export interface Shift {
   readonly id: Broker.SupervisorId
   readonly broker: Broker.Broker["Service"]
   readonly runner: Runner["Service"]
-  /** Whether spans are collected is told by it. */
+  /** Tells whether spans are collected. */
   readonly context: Context.Context<never>
   readonly clock: Clock.Clock
-  /** Runs attempts and what goes on beside them. They outlive the fiber that starts them. */
+  /** Runs attempts and the work beside them, which outlive the fiber that starts them. */
   readonly fork: <A>(effect: Effect.Effect<A>, options?: { readonly uninterruptible: true }) => Fiber.Fiber<A>
   readonly tasks: ReadonlyMap<string, Definition.Any>
   readonly lanes: ReadonlyArray<Broker.Lane>
@@ -46,26 +46,26 @@ export interface Shift {
   readonly settler: Settler
   readonly due: Due
   phase: "working" | "draining" | "leaving" | "lapsed"
-  /** Opened by whatever should not wait for the next tick. */
+  /** Opened to make the next tick happen at once. */
   readonly tickable: Latch.Latch
-  /** Opened when an attempt ended or a settlement was recorded: the drain looks again. */
+  /** Opened when an attempt ended or a settlement was recorded: the drain checks again. */
   readonly progressed: Latch.Latch
-  /** Opened when something is held back, for another reason, or not any more. */
+  /** Opened when something is held back, is so for another reason, or is no longer so. */
   readonly tellable: Latch.Latch
-  /** Held while the broker is told of a hold: an older word must not come after a newer one. */
+  /** Held while a hold is reported to the broker, so that reports arrive in order. */
   readonly telling: Semaphore.Semaphore
   /** Opened by the first tick. */
   readonly ticked: Latch.Latch
-  /** The names of the lanes that are paused. */
+  /** The names of the paused lanes. */
   paused: ReadonlySet<string>
-  /** Of lines about executions that are lost for good. */
+  /** The budget of log lines about executions that are lost for good. */
   readonly lostLines: LineBudget
-  /** Waiting executions are being started further up the stack. */
+  /** Whether a caller further up the stack is starting waiting executions. */
   starting: boolean
   readonly lapsed: Deferred.Deferred<void>
 }
 
-/** A shift without anything in its hands. */
+/** A shift with nothing in hand. */
 export const make = (
   options: Pick<Shift, "id" | "broker" | "runner" | "context" | "lease" | "patience"> & {
     readonly tasks: ReadonlyArray<Definition.Any>
@@ -107,7 +107,7 @@ export const make = (
 
 const millisOf = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
 
-/** Process time, in milliseconds. It never jumps, so what it is compared with must come from here. */
+/** Process time, in milliseconds. It never jumps, so only compare it with other times from here. */
 export const now = ({ clock }: Shift): number => millisOf(clock)
 
 /** The share of a task's pool. */
@@ -116,15 +116,15 @@ export const shareOf = (shift: Shift, task: Definition.Any): Share =>
 
 export const nameOfLane = ({ queue, task }: Broker.Lane): string => JSON.stringify([queue, task])
 
-/** Whether nothing of a lane may be started. */
+/** Whether nothing of a lane may start. */
 export const isPaused = ({ paused }: Shift, lane: Broker.Lane): boolean =>
   paused.size > 0 && paused.has(nameOfLane(lane))
 
-/** What to claim now; nothing when it is better to wait. */
+/** What to claim now; nothing if it is better to wait. */
 export const wanted = (shift: Shift): Wanted =>
   shift.phase !== "working" || shift.settler.isFull() ? nothing : shift.slots.wanted((lane) => isPaused(shift, lane))
 
-/** Has the claim loop look again, if there is room. */
+/** Makes the claim loop look again, if there is room. */
 export const lookAgain = (shift: Shift): void => {
   if (wanted(shift).limit > 0) shift.due.open()
 }

@@ -1,7 +1,7 @@
 /**
- * What a shift has in hand: what waits for a slot, what runs, what runs alone, and how much more is worth claiming.
+ * What a shift has in hand: what waits for a slot, runs, or runs alone, and how much more is worth claiming.
  *
- * An entry is admitted, taken to be started, and ended; or withdrawn before it starts.
+ * An entry is admitted, taken to be started, and ended; or it is withdrawn before it starts.
  */
 import * as Duration from "effect/Duration"
 import type * as Broker from "../Broker.ts"
@@ -9,19 +9,19 @@ import type * as Definition from "../Definition.ts"
 import { type Entry, isSuspect, type Share } from "./entry.ts"
 import * as Shares from "./shares.ts"
 
-/** The most executions one claim takes. */
+/** The most executions that one claim takes. */
 export const maxClaim = 500
 
-/** A prefetched execution that did not get a slot within this time goes back to its queue. */
+/** A prefetched execution goes back to its queue if it has not got a slot within this time. */
 export const maxPrefetchAgeMillis = 1_000
 
-/** How long others may pass a suspect that waits to run alone. Then nothing starts until it has. */
+/** How long others may go before a suspect that waits to run alone. After that nothing starts until it has run. */
 export const maxSuspectPatience = Duration.seconds(30)
 
 /** What to claim now. */
 export interface Wanted {
   readonly limit: number
-  /** The lanes that there is room for, each with how many of it. */
+  /** The lanes that there is room for, with the most to take from each. */
   readonly lanes: ReadonlyArray<Broker.ClaimLane>
 }
 
@@ -39,21 +39,21 @@ export const makeSlots = (options: {
   readonly now: () => number
 }) => {
   const { concurrency, isolatesSuspects, now, shares } = options
-  /** Those with a slot. */
+  /** Entries with a slot. */
   const running = new Set<Entry>()
-  /** Those at pools without a process. They have no slot until their handlers begin. */
+  /** Entries at pools without a process. They have no slot until their handlers begin. */
   const tries = new Set<Entry>()
-  /** Those that run on though they are over for the broker. Their slots stay taken. */
+  /** Entries that keep running although the broker has recorded their end. Their slots stay taken. */
   const abandoned = new Set<Entry>()
-  /** A suspect that runs alone: nothing else starts until it has ended, or is over for the broker. */
+  /** A suspect that runs alone: nothing else starts until it has ended, or its end is recorded. */
   let alone: Entry | undefined
 
   const inFlight = (): number => running.size + tries.size
 
-  /** A suspect runs alone, so that its next loss is its own, unless the runner sees to that. */
+  /** Whether the entry must run alone, so that its next loss is its own. Some runners ensure that themselves. */
   const mustBeAlone = (entry: Entry): boolean => isSuspect(entry) && !isolatesSuspects(entry.task)
 
-  /** Whether a suspect has been passed for long enough. */
+  /** Whether others have gone before a suspect for long enough. */
   const isImpatient = (entry: Entry): boolean => now() - entry.claimedAtMillis >= Duration.toMillis(maxSuspectPatience)
 
   /** Whether nothing starts because a suspect runs, or has waited long enough to do so. */
@@ -61,7 +61,7 @@ export const makeSlots = (options: {
     alone !== undefined ||
     shares.some(({ backlog }) => backlog.some((entry) => mustBeAlone(entry) && isImpatient(entry)))
 
-  /** The first of a share that may start now. Others pass a suspect that waits to run alone, for a while. */
+  /** The first of a share that may start now. Others go before a suspect that waits to run alone, for a while. */
   const firstOf = ({ backlog }: Share): Entry | undefined => {
     for (const entry of backlog) {
       if (!mustBeAlone(entry) || inFlight() === 0) return entry
@@ -97,30 +97,30 @@ export const makeSlots = (options: {
 
     isFull: (): boolean => running.size >= concurrency,
 
-    /** Whether every slot is held by an attempt that would not stop. */
+    /** Whether every slot is held by an attempt that did not stop. */
     isStuck: (): boolean => abandoned.size >= concurrency,
 
     abandoned: (): number => abandoned.size,
 
     isAbandoned: (entry: Entry): boolean => abandoned.has(entry),
 
-    /** All that waits for a slot. */
+    /** All entries that wait for a slot. */
     waiting: (): ReadonlyArray<Entry> => shares.flatMap(({ backlog }) => backlog),
 
-    /** What was claimed waits for a slot. */
+    /** Adds a claimed entry, which waits for a slot. */
     admit: (entry: Entry): void => void entry.share.backlog.push(entry),
 
-    /** Takes an entry out that waits. */
+    /** Removes a waiting entry. */
     withdraw,
 
-    /** Takes the next to start, when there is a slot and one may. */
+    /** Takes the next entry to start, if there is a slot and an entry that may use it. */
     take: (): Entry | undefined => {
       if (running.size >= concurrency || alone !== undefined) return undefined
       const entry = first()
       if (entry === undefined) return undefined
       withdraw(entry)
       if (mustBeAlone(entry)) alone = entry
-      entry.share.running++ // A try is over before its handler begins, or gets a slot then: pools without a process must not fill the slots.
+      entry.share.running++ // A try ends before its handler begins, or gets a slot then: pools without a process must not fill the slots.
       ;(Shares.hasProcess(entry.share) ? running : tries).add(entry)
       return entry
     },
@@ -137,14 +137,14 @@ export const makeSlots = (options: {
       else tries.delete(entry)
     },
 
-    /** The entry is over for the broker and would not stop. Others cannot wait for what may never end. */
+    /** The broker has recorded the entry's end, but it did not stop. Others cannot wait for what may never end. */
     abandon: (entry: Entry): void => {
       begin(entry)
       abandoned.add(entry)
       if (alone === entry) alone = undefined
     },
 
-    /** Those that came too early: a pool without a process is tried with one at a time. */
+    /** Entries that came too early: a pool without a process is tried with one attempt at a time. */
     surplus: (): ReadonlyArray<Entry> => {
       const time = now()
       return shares.flatMap((share) => {
@@ -153,7 +153,7 @@ export const makeSlots = (options: {
       })
     },
 
-    /** Those that wait for too long: another worker may have a slot for them. A suspect keeps its turn. */
+    /** Entries that have waited too long: another worker may have a slot for them. A suspect keeps its turn. */
     stale: (): ReadonlyArray<Entry> => {
       const time = now()
       const held = running.size >= concurrency || isHeldBySuspect()
@@ -164,7 +164,7 @@ export const makeSlots = (options: {
       )
     },
 
-    /** How many executions to claim now, and of which lanes. */
+    /** How many executions to claim now, and from which lanes. */
     wanted: (isPaused: (lane: Broker.Lane) => boolean): Wanted => {
       if (isHeldBySuspect()) return nothing
       const time = now()
@@ -182,7 +182,7 @@ export const makeSlots = (options: {
       for (const share of shares) {
         const most = Math.min(window, Shares.most(share, time))
         const room = Math.min(free, most - share.running - share.backlog.length)
-        // Under load a claim waits until it is worth its round trip; slots are fed from the backlog meanwhile.
+        // Under load, claiming waits until a claim is worth its round trip. Meanwhile the backlog fills the slots.
         if (room < (share.backlog.length === 0 ? 1 : Math.ceil(most / 4))) continue
         const open = share.lanes.filter((lane) => !isPaused(lane))
         if (open.length === 0) continue
@@ -192,7 +192,7 @@ export const makeSlots = (options: {
       return lanes.length === 0 ? nothing : { limit: Math.min(free, limit), lanes }
     },
 
-    /** When the next try of a share that is held back becomes due; infinite when none will. */
+    /** When the next try of a share that is held back becomes due; infinite if there will be none. */
     nextTry: (): number => {
       const time = now()
       return shares.reduce(

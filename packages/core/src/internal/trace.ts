@@ -1,4 +1,4 @@
-/** W3C trace context in and out of spans. Source of the format: https://www.w3.org/TR/trace-context/ */
+/** Reads and writes W3C trace context. Source of the format: https://www.w3.org/TR/trace-context/ */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -16,7 +16,7 @@ export const currentTraceparent: Effect.Effect<Option.Option<string>> = Effect.m
 
 const pattern = /^00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$/
 
-/** The span a `traceparent` names. Rubbish is no parent, never an error. */
+/** The span that a `traceparent` names. An invalid text gives no parent, never an error. */
 export const fromTraceparent = (traceparent: string): Option.Option<Tracer.ExternalSpan> => {
   const match = pattern.exec(traceparent)
   if (match === null) return Option.none()
@@ -27,13 +27,13 @@ export const fromTraceparent = (traceparent: string): Option.Option<Tracer.Exter
   }))
 }
 
-/** Whether spans made in this context are collected by anybody. */
+/** Whether spans made in this context are collected. */
 export const isTraced = (context: Context.Context<never>): boolean =>
   Context.getOrUndefined(context, Tracer.Tracer) !== undefined
 
 /**
- * Runs work in a span whose parent is elsewhere; without one, as it is. Where no tracer is installed the span carries
- * the trace and nothing else, for it is seen by nobody but the work itself.
+ * Runs work in a span whose parent is in another process; without a parent, runs it as it is. Where no tracer is
+ * installed, the span only carries the trace, because only the work itself can see it.
  */
 export const continueTrace = <A, E, R>(
   work: Effect.Effect<A, E, R>,

@@ -1,21 +1,21 @@
 /**
- * What a broker makes of a proposed outcome, of a lapsed lease and of a supervisor that leaves: the arbitration of
+ * What a broker makes of a proposed outcome, of a lapsed lease, and of a supervisor that leaves: the arbitration of
  * `docs/lifecycle.md` as pure functions.
  *
- * An end stands, whatever else was going on. What would go back to its queue is cancelled instead when a cancellation had
- * been asked for. The memory broker calls these functions; the Postgres broker says the same in SQL (`settle`, `retake`),
- * and the contract suite compares every broker with them over the whole input.
+ * An end stands, even if a cancellation was requested. An execution that would go back to its queue is cancelled
+ * instead if a cancellation was requested. The memory broker calls these functions. The Postgres broker does the same
+ * in SQL (`settle`, `retake`), and the contract suite compares every broker with them over all inputs.
  */
 import type { AttemptRecord, State } from "../Broker.ts"
 import { storable, storedMillis } from "../BrokerInput.ts"
 import * as Endings from "../Endings.ts"
 import { maxLosses, type Outcome } from "../Outcome.ts"
 
-/** What is recorded of the attempt, and what becomes of its execution. */
+/** What is recorded about the attempt, and what becomes of its execution. */
 export interface Verdict {
-  /** None when it never began: nothing is recorded of it. */
+  /** Undefined if the attempt never began: nothing is recorded. */
   readonly attempt: AttemptRecord["outcome"] | undefined
-  /** The envelope kept with the attempt, if any. */
+  /** The envelope stored with the attempt, if any. */
   readonly attemptResult: string | undefined
   readonly confirmed: boolean
   /** Whether the attempt's number counts. */
@@ -70,7 +70,7 @@ export const resolve = (facts: Facts, proposed: Outcome): Verdict => {
   }
 }
 
-/** What becomes of an execution whose owner's lease lapsed. Nobody proposes: its attempt is lost. */
+/** What becomes of an execution whose owner's lease lapsed. Its attempt is lost, and there is no proposal. */
 export const lapsed = (facts: {
   readonly cancelling: boolean
   readonly atMostOnce: boolean
@@ -78,7 +78,7 @@ export const lapsed = (facts: {
   readonly losses: number
 }): Verdict => {
   if (facts.cancelling) return cancelled(false)
-  // Its process may be alive, and not know that others own what it runs.
+  // Its process may be alive and not know that its executions have other owners.
   const loss = { counts: false, loses: true, confirmed: false } as const
   if (facts.atMostOnce) return { ...ended("lost", "lost", Endings.lapsed), ...loss }
   if (facts.losses + 1 < maxLosses) return { ...requeued("lost"), ...loss, attemptResult: Endings.lapsed }
@@ -86,8 +86,8 @@ export const lapsed = (facts: {
 }
 
 /**
- * What becomes of an at-most-once execution that its owner left behind: it may have run, so it never runs again. All
- * others are released.
+ * What becomes of an at-most-once execution that its owner left behind. It may have run, so it never runs again. Other
+ * executions are released.
  */
 export const left = (facts: Pick<Facts, "cancelling">): Verdict => {
   if (facts.cancelling) return cancelled(true)
@@ -114,7 +114,7 @@ const cancelled = (confirmed: boolean): Verdict => ({
   next: { state: "cancelled", result: confirmed ? Endings.cancelled : Endings.unconfirmed }
 })
 
-/** Back to the queue: after the delay, or into its old place when there is none. */
+/** Back to the queue: after the delay, or without one into its old position. */
 const requeued = (attempt: Verdict["attempt"], delayMillis?: number): Verdict => ({
   attempt,
   attemptResult: undefined,

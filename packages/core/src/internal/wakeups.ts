@@ -1,4 +1,4 @@
-/** Who listens for wake-ups, in one process. */
+/** The listeners for wake-ups in one process. */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { Wakeup } from "../Broker.ts"
@@ -17,7 +17,7 @@ export interface Bell {
 export const makeBell = (): Bell => {
   type Listener = { readonly queues: ReadonlySet<string>; readonly hear: (wakeup: Wakeup) => void }
   const listeners = new Set<Listener>()
-  // Later: a listener may claim at once, and the verb that rings is still at work on its rows.
+  // Later, because a listener may claim at once, while the verb that rings is still changing its rows.
   const tell = (listener: Listener, wakeup: Wakeup): void =>
     queueMicrotask(() => listeners.has(listener) && listener.hear(wakeup))
   return {

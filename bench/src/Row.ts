@@ -16,7 +16,7 @@ export interface Row {
   readonly unit: string
 }
 
-/** What the ratio should reach: at least, or at most, by `higherIsBetter`. */
+/** What the ratio should reach: at least or at most, depending on `higherIsBetter`. */
 export const goals: Readonly<Record<string, number>> = {
   drain: 1,
   "idle-latency": 1,
@@ -27,7 +27,7 @@ export const goals: Readonly<Record<string, number>> = {
 
 const results = fileURLToPath(new URL("../results/", import.meta.url))
 
-/** Makes a row of rounds that were measured in turns: the median of each side. */
+/** Makes a row from rounds that were measured in turns: the median of each side. */
 export const make = (options: {
   readonly name: string
   readonly ours: ReadonlyArray<number>
@@ -42,7 +42,7 @@ export const make = (options: {
   return { name, ours, peer, peerName, ratio: round(ours / peer), higherIsBetter, unit }
 }
 
-/** Tells of a round on stderr. */
+/** Prints a round to stderr. */
 export const progress = (name: string, n: number, of: number, ours: number, peer: number): Effect.Effect<void> =>
   Effect.sync(() => {
     console.error(`  ${name} ${n}/${of}: ${round(ours)} beside ${round(peer)}, ratio ${round(ours / peer)}`)
@@ -54,7 +54,7 @@ export const median = (values: ReadonlyArray<number>): number => {
   return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2
 }
 
-/** Four significant digits: more than a noisy machine can tell. */
+/** Rounds to four significant digits, more than a noisy machine can distinguish. */
 export const round = (value: number): number => Number(value.toPrecision(4))
 
 /** Prints the row and writes it to `results/<name>.json`. */

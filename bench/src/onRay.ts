@@ -1,8 +1,8 @@
 /**
- * The rows on Ray: effect-ray beside bare calls of a Python actor, which remember nothing.
+ * The rows on Ray: effect-ray beside bare calls to a Python actor, which record nothing.
  *
- * `pool-p50` runs its handler on the host's main thread, the placement for handlers that only wait; `pool-p50-thread` in
- * a handler thread, the default.
+ * `pool-p50` runs its handler on the host's main thread, a placement for handlers that never block; `pool-p50-thread`
+ * in a handler thread, the default.
  */
 import * as GatewayRegistry from "@effect-ray/core/GatewayRegistry"
 import * as EmbeddedPostgres from "@effect-ray/postgres/EmbeddedPostgres"
@@ -66,7 +66,7 @@ const rows = {
 
 export const names = Object.keys(rows) as ReadonlyArray<keyof typeof rows>
 
-/** Measures all of them, because the peer's figures serve them all, and reports the wanted ones. */
+/** Measures all of them, because the peer's figures are used in all, and reports the wanted ones. */
 export const run = Effect.fnUntraced(
   function*(wanted: ReadonlyArray<string>) {
     const ours = none()

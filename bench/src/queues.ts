@@ -10,7 +10,7 @@ import * as Row from "./Row.ts"
 import * as drain from "./rows/drain.ts"
 import * as idleLatency from "./rows/idleLatency.ts"
 
-// The latency first: what a drain leaves behind would slow the next jobs for a while.
+// Latency first: what a drain leaves behind would slow the next jobs for a while.
 const rows = { "idle-latency": idleLatency.run, drain: drain.run }
 
 export const names = Object.keys(rows) as ReadonlyArray<keyof typeof rows>

@@ -1,6 +1,6 @@
 /**
- * `make chaos`, or `node --conditions=@effect-ray/source chaos/src/main.ts [minutes]`: an hour under a steady load, unless
- * told otherwise. Ends with 1 when an execution ended wrongly, something is left, or something grows.
+ * `make chaos`, or `node --conditions=@effect-ray/source chaos/src/main.ts [minutes]`: steady load for an hour by
+ * default. Exits with 1 if an execution ended wrongly, something is left, or something grows.
  */
 import { NodeRuntime } from "@effect/platform-node"
 import * as Console from "effect/Console"
@@ -13,7 +13,9 @@ import * as soak from "./soak/soak.ts"
 
 const mebibyte = 1024 * 1024
 
-/** What may grow in an hour, in mebibytes, after the first third. A process takes its time to settle; a leak does not end. */
+/**
+ * What may grow in an hour, in mebibytes, after the first third. A process takes a while to settle; a leak never does.
+ */
 const maxGrowth: Readonly<Record<string, number>> = {
   "memory app": 60,
   "memory worker": 60,
@@ -51,7 +53,7 @@ const main = Effect.gen(function*() {
         show(name, growth).padStart(12)
       } an hour`
     )
-    // In a shorter time a slope says nothing.
+    // Over a shorter time a slope means nothing.
     if (minutes >= 30 && bound !== undefined && growth > bound * mebibyte) {
       faults.push(`${name} grows by ${show(name, growth)} an hour, the bound is ${bound} MiB`)
     }

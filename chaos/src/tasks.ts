@@ -1,4 +1,4 @@
-/** What the soak enqueues: small work of every kind that ends in each of the usual ways. */
+/** What the soak enqueues: small tasks of every kind that end in each of the usual ways. */
 import { Task } from "effect-ray"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
@@ -26,7 +26,7 @@ export class Flaky extends Task.make("Flaky", {
 /** Ends when it is cancelled. */
 export class Endless extends Task.make("Endless", { payload: { n: Schema.Int }, placement }) {}
 
-/** A Python function that prints and returns what it was given. */
+/** A Python function that prints and returns its argument. */
 export class Sum extends Task.python("Sum", {
   module: "soak",
   function: "add",

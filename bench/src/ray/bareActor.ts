@@ -10,17 +10,17 @@ import { inFlight, latencyCalls } from "./load.ts"
 
 export const peerName = "bare Python actor call"
 
-/** Fewer than ours: a bare call takes much longer, and the rate does not depend on their number. */
+/** Fewer than ours: a bare call takes much longer, and the rate does not depend on the number of calls. */
 const throughputCalls = 6_000
 
-/** As many as we have hosts. */
+/** As many as our hosts. */
 const actors = 2
 
 const Line = Schema.fromJsonString(Schema.Struct({
   bareActor: Schema.Struct({ p50Millis: Schema.Number, callsPerSecond: Schema.Number })
 }))
 
-/** The job ended without its line. */
+/** The job ended without printing its result. */
 export class BareActorFailed extends Schema.TaggedError<BareActorFailed>()("BareActorFailed", {
   detail: Schema.String
 }) {

@@ -33,7 +33,7 @@ const attempt = (task: Task.Any): Runner.Attempt => ({
   onStart: () => {}
 })
 
-/** One call, acknowledged as a supervisor would once it is settled. */
+/** One call, acknowledged as a supervisor would do once it is settled. */
 const call = (runner: Runner.Runner["Service"], task: Task.Any) =>
   Effect.suspend(() => {
     const one = attempt(task)
@@ -64,7 +64,7 @@ export const p50Main = p50(EchoMain)
 /** With the handler in a handler thread, the default. */
 export const p50Thread = p50(Echo)
 
-/** Starts the hosts and lets the compilers settle, for many calls at once and for one. */
+/** Starts the hosts and lets the compilers settle, for many calls at once and for single ones. */
 export const warmUp = Effect.gen(function*() {
   const runner = yield* Runner.Runner
   for (const task of [Echo, EchoMain]) {

@@ -1,4 +1,4 @@
-/** The worker of the Ray rows: handlers that give back their payload. */
+/** The worker of the Ray rows: handlers that return their payload. */
 import { Task, Worker } from "effect-ray"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -11,7 +11,7 @@ export class Echo extends Task.make("Echo", {
   placement: { concurrency: 250, maxHosts: 2 }
 }) {}
 
-/** On the host's main thread: the placement for handlers that only wait. */
+/** On the host's main thread: a placement for handlers that never block. */
 export class EchoMain extends Task.make("EchoMain", {
   payload: Schema.String,
   success: Schema.String,

@@ -1,17 +1,18 @@
 /**
- * `drain`: one worker in one process works off a backlog of no-op executions, in executions per second.
+ * `drain`: one worker in one process runs queued no-op executions, in executions per second.
  *
- * From the first handler's start until the last end is recorded. Our records are kept in history; the peer deletes its jobs.
+ * From the first handler's start until the last end is recorded. Our records are kept in history; the peer deletes its
+ * jobs.
  */
 import { PgClient } from "@effect/sql-pg"
 import * as Effect from "effect/Effect"
 import type { Contestant } from "../contestants/side.ts"
 import * as Row from "../Row.ts"
 
-/** The backlog of a round. */
+/** How many executions are queued for a round. */
 const executions = 50_000
 
-/** The backlog of the first round, which warms both up and is not counted. */
+/** How many are queued for the first round, which warms up both sides and is not counted. */
 const warmUp = 25_000
 
 /** An odd number, for the median. */
@@ -20,7 +21,7 @@ const rounds = 5
 const round = Effect.fnUntraced(function*({ child, side }: Contestant, executions: number) {
   const sql = yield* PgClient.PgClient
   yield* side.enqueueMany(executions)
-  // Neither pays for what the rounds before have left behind.
+  // Neither side pays for what earlier rounds have left behind.
   yield* sql`VACUUM`.unprepared
   yield* sql`CHECKPOINT`.unprepared
   const millis = yield* child.ask({ _tag: "Drain", executions })

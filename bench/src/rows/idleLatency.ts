@@ -1,7 +1,7 @@
 /**
  * `idle-latency`: from before the enqueue until the handler starts in another process, p50 in milliseconds.
  *
- * One at a time, with a pause in between: nothing is queued, and every side has gone back to waiting.
+ * One at a time, with a pause in between, so that nothing is queued and both sides are waiting again.
  */
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -11,13 +11,13 @@ import * as Row from "../Row.ts"
 
 const samples = 100
 
-/** Samples without a pause before the first round: a worker that has been up for a while is compiled. */
+/** Samples without a pause before the first round, so that the worker's code is compiled. */
 const warmUp = 2_000
 
 /** An odd number, for the median. */
 const rounds = 5
 
-/** Long enough for what follows a job's end (settling, looking for more) to be over. */
+/** Long enough for the work after a job's end (settling, looking for more) to finish. */
 const pause = "25 millis"
 
 const latency = Effect.fnUntraced(function*({ child, side }: Contestant) {
@@ -27,7 +27,7 @@ const latency = Effect.fnUntraced(function*({ child, side }: Contestant) {
   return Number(handledAt - enqueuedAt) / 1e6
 })
 
-/** Samples of both in turns, so that what else the machine does meets both alike. */
+/** Samples of both in turns, so that other load on the machine affects both alike. */
 const round = Effect.fnUntraced(function*(ours: Contestant, peer: Contestant, samples: number, pause: Duration.Input) {
   const latencies = { ours: Array<number>(), peer: Array<number>() }
   for (let n = 0; n < samples; n++) {

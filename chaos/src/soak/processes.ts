@@ -1,7 +1,7 @@
-/** The memory of everything below a process, by what it is. Linux only: it reads `/proc`. */
+/** Measures the memory of all processes below a process, by kind. Linux only: it reads `/proc`. */
 import * as fs from "node:fs"
 
-/** What a process is, by its command line; the first that fits. */
+/** The kinds of processes, by command line; the first match counts. */
 const kinds: ReadonlyArray<readonly [kind: string, command: RegExp]> = [
   ["worker", /effect-ray\.js worker/],
   ["gateway", /-m effect_ray_gateway/],
@@ -22,7 +22,7 @@ const read = (file: string): string => {
   }
 }
 
-/** The resident bytes of processes by kind, summed over all of a kind that stand below the root. */
+/** The resident bytes of the processes below the root, summed by kind. */
 export const residentBytes = (root: number): ReadonlyMap<string, number> => {
   const parents = new Map<number, number>()
   for (const name of fs.readdirSync("/proc")) {
@@ -47,7 +47,7 @@ export const residentBytes = (root: number): ReadonlyMap<string, number> => {
 
 const pageBytes = 4_096
 
-/** All that lies in a folder: how many files, and how many bytes. */
+/** How many files a folder contains, and how many bytes. */
 export const sizeOf = (folder: string): { readonly files: number; readonly bytes: number } => {
   let files = 0
   let bytes = 0

@@ -14,8 +14,8 @@ export const add = (series: Series, time: number, value: number): void => {
 }
 
 /**
- * Growth an hour: the median slope over all pairs of points (Theil, "A rank-invariant method of linear and polynomial
- * regression analysis", 1950; Sen 1968), which single peaks do not move. The first third of the time is left out, in
+ * Growth per hour: the median slope over all pairs of points (Theil, "A rank-invariant method of linear and polynomial
+ * regression analysis", 1950; Sen 1968), which single peaks do not affect. Leaves out the first third of the time, in
  * which processes warm up.
  */
 export const growth = ({ times, values }: Series): number => {

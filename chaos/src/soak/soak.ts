@@ -1,6 +1,6 @@
 /**
- * A deployment under a steady load, for as long as it is told: two workers on a local Ray, TypeScript and Python, work that
- * succeeds, fails, is retried and is cancelled. It watches the memory of every process, the files of Ray, and the rows of
+ * A deployment under steady load for a given time: two workers on a local Ray, with TypeScript and Python tasks that
+ * succeed, fail, are retried or are cancelled. It records the memory of every process, Ray's log files, and the rows of
  * every table.
  */
 import { Broker } from "@effect-ray/core/Broker"
@@ -28,9 +28,9 @@ import * as Series from "./series.ts"
 /** @category models */
 export interface Options {
   readonly duration: Duration.Duration
-  /** How often everything is looked at. */
+  /** How often everything is measured. */
   readonly interval: Duration.Duration
-  /** Executions that are enqueued in a second. */
+  /** How many executions are enqueued per second. */
   readonly rate: number
   readonly tell: (line: string) => Effect.Effect<void>
 }
@@ -38,21 +38,21 @@ export interface Options {
 /** @category models */
 export interface Report {
   readonly enqueued: number
-  /** Executions that ended otherwise than they should, with what became of the first few. */
+  /** Executions that ended differently than they should, with details of the first few. */
   readonly wrong: ReadonlyArray<string>
   /** By name: `memory worker` in bytes, `rows history`, `files`, `logs` in bytes. */
   readonly series: ReadonlyMap<string, Series.Series>
-  /** Rows of the tables of what is not over, when all has ended. */
+  /** Rows left in the tables of unfinished work when everything has ended. */
   readonly left: ReadonlyMap<string, number>
 }
 
-/** Tables that have to be empty when everything has ended, or hold as much as there are workers. */
+/** Tables that must be empty when everything has ended, or have at most one row for each worker. */
 const openTables = ["executions", "waiters", "holds"] as const
 const tables = [...openTables, "history", "attempts", "keys", "batches", "supervisors", "gateways"] as const
 
 const workers = 2
 
-/** How long the last executions may take when no more are enqueued. */
+/** How long the last executions may take after the last enqueue. */
 const patience = Duration.minutes(5)
 
 /** The last lines of a log. */
@@ -86,7 +86,7 @@ const startWorker = Effect.fnUntraced(function*(env: NodeJS.ProcessEnv, log: str
   )
 })
 
-/** Enqueues one execution of the kind whose turn it is, waits for its end and says what is wrong with it. */
+/** Enqueues one execution of the kind whose turn it is, waits for its end and returns what is wrong with it. */
 const one = (n: number) => {
   const check = <A, E>(what: string, ended: Effect.Effect<A, E>, wanted: (exit: string) => boolean) =>
     Effect.map(Effect.result(ended), (result) => {

@@ -1,5 +1,5 @@
 /**
- * A small application: it records an order and enqueues the work the order causes, both in one transaction.
+ * A small application: it records an order and enqueues the work for it, both in one transaction.
  */
 import { Effect } from "effect"
 import { Task } from "effect-ray"
@@ -19,7 +19,7 @@ export const createOrders = Effect.gen(function*() {
   `
 })
 
-/** Either both rows are there afterwards, the order and its execution, or neither. */
+/** Afterwards either both rows exist, the order and its execution, or neither. */
 export const placeOrder = Effect.fn("placeOrder")(
   function*(order: { readonly quantity: number; readonly price: number }) {
     const sql = yield* SqlClient.SqlClient

@@ -1,5 +1,5 @@
 /**
- * The work. Each handler is a layer; what a handler needs, its layer needs.
+ * The handlers. Each is a layer, which needs the services that the handler needs.
  */
 import { Effect, Layer } from "effect"
 import { Handler } from "effect-ray"
@@ -31,14 +31,14 @@ export const CpuIntensiveLive = CpuIntensive.toLayer(
     let primes = 0
     for (let from = 0; from < limit; from += slice) {
       primes += countPrimes(from, Math.min(from + slice, limit))
-      // Between slices others get their turn, and a cancellation or the timeout can stop the attempt.
+      // Between slices, others get their turn, and a cancellation or the timeout can stop the attempt.
       yield* Effect.yieldNow
     }
     return { primes }
   })
 )
 
-/** Numbers that are looked at without a pause: a few milliseconds of work. */
+/** How many numbers are checked without a pause: a few milliseconds of work. */
 const slice = 20_000
 
 const isPrime = (n: number): boolean => {

@@ -1,5 +1,5 @@
 /**
- * The definitions. They travel to every app that enqueues; the handlers live in `handlers.ts`, only where the work runs.
+ * The definitions. Every app that enqueues imports them; the handlers are in `handlers.ts`, only where the work runs.
  */
 import { Schedule, Schema } from "effect"
 import { Task } from "effect-ray"
@@ -27,7 +27,7 @@ export class Refused extends Schema.TaggedError<Refused>()("Refused", {
   attempt: Schema.Int
 }) {}
 
-/** Fails in its first `failures` attempts, then succeeds with the number of the attempt that did. */
+/** Fails in its first `failures` attempts, then succeeds and returns the number of that attempt. */
 export class Failing extends Task.make("Failing", {
   payload: { why: Schema.String, failures: Schema.Int },
   success: Schema.Int,
@@ -35,7 +35,7 @@ export class Failing extends Task.make("Failing", {
   retry: { attempts: 3, schedule: Schedule.spaced("50 millis") }
 }) {}
 
-/** Answers what it was given: any JSON. */
+/** Returns its payload: any JSON. */
 export class Echo extends Task.make("Echo", {
   payload: Schema.Struct({ value: Schema.Json }),
   success: Schema.Json

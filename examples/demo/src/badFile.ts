@@ -1,5 +1,5 @@
 /**
- * A file that is not text on purpose: it begins as UTF-8 and then is not.
+ * A file that is deliberately not text: it begins as valid UTF-8 and continues with invalid bytes.
  */
 import { Effect } from "effect"
 import * as Fs from "node:fs/promises"

@@ -1,6 +1,6 @@
 /**
- * Everything the demo brings up, and takes down again: a Postgres, a Ray on this machine, and a supervisor that claims
- * from the one and runs on the other.
+ * Everything the demo starts and stops: a Postgres, a Ray on this machine, and a supervisor that claims from the one
+ * and runs on the other.
  */
 import { PgClient } from "@effect/sql-pg"
 import { Effect, Layer, References } from "effect"
@@ -17,7 +17,7 @@ import worker from "./worker.ts"
 /** Attempts that run at once. */
 const concurrency = 50
 
-/** Names the gateway. */
+/** The deployment's name, which the gateway carries. */
 const deployment = "demo"
 
 const say = (text: string): Layer.Layer<never, never, Progress> =>
@@ -25,14 +25,14 @@ const say = (text: string): Layer.Layer<never, never, Progress> =>
 
 const PostgresLive = say("Postgres is up").pipe(Layer.provideMerge(EmbeddedPostgres.layer()))
 
-/** The application's own client. The broker works over the same one: that is what makes one transaction of both. */
+/** The application's own client. The broker uses the same one, so that one transaction covers both. */
 const ClientLive = Layer.unwrap(
   Effect.map(EmbeddedPostgres.EmbeddedPostgres, ({ url }) => PgClient.layer({ url }))
 ).pipe(Layer.provide(PostgresLive))
 
 const BrokerLive = PgBroker.layer().pipe(Layer.provide(PgMigrations.layer()), Layer.provideMerge(ClientLive))
 
-/** A head of the demo's own, recorded in a folder of its own, so that it meets no other. */
+/** A head of the demo's own, recorded in its own folder, so that it meets no other. */
 const RayLive = say("Ray is up").pipe(Layer.provideMerge(Layer.unwrap(
   Effect.acquireRelease(
     Effect.promise(() => Fs.mkdtemp(Path.join(Os.tmpdir(), "effect-ray-demo-"))),
@@ -40,7 +40,9 @@ const RayLive = say("Ray is up").pipe(Layer.provideMerge(Layer.unwrap(
   ).pipe(Effect.map((stateFolder) => LocalRay.layer({ stateFolder })))
 )))
 
-/** A gateway that has no worker any more waits a while for the next one. Ray would wait for it, so it is stopped first. */
+/**
+ * A gateway without workers waits a while for the next one, and Ray would wait for the gateway, so it is stopped first.
+ */
 const GatewayStopsLive = Layer.effectDiscard(Effect.gen(function*() {
   const registry = yield* GatewayRegistry.GatewayRegistry
   const cluster = yield* RayCluster.RayCluster
@@ -69,6 +71,6 @@ const SupervisorLive = Layer.effectDiscard(
 export const layer = SupervisorLive.pipe(
   Layer.provide(RunnerLive),
   Layer.provideMerge(BrokerLive),
-  // The file that is bad on purpose is worth a warning elsewhere.
+  // Outside the demo, a file like the bad one would deserve a warning.
   Layer.provide(Layer.succeed(References.MinimumLogLevel, "Error"))
 )

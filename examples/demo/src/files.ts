@@ -1,7 +1,7 @@
 /**
  * Which files of a folder the demo reads.
  *
- * Git is asked first, since it knows what to ignore. Elsewhere the folder is walked, without folders that hold other
+ * Asks git first, because git knows what to ignore. Without git it walks the folder, except folders that hold other
  * people's files.
  */
 import { Effect, Schema } from "effect"
@@ -10,13 +10,13 @@ import * as Fs from "node:fs/promises"
 import * as Path from "node:path"
 import { promisify } from "node:util"
 
-/** Larger files are left out. In the payload, as base64, they would be a third larger. */
+/** Larger files are left out. As base64 in the payload they are a third larger. */
 export const maxBytes = 180_000
 
-/** The largest files are read, at most this many. */
+/** The most files that are read, the largest first. */
 export const maxFiles = 48
 
-/** Names that are looked at, at most. A bound for a folder like `/`. */
+/** The most names that are checked: a bound for a folder like `/`. */
 const maxNames = 20_000
 
 const ignored = new Set(["node_modules", "dist", "build", "target", "coverage", "__pycache__", "venv"])
@@ -40,7 +40,7 @@ export class NoFiles
   }
 }
 
-/** Why names of a folder are not among the files that are read. */
+/** Why names in a folder are left out. */
 const reasons = {
   otherKind: "of other kinds",
   notAFile: "linked",
@@ -53,7 +53,7 @@ const reasons = {
 /** How many names were left out, for each reason. */
 export type LeftOut = Readonly<Partial<Record<keyof typeof reasons, number>>>
 
-/** What was left out, in words; none when nothing was. */
+/** What was left out, in words; undefined if nothing was. */
 export const describeLeftOut = (leftOut: LeftOut): string | undefined => {
   const parts = Object.entries(reasons).flatMap(([reason, words]) => {
     const count = leftOut[reason as keyof typeof reasons] ?? 0
@@ -67,7 +67,7 @@ interface Choice {
   readonly leftOut: LeftOut
 }
 
-/** The text files of the folder, in the order of their paths, and what was left out. */
+/** The text files of the folder, sorted by path, and what was left out. */
 export const textFiles = Effect.fn("demo.textFiles")(function*(folder: string) {
   const fail = (detail: string) => new NoFiles({ folder, detail })
   const choice = yield* Effect.tryPromise({
@@ -107,7 +107,7 @@ const walk = async (folder: string): Promise<Array<string>> => {
   for (let at = 0; at < folders.length && names.length < maxNames; at++) {
     const entries = await Fs.readdir(Path.join(folder, folders[at]!), { withFileTypes: true }).catch(
       (error: unknown) => {
-        // A folder within it that cannot be read has nothing for us; of the folder itself it is the reason to end.
+        // A subfolder that cannot be read is skipped. If the folder itself cannot be read, the demo ends.
         if (at === 0) throw error
         return []
       }
@@ -132,7 +132,7 @@ const largest = async (folder: string, names: ReadonlyArray<string>): Promise<Ch
       leave("otherKind")
       continue
     }
-    // A name that is not UTF-8 cannot be looked up, and git also names what was deleted. Links may point anywhere.
+    // A name that is not UTF-8 cannot be looked up, and git also lists deleted files. Links may point anywhere.
     const stat = await Fs.lstat(Path.join(folder, path)).catch(() => undefined)
     if (stat === undefined) leave("unreadable")
     else if (!stat.isFile()) leave("notAFile")
@@ -148,7 +148,7 @@ const largest = async (folder: string, names: ReadonlyArray<string>): Promise<Ch
     }
     const bytes = await Fs.readFile(Path.join(folder, path)).catch(() => undefined)
     if (bytes === undefined) leave("unreadable")
-    // It has grown since it was looked at.
+    // It has grown since it was checked.
     else if (bytes.length > maxBytes) leave("tooLarge")
     else readable.push({ path, bytes })
   }

@@ -1,5 +1,5 @@
 /**
- * The work of the TypeScript tasks. It runs in Node hosts that Ray places.
+ * The handlers of the TypeScript tasks. They run in Node hosts that Ray places.
  */
 import { Effect, Layer } from "effect"
 import { Handler } from "effect-ray"
@@ -11,7 +11,8 @@ export const SummariseLive = Summarise.toLayer(
     const offset = firstInvalidByte(bytes)
     if (offset !== undefined) return yield* new NotText({ path, offset })
     const text = new TextDecoder().decode(bytes)
-    // Change what a file tells here (and in `summarise`), run `make demo` again, and see the change run on Ray.
+    // Change what is computed for a file here (and in `summarise`), run `make demo` again, and see the change run on
+    // Ray.
     return summarise(text)
   })
 )

@@ -1,7 +1,7 @@
 /**
- * `make demo DIR=path`: reports on the text files of a folder, by tasks that run on a Ray of the demo's own.
+ * `make demo DIR=path`: reports on the text files of a folder, with tasks that run on a Ray of the demo's own.
  *
- * The last line starts with `demo ok`, and only when everything went as it should and all that was brought up is gone.
+ * The last line starts with `demo ok` only if everything went as it should and everything that was started is gone.
  */
 import { NodeRuntime } from "@effect/platform-node"
 import { Cause, Duration, Effect, Schema } from "effect"
@@ -15,7 +15,7 @@ import * as Progress from "./progress.ts"
 import * as Report from "./report.ts"
 import { count, milliseconds, printable } from "./table.ts"
 
-/** A demo that hangs is a demo that failed. */
+/** A demo that takes longer has failed. */
 const limit = "5 minutes"
 
 const repository = fileURLToPath(new URL("../../..", import.meta.url))
@@ -38,12 +38,12 @@ const demo = Effect.gen(function*() {
   const files = [...choice.files, yield* readBadFile]
   const others = describeLeftOut(choice.leftOut)
   yield* progress.step(`${count(files.length, "file")} of ${folder}${others === undefined ? "" : `; ${others}`}`)
-  yield* progress.update("bringing up a Postgres and a Ray")
+  yield* progress.update("starting a Postgres and a Ray")
   const report = yield* Report.run(folder, files).pipe(
-    Effect.tap(() => progress.update("taking everything down")),
+    Effect.tap(() => progress.update("stopping everything")),
     Effect.provide(environment.layer)
   )
-  yield* progress.step("worker, Ray and Postgres are down again")
+  yield* progress.step("worker, Ray and Postgres have stopped")
   yield* Effect.sync(() => console.log(`\n${describe(report)}\n\n${describePairs(report)}\n`))
   const found = complaints(report)
   if (found.length > 0) return yield* new NotAsExpected({ complaints: found })
@@ -64,7 +64,7 @@ const main = demo.pipe(
   Effect.provide(Progress.layer(process.stdout))
 )
 
-/** What a user can act on needs no stack. */
+/** An error that a user can act on needs no stack. */
 const explain = (cause: Cause.Cause<unknown>): string => {
   const error = Cause.squash(cause)
   if (error instanceof NoFiles) return printable(error.message)

@@ -1,5 +1,5 @@
 /**
- * What came of the report: the table, and whether everything went as it should.
+ * The result of the report: the table, and whether everything went as it should.
  */
 import { Cause, DateTime, Exit, Option } from "effect"
 import { badFile } from "./badFile.ts"
@@ -10,7 +10,7 @@ import { NotText } from "./tasks.ts"
 /** The longest path in the table, in characters. */
 const pathWidth = 44
 
-/** One row for each execution, and what its times are. */
+/** One row for each execution, and a note on the times. */
 export const describe = (report: Report): string =>
   table([
     ["task", "of", "host", "node", "pid", "attempts", "queue wait", "run time ¹", "result"],
@@ -24,9 +24,9 @@ export const describe = (report: Report): string =>
       "ended by itself"),
     row(report.compare, ({ documents, numpy, terms }) =>
       `${count(documents, "file")} × ${count(terms, "term")} compared by NumPy ${numpy}`)
-  ]) + "\n\n¹ Of the last attempt, from claim to end: the first ones have waited for their host in it."
+  ]) + "\n\n¹ Of the last attempt, from claim to end. The first ones include the wait for their host."
 
-/** The files that use the same words. */
+/** Pairs of files that use the same words. */
 export const describePairs = (report: Report): string =>
   Exit.isSuccess(report.compare.exit)
     ? table([
@@ -39,7 +39,7 @@ export const describePairs = (report: Report): string =>
     ])
     : "nothing was compared"
 
-/** What did not go as it should, in sentences. */
+/** What went wrong, in sentences. */
 export const complaints = (report: Report): ReadonlyArray<string> => {
   const found: Array<string> = []
   const expect = (holds: boolean, sentence: string) => {
@@ -63,13 +63,13 @@ export const complaints = (report: Report): ReadonlyArray<string> => {
   expect(cancelled === "Requested", `cancelling Watch answered ${cancelled}, not Requested`)
   expect(
     watch.record.state === "cancelled" && watch.attempts.at(-1)?.confirmed === true,
-    `Watch should be cancelled and confirmed, it is ${watch.record.state}`
+    `Watch should be cancelled and confirmed, but it is ${watch.record.state}`
   )
   expect(Exit.isSuccess(compare.exit), `Compare: ${resultOf(compare.exit, () => "")}`)
   for (const { attempts, record, what } of [...summaries, notify, watch, compare]) {
     expect(
       attempts.every(({ runnerRef }) => Option.isSome(runnerRef)),
-      `${record.task} of ${what} does not tell where it ran`
+      `${record.task} of ${what} does not say where it ran`
     )
   }
   return found
@@ -92,7 +92,7 @@ const row = <A, E>(ended: Ended<A, E>, success: (value: A) => string): ReadonlyA
 
 const between = (from: DateTime.Utc, to: DateTime.Utc) => DateTime.toEpochMillis(to) - DateTime.toEpochMillis(from)
 
-/** The row's `runner_ref` is made for people: host, node and process in one text. */
+/** The row's `runner_ref` is for people: host, node and process id in one text. */
 const placeOf = (runnerRef: Option.Option<string>): ReadonlyArray<string> => {
   const match = /^(.*) on (.*) pid (\d+)$/.exec(Option.getOrElse(runnerRef, () => ""))
   return match === null ? ["", "", ""] : match.slice(1)

@@ -1,17 +1,17 @@
 /**
- * What the demo says while it works: one line that is written over on a terminal, plain lines elsewhere.
+ * What the demo prints while it works: on a terminal one line that is overwritten, elsewhere plain lines.
  */
 import { Context, Effect, Layer } from "effect"
 import { printable } from "./table.ts"
 
-/** Elsewhere than on a terminal a line is written at the most for every so many changes. */
+/** Without a terminal, a line is written at most once for this many changes. */
 const changesPerPlainLine = 12
 
 /** @category services */
 export class Progress extends Context.Service<Progress, {
-  /** A step is over: a line that stays. */
+  /** A step is finished: prints a line that stays. */
   readonly step: (text: string) => Effect.Effect<void>
-  /** What is going on: written over by the next. */
+  /** What is going on: overwritten by the next update. */
   readonly update: (text: string) => Effect.Effect<void>
 }>()("@effect-ray-examples/demo/Progress") {}
 

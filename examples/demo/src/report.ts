@@ -1,5 +1,5 @@
 /**
- * The application: it records a report in its own table, enqueues the work the report causes, and waits for it.
+ * The application: it records a report in its own table, enqueues the work for it, and waits for that work.
  */
 import { Effect, Exit, Schedule } from "effect"
 import { Broker, type Execution, Task } from "effect-ray"
@@ -8,10 +8,10 @@ import type { TextFile } from "./files.ts"
 import { Progress } from "./progress.ts"
 import { Compare, Notify, Summarise, Watch } from "./tasks.ts"
 
-/** How many pairs of similar files are asked for. */
+/** How many pairs of similar files are requested. */
 const topPairs = 5
 
-/** An execution that is over: how it ended for its caller, and what the broker recorded of it. */
+/** An execution that has ended: how it ended for its caller, and what the broker recorded about it. */
 export interface Ended<A, E> {
   readonly what: string
   readonly exit: Exit.Exit<A, E>
@@ -19,13 +19,13 @@ export interface Ended<A, E> {
   readonly attempts: ReadonlyArray<Broker.AttemptRecord>
 }
 
-/** Runs the report over the files to its end. */
+/** Runs the whole report over the files. */
 export const run = Effect.fn("demo.report")(function*(folder: string, files: ReadonlyArray<TextFile>) {
   const sql = yield* SqlClient.SqlClient
   const progress = yield* Progress
   yield* createReports
 
-  // The row and all the work that it causes: after the commit all of it is there, after a rollback nothing.
+  // The row and all its work: everything is there after a commit, and nothing after a rollback.
   const enqueued = yield* sql.withTransaction(Effect.gen(function*() {
     const rows = yield* sql<{ readonly id: number }>`
       INSERT INTO reports (folder, files)
@@ -56,7 +56,7 @@ export const run = Effect.fn("demo.report")(function*(folder: string, files: Rea
     ),
     ended("report", enqueued.notify),
     Effect.gen(function*() {
-      // Its host runs when others of the same host have ended, so this cancels a handler at work, not a queued row.
+      // Its host starts it when others on that host have ended, so this cancels a running handler, not a queued row.
       const isRunning = yield* Broker.Broker.use((broker) => broker.read(enqueued.watch.id)).pipe(
         Effect.map((record) => done > 0 && record._tag === "Some" && record.value.state === "running"),
         Effect.repeat({ until: (running: boolean) => running, schedule: Schedule.spaced("50 millis") })
@@ -88,7 +88,7 @@ export const run = Effect.fn("demo.report")(function*(folder: string, files: Rea
   return { summaries, notify, watch, cancelled, compare }
 })
 
-/** What `run` answers. */
+/** What `run` returns. */
 export type Report = Effect.Success<ReturnType<typeof run>>
 
 /** The application's own table, beside effect-ray's schema in the same database. */

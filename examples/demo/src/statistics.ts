@@ -1,12 +1,12 @@
 /**
- * Counting in a text: plain functions, run by the `Summarise` task.
+ * Counts words in a text: plain functions, used by the `Summarise` task.
  */
 import type { Summary } from "./tasks.ts"
 
 /** Words that an adult reads in a minute. */
 const wordsPerMinute = 230
 
-/** How many different words of a file are compared with those of others. */
+/** How many different words of a file are compared with other files. */
 export const maxTerms = 150
 
 /** Letters and digits, with apostrophes inside: "isn't" is one word. */
@@ -31,17 +31,17 @@ export const summarise = (text: string): typeof Summary.Type => {
   }
 }
 
-/** Longer words say more about a text than "the" and "of" do, so those of one or two letters are left out. */
+/** Words of one or two letters are left out: longer words say more about a text than "of" does. */
 const mostFrequent = (counts: ReadonlyMap<string, number>) =>
   [...counts]
     .filter(([term]) => term.length > 2)
     .sort(([a, m], [b, n]) => n - m || (a < b ? -1 : 1))
     .slice(0, maxTerms)
 
-/** Where the first byte stands that is not UTF-8; undefined when all of them are. */
+/** The position of the first byte that is not UTF-8; undefined if all bytes are. */
 export const firstInvalidByte = (bytes: Uint8Array): number | undefined => {
   if (isText(bytes)) return undefined
-  // The longest prefix that is text is found by halves. Up to three bytes of a character cut in two are text so far.
+  // Finds the longest prefix that is text by halving. Up to three bytes of an incomplete character still count as text.
   let valid = 0
   let invalid = bytes.length
   while (invalid - valid > 1) {

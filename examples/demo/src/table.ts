@@ -2,14 +2,16 @@
  * Plain text for terminals.
  */
 
-/** Names of files may hold what a terminal obeys: control characters, and those that turn the direction of writing. */
+/**
+ * File names may contain what a terminal obeys: control characters, and characters that change the writing direction.
+ */
 export const printable = (text: string): string =>
   text.replaceAll(
     /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu,
     (character) => `\\u{${character.codePointAt(0)!.toString(16)}}`
   )
 
-/** Rows in columns as wide as their widest cell. The first row is the heading. */
+/** Columns as wide as their widest cell. The first row is the heading. */
 export const table = (raw: ReadonlyArray<ReadonlyArray<string>>): string => {
   const rows = raw.map((row) => row.map(printable))
   const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => (row[column] ?? "").length)))
@@ -19,7 +21,7 @@ export const table = (raw: ReadonlyArray<ReadonlyArray<string>>): string => {
   return [line(heading), widths.map((width) => "─".repeat(width)).join("  "), ...body.map(line)].join("\n")
 }
 
-/** The end of a text that is too long: the end of a path tells more than its beginning. */
+/** Cuts off the beginning of a text that is too long: the end of a path says more. */
 export const shorten = (text: string, width: number): string =>
   text.length <= width ? text : `…${text.slice(text.length - width + 1)}`
 

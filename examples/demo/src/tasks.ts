@@ -1,10 +1,10 @@
 /**
- * What the demo enqueues. The definitions know nothing of where the work runs.
+ * What the demo enqueues. The definitions do not say where the work runs.
  */
 import { Schedule, Schema } from "effect"
 import { Task } from "effect-ray"
 
-/** What a file tells about itself. */
+/** The facts about one file. */
 export const Summary = Schema.Struct({
   lines: Schema.Int,
   words: Schema.Int,
@@ -16,25 +16,27 @@ export const Summary = Schema.Struct({
   terms: Schema.Record(Schema.String, Schema.Int)
 })
 
-/** The file's bytes are not UTF-8. `offset` is where the first of them that cannot be read stands. */
+/** The file's bytes are not UTF-8. `offset` is the position of the first invalid byte. */
 export class NotText extends Schema.TaggedError<NotText>()("NotText", {
   path: Schema.String,
   offset: Schema.Int
 }) {}
 
-/** One for each file. The bytes travel in the payload, because a host on another machine cannot read this one's files. */
+/**
+ * One for each file. The payload contains the bytes, because a host on another machine cannot read this one's files.
+ */
 export class Summarise extends Task.make("Summarise", {
   payload: { path: Schema.String, bytes: Schema.Uint8Array },
   success: Summary,
   error: NotText,
-  // A file that is not text now will not be text later.
+  // A file that is not text will not become text later.
   retry: { attempts: 3, while: (error) => error._tag !== "NotText" }
 }) {}
 
-/** The mail server (there is none) did not take the message. */
+/** The mail server (there is none) refused the message. */
 export class Busy extends Schema.TaggedError<Busy>()("Busy", { attempt: Schema.Int }) {}
 
-/** Tells somebody that the report is under way. Its first attempt always fails, and is retried. */
+/** Notifies somebody that the report is under way. Its first attempt always fails, and is retried. */
 export class Notify extends Task.make("Notify", {
   payload: { report: Schema.Int },
   success: Schema.Struct({ deliveredAtAttempt: Schema.Int }),
@@ -42,7 +44,7 @@ export class Notify extends Task.make("Notify", {
   retry: { attempts: 3, schedule: Schedule.spaced("200 millis") }
 }) {}
 
-/** Waits for changes in the files that never come, until somebody cancels it. */
+/** Waits for changes in the files that never come, until it is cancelled. */
 export class Watch extends Task.make("Watch", {
   payload: { report: Schema.Int },
   priority: 9,
@@ -64,7 +66,10 @@ export class Compare extends Task.python("Compare", {
     numpy: Schema.String,
     documents: Schema.Int,
     terms: Schema.Int,
-    /** The most similar pairs, best first. `cosine` is 1 for the same words in the same proportions, 0 for none in common. */
+    /**
+     * The most similar pairs, best first. `cosine` is 1 for the same words in the same proportions, 0 for none in
+     * common.
+     */
     pairs: Schema.Array(Schema.Struct({ left: Schema.String, right: Schema.String, cosine: Schema.Finite }))
   }),
   timeout: "2 minutes"

@@ -1,8 +1,8 @@
 /**
  * The command `effect-ray`: `worker`, `dev` and `migrate`.
  *
- * The process ends with 0 when all went well (a worker that drained after SIGTERM too), 1 after a failure, and 2 when
- * it was called wrongly or a setting is wrong.
+ * The process exits with 0 on success (also for a worker that drained after SIGTERM), with 1 after a failure, and with
+ * 2 if it was called incorrectly or a setting is wrong.
  */
 import * as Cause from "effect/Cause"
 import * as CliError from "effect/cli/CliError"
@@ -33,7 +33,7 @@ export const command = Command.make("effect-ray").pipe(
   Command.withSubcommands([worker, dev, migrate])
 )
 
-/** Whoever mistyped a flag gets the line that says so, and not the whole help above it. */
+/** After a mistyped flag, prints the line that says so, without the whole help above it. */
 const presenter = CliOutput.layerPresenter({
   present: (event) =>
     event._tag === "InvalidInvocation"
@@ -61,7 +61,7 @@ export const runWith = (args: ReadonlyArray<string>, options: { readonly version
 export const run = (options: { readonly version: string }) => Effect.provide(Command.run(command, options), presenter)
 
 /**
- * The process's exit code for how `run` ended; `interrupted` is the one for an interruption.
+ * The process's exit code for the way `run` ended; `interrupted` is the code for an interruption.
  *
  * @category running
  */

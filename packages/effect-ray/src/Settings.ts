@@ -1,12 +1,11 @@
 /**
- * The settings of effect-ray: one table, read from flags, from the environment (or any other `ConfigProvider`) and
- * from defaults, in this order.
+ * The settings of effect-ray: one table, read from flags, then from the environment (or any other `ConfigProvider`),
+ * then from defaults.
  *
- * They are validated at start. Everything that is wrong is reported at once, each with the setting's name, its value
- * (hidden when it is a secret) and the fix. An empty text counts as not set.
+ * They are validated at start. Everything that is wrong is reported at once, with the setting's name, its value (hidden
+ * if it is a secret) and the fix. An empty text counts as not set.
  *
- * An application that enqueues provides `layerBroker`, so that the settings that concern it hold for it as they do for
- * workers.
+ * An application that enqueues provides `layerBroker`, so that its settings apply to it as they do to workers.
  */
 import type { Broker } from "@effect-ray/core/Broker"
 import * as Limits from "@effect-ray/core/Limits"
@@ -23,7 +22,7 @@ import * as parsers from "./internal/parsers.ts"
 import { describe, type Problem, SettingsError } from "./SettingsError.ts"
 
 /**
- * Where attempts run: on the Ray cluster at `RAY_ADDRESS`, on a Ray of this machine, as fibers of the worker, or as
+ * Where attempts run: on the Ray cluster at `RAY_ADDRESS`, on a Ray on this machine, in fibers of the worker, or in
  * fibers one at a time.
  *
  * @category models
@@ -38,23 +37,23 @@ export type Runner = "ray" | "local" | "in-process" | "sync"
 export interface Setting<out A> {
   /** The environment variable, which is also the setting's name. */
   readonly env: string
-  /** The flag without its dashes; none for what must not stand in a list of processes. */
+  /** The flag without its dashes; undefined for a setting that must not appear in the list of processes. */
   readonly flag: string | undefined
-  /** What the flag's value is, for help; empty for a flag that is a switch and takes none. */
+  /** The placeholder of the flag's value in the help; empty for a switch, which takes no value. */
   readonly metavar: string
-  /** One sentence. */
+  /** What the setting does, in one sentence. */
   readonly meaning: string
-  /** The default as a user would write it; none when there is no value unless one is set. */
+  /** The default as a user would write it; undefined if the setting then has no value. */
   readonly default: string | undefined
-  /** A text that is valid, for messages. */
+  /** A valid text, for messages. */
   readonly example: string
-  /** Whether its text is kept out of messages and logs. */
+  /** Whether messages and logs must not show its text. */
   readonly secret: boolean
-  /** From text to value, or to what is wrong with the text. */
+  /** Converts a text to the value, or to what is wrong with the text. */
   readonly parse: (text: string) => Result.Result<A, string>
   /** The same for the flag's text, which every user of the machine can read in the list of processes. */
   readonly parseFlag: (text: string) => Result.Result<A, string>
-  /** The setting for Effect's `Config`, from the environment and the default. */
+  /** The setting as an Effect `Config`, read from the environment or the default. */
   readonly config: Config.Config<A>
 }
 
@@ -104,11 +103,11 @@ const makeOptional = <A>(
     } as Parameters<typeof makeSetting<Option.Option<A>>>[0]
   )
 
-/** The size of a payload or a result. */
+/** The range of payload and result sizes. */
 const carried = {
   min: 1024,
   max: Limits.maxCarriedBytes,
-  because: "both lie in one row, and Postgres' client takes 16 MiB in one message; store more elsewhere"
+  because: "both are stored in one row, and Postgres' client accepts 16 MiB in one message; store larger data elsewhere"
 }
 
 /**
@@ -348,8 +347,8 @@ type Source = "flag" | "environment"
 type Described = Omit<Setting<unknown>, "config">
 
 /**
- * How a setting's flag is written; none for what must not stand in a list of processes. A switch that is on unless told
- * otherwise is there to be turned off.
+ * How a setting's flag is written; undefined for a setting that must not appear in the list of processes. A switch that
+ * is on by default has a flag that turns it off.
  *
  * @category formatting
  */
@@ -368,10 +367,10 @@ const fixOf = (setting: Described): string => {
 
 const quote = (text: string): string => /^[\w.,:/@-]+$/.test(text) ? text : `'${text}'`
 
-/** Texts that came from users are shown, but a password that hides in a URL is not. */
+/** Shows a user's text, but not a password inside a URL. */
 const show = (text: string): string => text.slice(0, 200).replace(/\/\/[^/@]*@/, "//…@")
 
-/** The value of a text, or of the default when there is none. */
+/** The value of a text, or of the default if there is no text. */
 const resolve = (
   setting: Described,
   source: Source,
@@ -390,7 +389,7 @@ const resolve = (
 }
 
 /**
- * What to say when a setting is needed and not there.
+ * The problem of a setting that is needed but not set.
  *
  * @category errors
  */
@@ -414,17 +413,16 @@ const textOf = (setting: Described): Effect.Effect<Option.Option<string>, Proble
   }))
 
 /**
- * Reads and validates settings. `validate` adds what is wrong with their combination, or missing; it sees the values
- * that are right.
+ * Reads and validates settings. `validate` gets the valid ones, and adds what is missing or does not fit together.
  *
  * @category reading
  */
 export const load = Effect.fn("Settings.load")(function*<K extends Key, R = never>(options: {
   readonly keys: ReadonlyArray<K>
   readonly flags?: Flags
-  /** Other defaults than the table's. */
+  /** Defaults that replace the table's. */
   readonly defaults?: Flags
-  /** What the environment says of these is of no concern: they have their flag's value or their default. */
+  /** Settings whose environment variables are ignored: they have their flag's value or their default. */
   readonly unread?: ReadonlyArray<Key>
   readonly validate?: (settings: Partial<Settings>) => Effect.Effect<ReadonlyArray<Problem>, never, R>
 }): Effect.fn.Return<Pick<Settings, K>, SettingsError, R> {
@@ -451,7 +449,7 @@ export const load = Effect.fn("Settings.load")(function*<K extends Key, R = neve
 })
 
 /**
- * The deployment's name, which is the schema's unless it has one of its own.
+ * The deployment's name. Default: the schema's name.
  *
  * @category reading
  */
@@ -461,7 +459,7 @@ export const deploymentOf = (settings: Pick<Settings, "schema" | "deployment">):
 const limitKeys = ["maxAttempts", "retryBackoff", "maxPayloadBytes", "maxResultBytes"] as const
 
 /**
- * The limits that `core` reads, set from settings already read.
+ * A layer of `core`'s limits, from settings that have been read.
  *
  * @category layers
  */
@@ -474,7 +472,7 @@ export const limits = (settings: Pick<Settings, (typeof limitKeys)[number]>): La
   )
 
 /**
- * The limits that `core` reads, from the environment.
+ * A layer of `core`'s limits, from the environment.
  *
  * @category layers
  */
@@ -483,7 +481,7 @@ export const layerLimits: Layer.Layer<never, SettingsError> = Layer.unwrap(
 )
 
 /**
- * Where the broker's tables are and how it hears of changes, for `PgBroker.layer`.
+ * The schema and the listen address, as options for `PgBroker.layer`.
  *
  * @category reading
  */
@@ -496,8 +494,8 @@ export const brokerOptions = (settings: Pick<Settings, "schema" | "listenUrl">):
 })
 
 /**
- * For applications that enqueue: a broker over the app's own client with the settings of the environment
- * (`EFFECT_RAY_SCHEMA`, `EFFECT_RAY_LISTEN_URL` and the limits), as workers have them.
+ * For applications that enqueue: a broker over the app's own client that uses the same variables as workers
+ * (`EFFECT_RAY_SCHEMA`, `EFFECT_RAY_LISTEN_URL` and the limits).
  *
  * @category layers
  */

@@ -11,15 +11,15 @@ import * as Schema from "effect/Schema"
  * @category models
  */
 export const Problem = Schema.Struct({
-  /** The setting's name, or that of a flag that is no setting. */
+  /** The setting's name, or the name of a flag that is not a setting. */
   setting: Schema.String,
-  /** The flag or the variable that the user wrote; none when there is none. */
+  /** The flag or variable that the user wrote; `None` if neither was given. */
   source: Schema.Option(Schema.String),
-  /** The text that the user wrote; none when it is missing or secret. */
+  /** The text that the user wrote; `None` if it is missing or secret. */
   value: Schema.Option(Schema.String),
-  /** The end of a sentence that begins with the setting. */
+  /** The end of a sentence that begins with the setting's name. */
   problem: Schema.String,
-  /** A sentence. */
+  /** A sentence that says what to do. */
   fix: Schema.String
 })
 
@@ -27,7 +27,7 @@ export const Problem = Schema.Struct({
 export type Problem = typeof Problem.Type
 
 /**
- * Two sentences about a problem.
+ * Describes a problem in two sentences.
  *
  * @category formatting
  */

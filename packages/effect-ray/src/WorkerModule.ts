@@ -33,13 +33,14 @@ export class WorkerModuleError extends Schema.TaggedError<WorkerModuleError>("ef
 }
 
 /**
- * A worker and where it was found.
+ * A worker and the file it came from.
  *
  * @category models
  */
 export interface WorkerModule {
   /** The absolute path of the file. */
   readonly path: string
+  /** The module's default export. */
   readonly worker: Worker.Worker
 }
 
@@ -51,7 +52,7 @@ const template = `Write, for instance:
 `
 
 /**
- * Imports the module and answers the worker that it exports as default.
+ * Imports the module and returns the worker that it exports as default.
  *
  * @category loading
  */
@@ -85,7 +86,7 @@ export const load = Effect.fn("WorkerModule.load")(function*(
   })
 })
 
-/** A folder that is not there is told now, and not when a Ray has been started for it. */
+/** Reports a missing folder now, rather than after a Ray has been started for it. */
 const checkPython = Effect.fnUntraced(function*(module: string, from: string, { python }: Worker.Worker) {
   if (python === undefined) return
   const fs = yield* FileSystem.FileSystem
@@ -96,14 +97,14 @@ const checkPython = Effect.fnUntraced(function*(module: string, from: string, { 
   return yield* new WorkerModuleError({
     module,
     reason: "NoPythonFolder",
-    detail: `names the Python folder ${JSON.stringify(python)}, and ${folder} is no folder.`,
-    fix: "Correct `python` in its Worker.make: the folder is looked for from the module."
+    detail: `names the Python folder ${JSON.stringify(python)}, but ${folder} is not a folder.`,
+    fix: "Correct `python` in its Worker.make. The folder is relative to the module."
   })
 })
 
 const elsewhere = (imported: Readonly<Record<string, unknown>>): string | undefined => {
   const name = Object.keys(imported).find((key) => Worker.isWorker(imported[key]))
-  return name === undefined ? undefined : `exports a Worker as "${name}", and not as default.`
+  return name === undefined ? undefined : `exports a Worker as "${name}", not as default.`
 }
 
 const extensions = [".ts", ".mts", ".cts", ".js", ".mjs", ".cjs"]
@@ -132,7 +133,7 @@ const find = Effect.fnUntraced(function*(module: string) {
   })
 })
 
-// A stack of its own may show the line of the module; where there are causes, they say more.
+// The error's own stack may show the line of the module. If there are causes, they say more.
 const text = (error: unknown): string =>
   error instanceof Error && error.stack !== undefined && error.cause === undefined && !("errors" in error)
     ? error.stack
@@ -142,7 +143,7 @@ const hint = (error: unknown): string => {
   const code = error instanceof Error && "code" in error ? error.code : undefined
   switch (code) {
     case "ERR_MODULE_NOT_FOUND":
-      return "Imports name files with their ending, as in \"./tasks.ts\"; packages have to be installed."
+      return "Imports must name files with their extension, as in \"./tasks.ts\"; packages must be installed."
     case "ERR_UNSUPPORTED_TYPESCRIPT_SYNTAX":
     case "ERR_INVALID_TYPESCRIPT_SYNTAX":
       return "Node strips types and compiles nothing: leave out enums, namespaces and parameter properties, or compile the module."

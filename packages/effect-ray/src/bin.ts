@@ -17,7 +17,7 @@ const { version }: { readonly version: string } = JSON.parse(
 
 const program = { label: `${hostname()} pid ${process.pid}`, interrupted: 130 }
 
-/** With OTEL_TRACES_EXPORTER=otlp spans go to the collector at OTEL_EXPORTER_OTLP_ENDPOINT; else nowhere. */
+/** With OTEL_TRACES_EXPORTER=otlp, spans go to the collector at OTEL_EXPORTER_OTLP_ENDPOINT; otherwise nowhere. */
 const tracing = OtlpTracer.layerFromConfig({ resource: { serviceName: "effect-ray", serviceVersion: version } }).pipe(
   Layer.provide([OtlpSerialization.layerJson, NodeHttpClient.layerNodeHttp])
 )

@@ -1,4 +1,4 @@
 /**
- * The front door: what applications and worker modules import. Brokers and runners are subpaths.
+ * What applications and worker modules import. Brokers and runners have subpaths of their own.
  */
 export * from "@effect-ray/core"

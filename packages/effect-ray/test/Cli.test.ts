@@ -135,7 +135,7 @@ describe("the command effect-ray", () => {
       assert.strictEqual(wrong.code, 2)
       assert.match(
         wrong.stderr,
-        /^EFFECT_RAY_ALLOW_OPEN_CLUSTER "perhaps" is none of true, false.*--allow-open-cluster\.$/m
+        /^EFFECT_RAY_ALLOW_OPEN_CLUSTER "perhaps" is not one of true, false.*--allow-open-cluster\.$/m
       )
     }))
 
@@ -157,7 +157,7 @@ describe("the command effect-ray", () => {
       const env = { DATABASE_URL: somewhere }
       const queue = yield* call(["worker", worker, "--sync", "--queue", "hold"], env)
       assert.strictEqual(queue.code, 2)
-      assert.match(queue.stderr, /hold.*is a queue that none of the worker's tasks has.*default, held, crowd, python/)
+      assert.match(queue.stderr, /hold.*is not a queue of any of the worker's tasks.*default, held, crowd, python/)
       const module = yield* call(["worker", fixture("modules/named.ts"), "--sync"], env)
       assert.strictEqual(module.code, 2)
       assert.include(module.stderr, "export default Worker.make(")

@@ -55,25 +55,25 @@ const cases: { readonly [K in Settings.Key]: Case } = {
   prepare: {
     absent: true,
     valid: [["false", false], ["true", true]],
-    invalid: [["off", "is none of true, false"]]
+    invalid: [["off", "is not one of true, false"]]
   },
   schema: {
     absent: "effect_ray",
     valid: [["jobs_2", "jobs_2"]],
-    invalid: [["Jobs", "is not a name of a schema"], ["pg_jobs", "pg_"], [
+    invalid: [["Jobs", "is not a valid schema name"], ["pg_jobs", "pg_"], [
       "a\"; DROP TABLE x",
-      "is not a name of a schema"
+      "is not a valid schema name"
     ]]
   },
   deployment: {
     absent: null,
     valid: [["eu-west_1", "eu-west_1"]],
-    invalid: [["eu west", "is not a name of a deployment"], ["x".repeat(64), "at most 63"]]
+    invalid: [["eu west", "is not a valid deployment name"], ["x".repeat(64), "at most 63"]]
   },
   runner: {
     absent: "ray",
     valid: [["ray", "ray"], ["local", "local"], ["in-process", "in-process"], ["sync", "sync"]],
-    invalid: [["process", "is none of ray, local, in-process, sync"]]
+    invalid: [["process", "is not one of ray, local, in-process, sync"]]
   },
   rayAddress: {
     absent: null,
@@ -85,12 +85,12 @@ const cases: { readonly [K in Settings.Key]: Case } = {
       ["http://u:sesame@127.0.0.1:8265", "it holds a password"]
     ]
   },
-  rayAuthToken: { absent: null, valid: [["0123abcd", "0123abcd"]], invalid: [["sesame sesame", "has spaces"]] },
+  rayAuthToken: { absent: null, valid: [["0123abcd", "0123abcd"]], invalid: [["sesame sesame", "contains spaces"]] },
   rayAuthTokenPath: { absent: null, valid: [["/run/secrets/ray", "/run/secrets/ray"]], invalid: [] },
   allowOpenCluster: {
     absent: false,
     valid: [["true", true], ["false", false]],
-    invalid: [["yes", "is none of true, false"]]
+    invalid: [["yes", "is not one of true, false"]]
   },
   gatewayPort: { absent: null, valid: [["7000", 7000]], invalid: [["70000", "from 1 to 65535"], ["0", "from 1"]] },
   gatewayBind: {
@@ -168,7 +168,7 @@ const cases: { readonly [K in Settings.Key]: Case } = {
     valid: [["4096", 4096], ["512 KiB", 524_288], ["1MB", 1_000_000]],
     invalid: [["12", "is not a size from 1024"], ["1 GiB", "is not a size"], [
       "8 MiB",
-      "to 7340032 bytes (both lie in one row"
+      "to 7340032 bytes (both are stored in one row"
     ], ["big", "is not a size"]]
   },
   maxPayloadBytes: {
@@ -176,10 +176,10 @@ const cases: { readonly [K in Settings.Key]: Case } = {
     valid: [["4096", 4096]],
     invalid: [["0", "is not a size from 1024"], ["two megabytes", "is not a size"], [
       "7340033",
-      "to 7340032 bytes (both lie in one row"
+      "to 7340032 bytes (both are stored in one row"
     ]]
   },
-  logFormat: { absent: "auto", valid: [["json", "json"]], invalid: [["xml", "is none of auto, json, pretty"]] }
+  logFormat: { absent: "auto", valid: [["json", "json"]], invalid: [["xml", "is not one of auto, json, pretty"]] }
 }
 
 const docs = fs.readFileSync(new URL("../../../docs/settings.md", import.meta.url), "utf8")

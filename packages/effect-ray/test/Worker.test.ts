@@ -125,11 +125,11 @@ layer(Database.layer, { timeout: "3 minutes", excludeTestServices: true })("effe
       const env = yield* Database.environment
       const { code, stderr } = yield* run(["worker", fixture("modules/python.ts"), "--in-process"], { env })
       assert.strictEqual(code, 2)
-      assert.match(stderr, /can run none of the tasks that were asked for: Train \(Python\)\. Python tasks need Ray/)
+      assert.match(stderr, /can run none of the requested tasks: Train \(Python\)\. Python tasks need Ray/)
       // Others of the worker's tasks are of no help, when only the queue of this one is served.
       const queue = yield* run(["worker", worker, "--in-process", "--queue", "python"], { env })
       assert.strictEqual(queue.code, 2)
-      assert.match(queue.stderr, /can run none of the tasks that were asked for: Reverse \(Python\)/)
+      assert.match(queue.stderr, /can run none of the requested tasks: Reverse \(Python\)/)
     }))
 
   it.effect("goes through a pooler: nothing is prepared when told so, and changes are heard past it", () =>
@@ -171,7 +171,7 @@ layer(Database.layer, { timeout: "3 minutes", excludeTestServices: true })("effe
       const env = { ...(yield* Database.environment), EFFECT_RAY_CONCURENCY: "5" }
       const { code, stderr } = yield* run(["migrate"], { env })
       assert.strictEqual(code, 0)
-      assert.match(stderr, /EFFECT_RAY_CONCURENCY is no setting .* nearest is EFFECT_RAY_CONCURRENCY/)
+      assert.match(stderr, /EFFECT_RAY_CONCURENCY is not a setting .* nearest is EFFECT_RAY_CONCURRENCY/)
     }))
 
   it.effect("writes its log as JSON or for people", () =>

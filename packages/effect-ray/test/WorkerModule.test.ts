@@ -50,8 +50,8 @@ layer(NodeServices.layer)("WorkerModule", (it) => {
         const [name, words] of [
           ["modules/nothing.ts", "has no default export"],
           ["modules/lookalike.ts", "has a default export that is not a Worker"],
-          ["modules/both.ts", "exports a Worker as \"worker\", and not as default"],
-          ["modules/named.ts", "exports a Worker as \"worker\", and not as default"]
+          ["modules/both.ts", "exports a Worker as \"worker\", not as default"],
+          ["modules/named.ts", "exports a Worker as \"worker\", not as default"]
         ] as const
       ) {
         const error = yield* refused(name)
@@ -65,7 +65,7 @@ layer(NodeServices.layer)("WorkerModule", (it) => {
     Effect.gen(function*() {
       const error = yield* refused("modules/folder.ts")
       assert.strictEqual(error.reason, "NoPythonFolder")
-      assert.match(error.message, /names the Python folder "\.\/pyhton", and .+\/modules\/pyhton is no folder/)
+      assert.match(error.message, /names the Python folder "\.\/pyhton", but .+\/modules\/pyhton is not a folder/)
       assert.strictEqual(Runtime.getErrorExitCode(error), 2)
     }))
 

@@ -1,4 +1,4 @@
-/** The connection to Postgres, with errors for people. */
+/** Connects to Postgres, with errors for people. */
 import * as PgBroker from "@effect-ray/postgres/PgBroker"
 import * as PgGatewayRegistry from "@effect-ray/postgres/PgGatewayRegistry"
 import * as PgMigrations from "@effect-ray/postgres/PgMigrations"
@@ -15,18 +15,18 @@ import type * as SqlError from "effect/sql/SqlError"
 import * as Settings from "../Settings.ts"
 import { waitFor } from "./patience.ts"
 
-/** Postgres cannot be reached, or does not let us in. */
+/** Postgres cannot be reached, or refuses the connection. */
 export class DatabaseUnreachable extends Schema.TaggedError<DatabaseUnreachable>("effect-ray/DatabaseUnreachable")(
   "DatabaseUnreachable",
   {
     where: Schema.String,
     detail: Schema.String,
-    /** It may be there a moment later: nothing listens, or it is just starting. */
+    /** Whether it may be there a moment later: nothing listens, or it is just starting. */
     isAway: Schema.Boolean
   }
 ) {
   override get message() {
-    return `Postgres at ${this.where} cannot be used: ${this.detail}. Check DATABASE_URL, and that the server runs.`
+    return `Postgres at ${this.where} cannot be used: ${this.detail}. Check DATABASE_URL and that the server is running.`
   }
 }
 
@@ -36,10 +36,10 @@ export const where = (url: Redacted.Redacted<string>): string => {
   return host + pathname
 }
 
-/** How long a connection says nothing before the system asks the other end whether it is there. */
+/** How long a connection may be silent before the operating system checks that the other end is there. */
 const keepAlive = "30 seconds"
 
-/** A pool that has answered once. */
+/** A pool that has had a response once. */
 export const layer = (
   url: Redacted.Redacted<string>,
   options: { readonly maxConnections?: number; readonly prepare?: boolean } = {}
@@ -54,14 +54,14 @@ export const layer = (
     PgClient.layer({ url, connectTimeout: "10 seconds", keepAlive, applicationName: "effect-ray", ...options }),
     (error) => Layer.effectDiscard(Effect.fail(unreachable(error)))
   ) as Layer.Layer<SqlClient.SqlClient | PgClient.PgClient, DatabaseUnreachable>
-  // Kept out of prepared statements, as it is asked once, and perhaps of a pooler that cannot keep any.
+  // Not as a prepared statement: it runs once, and perhaps through a pooler that does not support them.
   const ping = Layer.effectDiscard(
     Effect.mapError(Effect.flatMap(SqlClient.SqlClient, (sql) => sql`SELECT 1`.unprepared), unreachable)
   )
   return Layer.provideMerge(ping, client)
 }
 
-/** Waits until a connection answers, as long as the patience. */
+/** Waits until Postgres responds, up to the patience. */
 export const whenThere = (url: Redacted.Redacted<string>, patience: Duration.Duration) =>
   waitFor(`Postgres at ${where(url)}`, Effect.scoped(Layer.build(layer(url))), {
     patience,
@@ -69,13 +69,13 @@ export const whenThere = (url: Redacted.Redacted<string>, patience: Duration.Dur
     silent: () => new DatabaseUnreachable({ where: where(url), detail: "no answer in time", isAway: true })
   })
 
-/** Postgres says that it is about to start or to stop, or has no connection to spare. */
+/** Whether Postgres says that it is starting or stopping, or has no free connection. */
 const isStarting = ({ reason }: SqlError.SqlError): boolean => {
   const { cause } = reason
   return typeof cause === "object" && cause !== null && "code" in cause && /^(57P|53300)/.test(String(cause.code))
 }
 
-/** The words of the innermost cause: the wrappers around it say only that something failed. */
+/** The message of the innermost cause: the errors around it only say that something failed. */
 const reasonOf = (error: unknown): string => {
   let reason = error
   while (reason instanceof Error && reason.cause instanceof Error) reason = reason.cause
@@ -84,7 +84,7 @@ const reasonOf = (error: unknown): string => {
 
 type Options = Pick<Settings.Settings, "schema">
 
-/** The broker and the registry of gateways, over a schema that is up to date: one that is behind is refused. */
+/** The broker and the registry of gateways, over an up-to-date schema. Refuses a schema that is behind. */
 export const layerStore = (settings: Pick<Settings.Settings, "schema" | "listenUrl">) =>
   Layer.unwrap(Effect.as(
     PgMigrations.check({ schema: settings.schema }),
@@ -94,7 +94,7 @@ export const layerStore = (settings: Pick<Settings.Settings, "schema" | "listenU
     )
   ))
 
-/** Applies what is pending and says what that was. */
+/** Applies what is pending and logs it. */
 export const migrate = Effect.fnUntraced(function*({ schema }: Options) {
   const { functions, migrations } = yield* PgMigrations.migrate({ schema })
   if (migrations.length + functions.length === 0) yield* Effect.logInfo(`the schema ${schema} is up to date`)

@@ -1,4 +1,4 @@
-/** The flags of settings, with the same words as the table. */
+/** The flags of settings, with the table's own descriptions. */
 import * as Flag from "effect/cli/Flag"
 import * as Option from "effect/Option"
 import * as Settings from "../Settings.ts"
@@ -6,8 +6,8 @@ import * as Settings from "../Settings.ts"
 type FlagsOf<K extends Settings.Key> = { readonly [_ in K]: Flag.Flag<Option.Option<string>> }
 
 /**
- * A flag for each of the settings that has one. All are plain texts: `Settings.load` validates them, so that everything
- * that is wrong is reported together; a switch is the text `true`, or `false` when negated. `defaults` are the command's own.
+ * A flag for each setting that has one. All are plain texts: `Settings.load` validates them, so that everything that is
+ * wrong is reported together. A switch is the text `true`, or `false` if negated. `defaults` are the command's own.
  */
 export const of = <const K extends Settings.Key>(
   keys: ReadonlyArray<K>,

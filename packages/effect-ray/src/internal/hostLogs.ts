@@ -1,8 +1,8 @@
 /**
- * What handlers say on this machine's Ray, in this process's own log.
+ * Shows what handlers on this machine's Ray write, in this process's own log.
  *
- * Ray writes what its workers print to files of the session: each line is told as it comes, with its task and
- * execution where it was logged by Effect.
+ * Ray writes the output of its workers to files of the session. Each line is logged as it comes, with its task and
+ * execution if Effect's logger wrote it.
  */
 import { cleanText } from "@effect-ray/ray/RayError"
 import * as Effect from "effect/Effect"
@@ -13,21 +13,24 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import { StringDecoder } from "node:string_decoder"
 
-/** How often the files are looked at. */
+/** How often the files are read. */
 const interval = "250 millis"
 
-/** The most that one look reads of one file, in bytes: a handler that floods its log holds up nothing else. */
+/** The most bytes that are read from one file at a time, so that a handler that floods its log delays no other. */
 const maxRead = 256 * 1024
 
-/** Further behind a file than this, in bytes, all but the end is skipped: what is said now matters more. */
+/**
+ * How far behind a file this may be, in bytes. Beyond that, everything but the end is skipped, because recent output
+ * matters more.
+ */
 const maxBehind = 4 * 1024 * 1024
 
-/** A longer line is told in pieces, in characters. */
+/** A longer line is logged in pieces, in characters. */
 const maxLineLength = 16 * 1024
 
 const workerFile = /^worker-.*-(\d+)\.(?:out|err)$/
 
-/** Ray's own lines in these files: its markers, what its core says, and what it says of the gateway's job. */
+/** Ray's own lines in these files: its markers, messages of its core, and messages about the gateway's job. */
 const rays = new RegExp(
   [
     String.raw`:(?:job_id|task_name|actor_name):`,
@@ -40,7 +43,7 @@ const rays = new RegExp(
 
 const level = { FATAL: "Fatal", ERROR: "Error", WARN: "Warn", INFO: "Info", DEBUG: "Debug", TRACE: "Trace" } as const
 
-/** A line of Effect's JSON logger, or of a host's own. */
+/** A line of Effect's JSON logger, or of the host itself. */
 const Line = Schema.Struct({
   level: Schema.Literals(Object.keys(level) as [keyof typeof level]),
   message: Schema.Unknown,
@@ -58,7 +61,7 @@ const parse = (text: string): Option.Option<typeof Line.Type> => {
   }
 }
 
-/** Makes the texts in what a handler logged fit for a terminal, wherever they are. */
+/** Removes what a terminal would obey from every text that a handler logged. */
 const clean = (logged: unknown): unknown => {
   if (typeof logged === "string") return cleanText(logged)
   if (Array.isArray(logged)) return logged.map(clean)
@@ -66,7 +69,7 @@ const clean = (logged: unknown): unknown => {
   return Object.fromEntries(Object.entries(logged).map(([key, value]) => [cleanText(key), clean(value)]))
 }
 
-/** Tells one line. What a host says of itself matters only when something is wrong. */
+/** Logs one line. What a host says about itself is only shown if something is wrong. */
 const tell = (pid: string, said: string): Effect.Effect<void> => {
   const text = cleanText(said)
   if (text.trim() === "" || rays.test(text)) return Effect.void
@@ -82,10 +85,10 @@ const tell = (pid: string, said: string): Effect.Effect<void> => {
 }
 
 interface Followed {
-  /** A file of the same name that was begun anew has another one. */
+  /** Distinguishes a file from an earlier one of the same name. */
   readonly inode: bigint | undefined
   offset: number
-  /** The beginning of a line whose end has not been written. */
+  /** The beginning of a line that is not complete yet. */
   rest: string
   readonly decoder: StringDecoder
 }
@@ -97,7 +100,7 @@ const begin = (inode: bigint | undefined, offset: number): Followed => ({
   decoder: new StringDecoder("utf8")
 })
 
-/** Follows the files of a folder, for good. What was written before is left out; the folder may be another one each time. */
+/** Follows the files of a folder without end. Skips what was written before; the folder may change each time. */
 export const follow = (
   folder: Effect.Effect<string>
 ): Effect.Effect<never, never, FileSystem.FileSystem | Path.Path> =>
@@ -118,7 +121,7 @@ export const follow = (
         files.set(file, next)
         return yield* readOn(file, pid, next, size)
       }
-      // It was rotated: the rest of the one before comes first.
+      // The file was rotated: the rest of the previous one comes first.
       const before = yield* Effect.option(identify(`${file}.1`))
       if (Option.isSome(before) && before.value.inode === followed.inode && before.value.size > followed.offset) {
         return yield* readOn(`${file}.1`, pid, followed, before.value.size)
@@ -159,7 +162,7 @@ export const follow = (
       const logs = yield* folder
       for (const name of yield* fs.readDirectory(logs)) {
         const pid = workerFile.exec(name)?.[1]
-        // One that is gone by now has nothing more to tell.
+        // A file that is gone has nothing more to show.
         if (pid !== undefined) yield* Effect.ignore(read(path.join(logs, name), pid))
       }
       isFirst = false

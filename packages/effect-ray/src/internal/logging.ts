@@ -1,4 +1,4 @@
-/** Log lines on standard error, where they are apart from what a command was asked to print. */
+/** Logs to standard error, separate from what a command prints as its result. */
 import * as Cause from "effect/Cause"
 import * as Console from "effect/Console"
 import * as Config from "effect/Config"
@@ -20,22 +20,22 @@ const pretty = (colors: boolean) =>
     Layer.succeed(Logger.LogToStderr, true)
   )
 
-/** Pretty on a terminal and JSON elsewhere, unless one is asked for. */
+/** Formatted for people on a terminal and JSON elsewhere, unless the user chose one. */
 export const layer = (format: Format): Layer.Layer<never, never, Stdio.Stdio> =>
   Layer.unwrap(Effect.gen(function*() {
     const stdio = yield* Stdio.Stdio
     const terminal = yield* stdio.stderrIsTerminal
-    // Many programs agree on this variable: https://no-color.org.
+    // A convention of many programs: https://no-color.org.
     const noColor = yield* Effect.orElseSucceed(Config.option(Config.String("NO_COLOR")), Option.none)
     return format === "json" || (format === "auto" && !terminal) ? json : pretty(terminal && Option.isNone(noColor))
   }))
 
-/** Tells the runtime that it need not report this failure again. */
+/** Tells the runtime that this failure has been reported. */
 const markReported = (error: unknown): void => {
   if (typeof error === "object" && error !== null) Object.assign(error, { [Runtime.errorReported]: false })
 }
 
-/** What is worth saying of a failure: an expected one by its message alone, a defect with its stack. */
+/** Logs a failure: an expected one by its message alone, a defect with its stack. */
 const logFailure = (cause: Cause.Cause<unknown>): Effect.Effect<void> => {
   if (Cause.hasInterruptsOnly(cause)) return Effect.void
   const error = Cause.squash(cause)
@@ -43,7 +43,7 @@ const logFailure = (cause: Cause.Cause<unknown>): Effect.Effect<void> => {
   return error instanceof Error && !Cause.hasDies(cause) ? Effect.logFatal(error.message) : Effect.logFatal(cause)
 }
 
-/** Runs a command with its log, which tells first what was set in vain, and at last the command's failure. */
+/** Runs a command with its log. It first warns about unknown variables, and at the end logs the command's failure. */
 export const logged = (format: Format) => <A, E, R>(command: Effect.Effect<A, E, R>) =>
   Effect.andThen(unknownVariables.tell, command).pipe(Effect.tapCause(logFailure), Effect.provide(layer(format)))
 

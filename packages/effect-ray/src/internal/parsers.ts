@@ -1,4 +1,4 @@
-/** From a setting's text to its value, or to what is wrong with the text and how to put it right. */
+/** Converts a setting's text to its value, or to what is wrong with the text and how to correct it. */
 import * as RayAddress from "@effect-ray/ray/RayAddress"
 import { RayError } from "@effect-ray/ray/RayError"
 import * as ByteSize from "effect/ByteSize"
@@ -10,7 +10,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 
-/** What a text is not, as the end of a sentence that begins with the text. */
+/** Fails with the end of a sentence that begins with the text. */
 export type Parse<A> = (text: string) => Result.Result<A, string>
 
 export const wholeNumber = (options: { readonly min: number; readonly max: number }): Parse<number> => (text) => {
@@ -36,7 +36,7 @@ const units: Readonly<Record<string, Duration.Unit>> = Object.fromEntries(
 
 /** The sum of amounts with units: `5s`, `1.5 hours`, `1m 30s`. */
 const amounts = (text: string): Option.Option<Duration.Duration> => {
-  // As Effect writes none.
+  // The form in which Effect prints a duration of zero.
   if (text === "0") return Option.some(Duration.zero)
   if (!/^(\d+(\.\d+)?\s*[a-z]+\s*)+$/i.test(text)) return Option.none()
   let sum = Duration.zero
@@ -68,7 +68,7 @@ export const duration = (
   }
 }
 
-/** A bare number counts bytes; units as in `512 KiB` and `2 MB`. */
+/** A bare number counts bytes. Units as in `512 KiB` and `2 MB`. */
 export const bytes = (
   options: { readonly min: number; readonly max: number; readonly because: string }
 ): Parse<number> =>
@@ -83,7 +83,7 @@ export const bytes = (
 export const oneOf =
   <const Choices extends ReadonlyArray<string>>(choices: Choices): Parse<Choices[number]> => (text) => {
     const found = choices.find((choice) => choice === text.trim())
-    return found === undefined ? Result.fail(`is none of ${choices.join(", ")}`) : Result.succeed(found)
+    return found === undefined ? Result.fail(`is not one of ${choices.join(", ")}`) : Result.succeed(found)
   }
 
 export const boolean: Parse<boolean> = (text) =>
@@ -94,18 +94,18 @@ export const identifier: Parse<string> = (text) =>
   /^[a-z_][a-z0-9_]{0,39}$/.test(text) && !text.startsWith("pg_")
     ? Result.succeed(text)
     : Result.fail(
-      "is not a name of a schema: lower-case letters, digits and _, at most 40, not beginning with a digit or pg_"
+      "is not a valid schema name: lower-case letters, digits and _, at most 40, not beginning with a digit or pg_"
     )
 
-/** It becomes part of a Ray Job's id. */
+/** A name that can be part of a Ray Job's id. */
 export const deployment: Parse<string> = (text) =>
   /^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/.test(text)
     ? Result.succeed(text)
     : Result.fail(
-      "is not a name of a deployment: letters, digits, _ and -, at most 63, beginning with a letter or digit"
+      "is not a valid deployment name: letters, digits, _ and -, at most 63, beginning with a letter or digit"
     )
 
-/** Nothing of the text is repeated: it holds a password. */
+/** The error repeats nothing of the text, which may contain a password. */
 export const databaseUrl: Parse<Redacted.Redacted<string>> = (text) => {
   const url = URL.parse(text.trim())
   if (url === null) return Result.fail("is not a URL")
@@ -117,7 +117,7 @@ export const databaseUrl: Parse<Redacted.Redacted<string>> = (text) => {
   return Result.succeed(Redacted.make(text.trim()))
 }
 
-/** A flag's text is for all to see: a password may stand in the environment only. */
+/** Every user of the machine can see a flag's text, so only the environment may contain a password. */
 export const databaseUrlWithoutPassword = (variable: string): Parse<Redacted.Redacted<string>> => (text) =>
   Result.flatMap(databaseUrl(text), (redacted) => {
     const { password, searchParams } = new URL(Redacted.value(redacted))
@@ -125,7 +125,7 @@ export const databaseUrlWithoutPassword = (variable: string): Parse<Redacted.Red
       ? Result.succeed(redacted)
       : Result.fail(
         "holds a password, which every user of the machine can read in the list of processes: "
-          + `a URL with a password is given by the environment variable ${variable}`
+          + `set a URL with a password in the environment variable ${variable}`
       )
   })
 
@@ -143,11 +143,11 @@ export const rayAddress: Parse<string> = (text) =>
     }
   })
 
-/** A token travels in an HTTP header. */
+/** A token that fits into an HTTP header. */
 export const token: Parse<Redacted.Redacted<string>> = (text) =>
   /^[\x21-\x7e]+$/.test(text.trim())
     ? Result.succeed(Redacted.make(text.trim(), { label: "RAY_AUTH_TOKEN" }))
-    : Result.fail("has spaces or characters that no token has")
+    : Result.fail("contains spaces or characters that a token cannot have")
 
 export const ip: Parse<string> = (text) =>
   /^(\d{1,3}(\.\d{1,3}){3}|[0-9a-fA-F:]*:[0-9a-fA-F:.]*)$/.test(text)

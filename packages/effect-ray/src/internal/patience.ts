@@ -1,21 +1,21 @@
-/** Waiting, at the start, for what a worker needs and cannot reach yet. */
+/** Waits, at start, for what a worker needs and cannot reach yet. */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 
-/** How often it is tried again. */
+/** How often to try again. */
 const interval = Schedule.min([Schedule.exponential("200 millis"), Schedule.spaced("2 seconds")])
 
 /**
- * How long one try may take: half of the patience that is left, so that there is time to say what is waited for; the
- * longest where it is tried only once.
+ * How long one try may take: half of the remaining patience, so that there is time to log what it waits for; the
+ * longest limit if there is only one try.
  */
 const tryLimits = { minimum: Duration.seconds(2), maximum: Duration.seconds(10) }
 
 /**
- * Tries until it succeeds, fails for another reason than an outage, or the patience is over; it then fails as it did
- * last. Says what it waits for, once for each reason.
+ * Tries until it succeeds, fails for a reason other than an outage, or the patience is over; it then fails with the
+ * last error. Logs what it waits for, once for each reason.
  */
 export const waitFor = <A, E extends { readonly message: string }, R>(
   what: string,
@@ -23,7 +23,7 @@ export const waitFor = <A, E extends { readonly message: string }, R>(
   options: {
     readonly patience: Duration.Duration
     readonly isOutage: (error: E) => boolean
-    /** The error of a try that was answered nothing, which is an outage. */
+    /** The error of a try without a response, which counts as an outage. */
     readonly silent: () => E
   }
 ): Effect.Effect<A, E, R> =>

@@ -1,11 +1,11 @@
-/** What the program tells its commands of the process it is, and they tell it. */
+/** What the program and its commands tell each other about the process. */
 import * as Context from "effect/Context"
 
 export interface Program {
-  /** Host and process id, for people who look at supervisors. */
+  /** Host name and process id, for people who look at supervisors. */
   readonly label: string
   /**
-   * The exit code after an interruption: 130, as shells have it, and 0 for a worker, which SIGTERM asks to drain.
+   * The exit code after an interruption: 130, as in shells, and 0 for a worker, which SIGTERM asks to drain.
    */
   interrupted: number
 }

@@ -1,4 +1,4 @@
-/** The token of the Ray cluster: whichever of text and file the user named most deliberately. */
+/** Finds the Ray cluster's token: the most explicit of the text and files that the user named. */
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
@@ -10,8 +10,8 @@ import type { Problem } from "../SettingsError.ts"
 type Token = Option.Option<Redacted.Redacted<string>>
 
 /**
- * A file named by flag goes before `RAY_AUTH_TOKEN`, and that before a file named by `RAY_AUTH_TOKEN_PATH`. None when
- * neither is set: Ray's own place, `~/.ray/auth_token`, is then looked at by the client.
+ * A file named by the flag comes before `RAY_AUTH_TOKEN`, which comes before a file named by `RAY_AUTH_TOKEN_PATH`.
+ * `None` if none is set; the client then reads Ray's own file, `~/.ray/auth_token`.
  */
 export const find = Effect.fnUntraced(function*(
   settings: Partial<Settings.Settings>,
@@ -26,12 +26,12 @@ export const find = Effect.fnUntraced(function*(
     source: Option.some(flags.rayAuthTokenPath === undefined ? "RAY_AUTH_TOKEN_PATH" : "--ray-auth-token-path"),
     value: Option.some(file.value),
     problem: what,
-    fix: "Name a file that this process may read and that holds the cluster's token and nothing else."
+    fix: "Name a file that this process may read and that contains the cluster's token and nothing else."
   })
   const text = yield* Effect.mapError(
     fs.readFileString(file.value),
     (error) => problem(`cannot be read (${error.reason._tag})`)
   )
   const parsed = Settings.table.rayAuthToken.parse(text)
-  return Result.isSuccess(parsed) ? parsed.success : yield* Effect.fail(problem("holds no token"))
+  return Result.isSuccess(parsed) ? parsed.success : yield* Effect.fail(problem("contains no token"))
 })

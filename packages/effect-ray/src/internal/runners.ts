@@ -1,4 +1,4 @@
-/** The runners that settings can ask for. */
+/** The runners that settings can select. */
 import type { BrokerError } from "@effect-ray/core/BrokerError"
 import type { GatewayRegistry } from "@effect-ray/core/GatewayRegistry"
 import * as Handler from "@effect-ray/core/Handler"
@@ -18,7 +18,7 @@ import * as Settings from "../Settings.ts"
 import type { WorkerModule } from "../WorkerModule.ts"
 import { waitFor } from "./patience.ts"
 
-/** The handlers' layer failed, for a reason of its own. */
+/** The handlers' layer failed. */
 export class HandlersFailed extends Schema.TaggedError<HandlersFailed>("effect-ray/HandlersFailed")("HandlersFailed", {
   detail: Schema.String
 }) {
@@ -27,7 +27,7 @@ export class HandlersFailed extends Schema.TaggedError<HandlersFailed>("effect-r
   }
 }
 
-/** Attempts as fibers of this process, in parallel or one at a time. */
+/** Runs attempts as fibers of this process, in parallel or one at a time. */
 export const inProcess = (
   { worker }: WorkerModule,
   mode: "in-process" | "sync"
@@ -37,11 +37,11 @@ export const inProcess = (
     (cause) => Layer.unwrap(Effect.fail(new HandlersFailed({ detail: whyNot(cause) })))
   )
 
-/** As a host on Ray tells it. */
+/** The same text that a host on Ray reports. */
 const whyNot = (cause: Cause.Cause<unknown>): string =>
   Cause.hasInterruptsOnly(cause) ? "it interrupted itself" : Handler.defect(cause).stack
 
-/** What a runner on Ray needs to know. */
+/** The settings of a runner on Ray. */
 export type RaySettings = Pick<
   Settings.Settings,
   "schema" | "deployment" | "lease" | "gatewayPort" | "gatewayBind" | "gatewayAdvertise"
@@ -68,17 +68,17 @@ interface Cluster {
   readonly token: Option.Option<Redacted.Redacted<string>>
 }
 
-/** The Ray cluster at an address; an open one only where the settings allow it. */
+/** The Ray cluster at an address. An open one only if the settings allow it. */
 export const cluster = (settings: Pick<Settings.Settings, "allowOpenCluster">, { address, token }: Cluster) =>
   RayCluster.layer({ address, allowOpen: settings.allowOpenCluster, ...given("token", token) })
 
-/** Refuses an address that may not be used. Nothing is sent to it. */
+/** Refuses an address that must not be used. Sends nothing to it. */
 export const checkAddress = (
   settings: Pick<Settings.Settings, "allowOpenCluster">,
   at: Cluster
 ): Effect.Effect<void, RayError> => Effect.asVoid(Effect.scoped(Layer.build(cluster(settings, at))))
 
-/** Waits until the Ray at an address answers, as long as the patience. */
+/** Waits until the Ray at an address responds, up to the patience. */
 export const whenThere = (
   settings: Pick<Settings.Settings, "allowOpenCluster" | "startTimeout">,
   at: Cluster
@@ -89,13 +89,13 @@ export const whenThere = (
     silent: () => new RayError({ reason: new Unreachable({ address: at.address, detail: "no answer in time" }) })
   })
 
-/** Attempts on the Ray cluster at an address. */
+/** Runs attempts on the Ray cluster at an address. */
 export const ray = (
   module: WorkerModule,
   settings: RaySettings & Pick<Settings.Settings, "allowOpenCluster">,
   at: Cluster
 ): RayLayer<never> => Layer.provide(onCluster(module, settings), cluster(settings, at))
 
-/** Attempts on the Ray of this machine. */
+/** Runs attempts on the Ray on this machine. */
 export const local = (module: WorkerModule, settings: RaySettings): RayLayer<LocalRay.LocalRay> =>
   Layer.provide(onCluster(module, settings), LocalRay.layerCluster)

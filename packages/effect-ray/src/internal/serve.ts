@@ -20,7 +20,7 @@ export class NothingToServe extends Schema.TaggedError<NothingToServe>("effect-r
   override get message() {
     return this.tasks.length === 0
       ? "The worker has no tasks. Name them: Worker.make({ tasks: [Render], handlers: RenderLive })"
-      : `The ${this.runner} runner can run none of the tasks that were asked for: ${this.tasks.join(", ")}. `
+      : `The ${this.runner} runner can run none of the requested tasks: ${this.tasks.join(", ")}. `
         + "Python tasks need Ray."
   }
 }
@@ -51,7 +51,7 @@ export const keys = [
   "logFormat"
 ] as const satisfies ReadonlyArray<Settings.Key>
 
-/** Those of them that only Ray's runners ask for; the ones of a cluster only where it is the one at `RAY_ADDRESS`. */
+/** Settings that only Ray's runners read; those of a cluster only if it is the one at `RAY_ADDRESS`. */
 const clusterKeys = ["rayAddress", "rayAuthToken", "rayAuthTokenPath", "allowOpenCluster"] as const
 const rayKeys = [
   ...clusterKeys,
@@ -62,18 +62,18 @@ const rayKeys = [
   "unschedulableAfter"
 ] as const
 
-/** What need not be right in the environment, because a runner never asks for it. */
+/** Settings that a runner never reads, so that their variables may be wrong. */
 export const unread = (runner: Settings.Runner): ReadonlyArray<Settings.Key> =>
   runner === "ray" ? [] : runner === "local" ? clusterKeys : rayKeys
 
 export interface Options {
   readonly module: WorkerModule
-  /** Empty: all queues of the worker's tasks. */
+  /** The queues to serve. Empty: all queues of the worker's tasks. */
   readonly queues: ReadonlyArray<string>
   readonly settings: Pick<Settings.Settings, "concurrency" | "lease" | "drain" | "unschedulableAfter">
 }
 
-/** Refuses a queue that none of the worker's tasks has: nothing would ever be claimed from it. */
+/** Refuses a queue that none of the worker's tasks uses, because nothing would ever be claimed from it. */
 export const checkQueues = Effect.fnUntraced(function*(
   { worker }: WorkerModule,
   queues: ReadonlyArray<string>
@@ -83,13 +83,13 @@ export const checkQueues = Effect.fnUntraced(function*(
     setting: "--queue",
     source: Option.some("--queue"),
     value: Option.some(queue),
-    problem: "is a queue that none of the worker's tasks has",
+    problem: "is not a queue of any of the worker's tasks",
     fix: `Its queues are: ${known.join(", ")}.`
   }))
   if (first !== undefined) return yield* new SettingsError({ problems: [first, ...rest] })
 })
 
-/** From here on, to be stopped is what the process is for: it ends with 0. */
+/** From here on, being stopped is a normal end: the process exits with 0. */
 export const stoppable = Effect.map(Program, (program) => {
   program.interrupted = 0
 })

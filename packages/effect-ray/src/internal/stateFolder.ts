@@ -6,7 +6,7 @@ import * as FileSystem from "effect/FileSystem"
 import * as Path from "effect/Path"
 import type { PlatformError } from "effect/PlatformError"
 
-/** Makes the folder unless it is there, for this user alone and out of sight of git. Returns its absolute path. */
+/** Makes the folder unless it exists, for this user alone and ignored by git. Returns its absolute path. */
 export const make: Effect.Effect<string, PlatformError | RayError, FileSystem.FileSystem | Path.Path> = Effect.gen(
   function*() {
     const fs = yield* FileSystem.FileSystem
@@ -18,7 +18,7 @@ export const make: Effect.Effect<string, PlatformError | RayError, FileSystem.Fi
   }
 )
 
-/** Writes a file of the folder as a new one, for this user alone: nothing is written through what had its name. */
+/** Writes a file of the folder as a new file, for this user alone, and never through an existing one of that name. */
 export const write = Effect.fnUntraced(function*(file: string, text: string) {
   const fs = yield* FileSystem.FileSystem
   yield* fs.remove(file, { force: true })

@@ -1,17 +1,17 @@
-/** Variables that look like settings and are none: mostly misspelled ones, whose user should not have to wonder. */
+/** Variables that look like settings but are not, mostly misspelled ones, so that their users are told. */
 import * as Effect from "effect/Effect"
 import * as Settings from "../Settings.ts"
 
 const prefix = "EFFECT_RAY_"
 
-/** The table's, and those that are read where Ray is started and where it runs. */
+/** The table's variables, and those that are read where Ray starts and runs. */
 const known = [
   ...Settings.keys.map((key) => Settings.table[key].env).filter((name) => name.startsWith(prefix)),
   "EFFECT_RAY_PYTHON",
   "EFFECT_RAY_NODE"
 ]
 
-/** How many letters have to be put in, left out or changed to make one text of another. */
+/** How many letters must be inserted, removed or changed to turn one text into the other. */
 const distance = (from: string, to: string): number => {
   let row = Array.from({ length: to.length + 1 }, (_, column) => column)
   for (let at = 1; at <= from.length; at++) {
@@ -25,7 +25,7 @@ const distance = (from: string, to: string): number => {
   return row[to.length]!
 }
 
-/** Each unknown name, with the known one that is nearest to it. */
+/** Each unknown name, with the nearest known one. */
 export const find = (
   names: ReadonlyArray<string>
 ): ReadonlyArray<{ readonly name: string; readonly nearest: string }> =>
@@ -34,12 +34,12 @@ export const find = (
     nearest: known.reduce((best, other) => distance(name, other) < distance(name, best) ? other : best)
   }))
 
-/** A warning and no failure: another version of effect-ray may know the name. */
+/** A warning instead of a failure: another version of effect-ray may know the name. */
 export const tell: Effect.Effect<void> = Effect.suspend(() =>
   Effect.forEach(
     find(Object.keys(process.env)),
     ({ name, nearest }) =>
-      Effect.logWarning(`${name} is no setting of this version, and is ignored. The nearest is ${nearest}.`),
+      Effect.logWarning(`${name} is not a setting of this version and is ignored. The nearest is ${nearest}.`),
     { discard: true }
   )
 )

@@ -28,12 +28,12 @@ import * as stateFolder from "../stateFolder.ts"
 
 const keys = serving.keys
 
-/** Nobody at a terminal wants to wait for long. */
+/** Short, because somebody at a terminal is waiting. */
 const defaults = { drain: "5 seconds", startTimeout: "0 seconds" }
 
 const config = {
   module: Argument.String("MODULE").pipe(
-    Argument.withDescription("The file whose default export is a Worker; TypeScript as it is")
+    Argument.withDescription("The file whose default export is a Worker; TypeScript needs no compiling")
   ),
   inProcess: Flag.Boolean("in-process").pipe(
     Flag.withDescription("Run attempts in this process, even if there is a Ray"),
@@ -45,7 +45,7 @@ const config = {
 type Input = Command.Command.Config.Infer<typeof config>
 type DevSettings = Pick<Settings.Settings, (typeof keys)[number]>
 
-/** A part of the development system: the address that is printed, and how to reach it. */
+/** A database for development: the address to print, and how to reach it. */
 interface Postgres {
   readonly url: Redacted.Redacted<string>
   readonly line: string
@@ -57,18 +57,18 @@ export class AlreadyRunning
 {
   override get message() {
     return "another `effect-ray dev` runs in this folder; stop it, or set DATABASE_URL to the address that it printed. "
-      + "Where none does, its Postgres was killed and another program has its number: remove the file that Postgres names. "
+      + "If none is running, its Postgres was killed and another program has its process id: remove the file that Postgres names. "
       + this.detail
   }
 }
 
-/** A port that a server of anybody may have; none for anything else that a file may hold. */
+/** A port that an ordinary user's server may have; undefined for anything else in the file. */
 const portIn = (text: string): number | undefined => {
   const port = /^\d{4,5}$/.test(text.trim()) ? Number(text) : 0
   return port >= 1024 && port <= 65535 ? port : undefined
 }
 
-/** The port of the last start, so that the address stays good; any free one when it is taken. */
+/** The port of the last start, so that the address stays the same; any free one if it is taken. */
 const embedded = Effect.fnUntraced(function*(folder: string) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
@@ -99,7 +99,7 @@ const postgres = Effect.fnUntraced(function*(settings: DevSettings, folder: stri
   }
   yield* Effect.logInfo("starting a Postgres")
   const server = yield* embedded(folder)
-  // The password is of this machine's own throw-away server, and the application needs it.
+  // The password protects a throw-away server on this machine, and the application needs it.
   return { url: server.url, line: `${Redacted.value(server.url)} (data in ${server.dataFolder})` } satisfies Postgres
 })
 
@@ -134,7 +134,7 @@ const ray = Effect.fnUntraced(function*(
   }
   const local = yield* Effect.result(localRay.make(folder))
   if (local._tag === "Failure") {
-    // One that was asked for has to be there; else attempts can run here as well.
+    // A Python that the user named must have a Ray; otherwise attempts can run here as well.
     return (yield* localRay.isNamed) ? yield* local.failure : none(local.failure.message)
   }
   const { address, found, latest, logs, tokenFile } = local.success
@@ -154,7 +154,7 @@ const run = Effect.fnUntraced(function*(input: Input, settings: DevSettings) {
   const folder = yield* stateFolder.make
   const store = yield* postgres(settings, folder)
   const client = database.layer(store.url, { prepare: settings.prepare })
-  // Before a Ray is started: a Postgres that does not answer is told at once.
+  // Before a Ray is started, so that a Postgres that does not answer is reported at once.
   yield* Effect.provide(database.migrate(settings), client)
   const cluster = yield* ray(module, settings, input, folder)
   const queues = [...new Set(module.worker.tasks.map((task) => task.options.queue))]
@@ -202,7 +202,7 @@ export const dev = Command.make("dev", config, (input) =>
       { command: "effect-ray dev src/worker.ts", description: "Start all, print the addresses, serve" },
       {
         command: "DATABASE_URL=postgres://me@localhost/app effect-ray dev src/worker.ts",
-        description: "With a Postgres that is there"
+        description: "With an existing Postgres"
       }
     ])
   )

@@ -22,7 +22,7 @@ const config = {
 const validate = (settings: Partial<Settings.Settings>) =>
   Effect.succeed(
     settings.databaseUrl !== undefined && Option.isNone(settings.databaseUrl)
-      ? [Settings.missing("databaseUrl", "`effect-ray dev` brings a Postgres of its own.")]
+      ? [Settings.missing("databaseUrl", "`effect-ray dev` starts a Postgres of its own.")]
       : []
   )
 
@@ -39,7 +39,9 @@ export const migrate = Command.make("migrate", config, (input) =>
     logging.printed(Settings.load({ keys, flags: flags.given(input.settings), validate })),
     (settings) => logging.logged(settings.logFormat)(run(input.dryRun, settings))
   )).pipe(
-    Command.withDescription("Brings effect-ray's schema in DATABASE_URL up to date; safe to run again and at once"),
+    Command.withDescription(
+      "Brings effect-ray's schema in DATABASE_URL up to date; safe to repeat and to run concurrently"
+    ),
     Command.withExamples([
       { command: "effect-ray migrate", description: "Apply what is pending" },
       { command: "effect-ray migrate --dry-run", description: "Print the pending SQL" }

@@ -23,11 +23,11 @@ const keys = [...serving.keys, "runner"] as const
 
 const config = {
   module: Argument.String("MODULE").pipe(
-    Argument.withDescription("The file whose default export is a Worker; TypeScript as it is")
+    Argument.withDescription("The file whose default export is a Worker; TypeScript needs no compiling")
   ),
   queues: Flag.String("queue").pipe(
     Flag.withMetavar("NAME"),
-    Flag.withDescription("Serve this queue only; may be given again. Default: all queues of the worker's tasks"),
+    Flag.withDescription("Serve only this queue; may be repeated. Default: all queues of the worker's tasks"),
     Flag.atLeast(0)
   ),
   sync: Flag.Boolean("sync").pipe(
@@ -80,7 +80,7 @@ const validate = (input: Input) => (settings: Partial<Settings.Settings>) =>
   Effect.gen(function*() {
     const problems: Array<Problem> = [...contradiction(input)]
     if (settings.databaseUrl !== undefined && Option.isNone(settings.databaseUrl)) {
-      problems.push(Settings.missing("databaseUrl", "`effect-ray dev` brings a Postgres of its own."))
+      problems.push(Settings.missing("databaseUrl", "`effect-ray dev` starts a Postgres of its own."))
     }
     if (settings.runner !== "ray") return problems
     if (settings.rayAddress !== undefined && Option.isNone(settings.rayAddress)) {
@@ -123,7 +123,7 @@ const run = Effect.fnUntraced(function*(input: Input, settings: WorkerSettings) 
   yield* serving.stoppable
   const module = yield* WorkerModule.load(input.module)
   yield* serving.checkQueues(module, input.queues)
-  // What can never work is told before anything is waited for.
+  // What can never work is reported before anything is waited for.
   if (settings.runner === "ray") yield* runners.checkAddress(settings, yield* clusterOf(settings, input))
   const url = Option.getOrThrow(settings.databaseUrl)
   yield* database.whenThere(url, settings.startTimeout)
@@ -146,7 +146,7 @@ const run = Effect.fnUntraced(function*(input: Input, settings: WorkerSettings) 
   )
 })
 
-/** The runner decides which settings matter. One that is not known asks for all of them to be looked at. */
+/** The runner decides which settings are read. An unknown runner reads all of them. */
 const load = (input: Input) =>
   Effect.gen(function*() {
     const flags = flagsOf(input)

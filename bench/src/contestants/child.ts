@@ -1,5 +1,5 @@
 /**
- * A contestant's process, as the bench holds it: started in a scope, ended with it.
+ * A contestant's process, from the bench's side: it starts in a scope and ends with it.
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -22,7 +22,7 @@ export class ContestantFailed extends Schema.TaggedError<ContestantFailed>()("Co
 }
 
 export interface Child {
-  /** Sends a command, answers the milliseconds it took there. One at a time. */
+  /** Sends a command, and returns how many milliseconds it took there. One at a time. */
   readonly ask: (command: Command) => Effect.Effect<number, ContestantFailed>
   /** When handlers started, by the machine's monotonic clock. */
   readonly handled: Queue.Dequeue<bigint>
@@ -37,7 +37,7 @@ export const start = Effect.fnUntraced(function*(
   const handled = yield* Queue.unbounded<bigint>()
   let answer = Deferred.makeUnsafe<number, ContestantFailed>()
   const child = yield* Effect.acquireRelease(
-    // The same flags as ours, so that the workspace's packages are read from their source there too.
+    // The same flags as ours, so that the process also reads the workspace's packages from their sources.
     Effect.sync(() => fork(file, [Redacted.value(databaseUrl)], { stdio: ["ignore", "inherit", "inherit", "ipc"] })),
     end
   )

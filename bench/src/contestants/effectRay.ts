@@ -1,4 +1,4 @@
-/** effect-ray, from the application's side: how executions get into its queue. */
+/** effect-ray, from the application's side: how it enqueues executions. */
 import { PgBroker, PgMigrations } from "@effect-ray/postgres"
 import { Task } from "@effect-ray/core"
 import { PgClient } from "@effect/sql-pg"
@@ -9,7 +9,7 @@ import type * as Redacted from "effect/Redacted"
 import { Noop } from "./noop.ts"
 import type { Side } from "./side.ts"
 
-/** Payloads in one call of `enqueueAll`. */
+/** Payloads in one `enqueueAll`. */
 const chunk = 5_000
 
 export const layer = (databaseUrl: Redacted.Redacted, maxConnections: number) =>

@@ -1,4 +1,4 @@
-/** graphile-worker, from the application's side: how jobs get into its queue. */
+/** graphile-worker, from the application's side: how it enqueues jobs. */
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import { Logger, makeWorkerUtils } from "graphile-worker"

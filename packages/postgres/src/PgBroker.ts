@@ -1,15 +1,17 @@
 /**
  * The broker that keeps executions in Postgres, version 15 and newer.
  *
- * It works over the app's own `PgClient`: an enqueue inside `sql.withTransaction` is part of that transaction, commits
- * with it and rolls back with it. Inside a transaction of another client it fails with `OtherTransaction` instead of
- * writing outside. Everything lies in one schema (`effect_ray` unless configured), which `PgMigrations` makes.
+ * It uses the app's own `PgClient`: an enqueue inside `sql.withTransaction` is part of that transaction, commits with
+ * it and rolls back with it. Inside a transaction of another client it fails with `OtherTransaction` instead of writing
+ * outside. Everything is in one schema (`effect_ray` unless configured), which `PgMigrations` makes.
  *
- * A `cancel` inside a transaction does not wait for its commit: it goes over a connection of the broker's own, beside
- * the client's pool, and stands even when the transaction rolls back, except for what the transaction itself has enqueued.
+ * A `cancel` inside a transaction does not wait for the commit. It uses a connection of the broker's own, beside the
+ * client's pool, and stays in effect even if the transaction rolls back, except for what the transaction itself has
+ * enqueued.
  *
- * Postgres going away is a failure with reason `Unavailable`, never a defect; all goes on by itself when it is back. So is
- * one that says nothing any more, after `answerPatience`; give the client a `keepAlive`, so that the system notices first.
+ * When Postgres goes away, operations fail with the reason `Unavailable`, never with a defect, and everything continues
+ * by itself when it is back. The same happens when Postgres stops responding, after `answerPatience`. Give the client a
+ * `keepAlive`, so that the operating system notices that first.
  */
 import { Broker } from "@effect-ray/core/Broker"
 import { isUuid } from "@effect-ray/core/BrokerInput"
@@ -44,34 +46,34 @@ import { makeSupervise } from "./internal/supervise.ts"
 import * as PgStore from "./PgStore.ts"
 
 /**
- * How the broker hears of changes, and for how long it waits.
+ * How the broker learns of changes, and how long it waits.
  *
  * @category models
  */
 export interface SharedOptions {
   /**
-   * Whether to tell and hear by NOTIFY and LISTEN. Default: true. Without, everything still works, one poll later:
-   * supervisors learn of new executions by their ticks.
+   * Whether to send and receive notifications (NOTIFY and LISTEN). Default: true. Without them everything still works,
+   * only later: supervisors learn of new executions from their ticks.
    */
   readonly notify?: boolean | undefined
   /**
-   * How to reach Postgres for LISTEN, when the client goes through a pooler such as pgbouncer. What is left out is as the
-   * client has it, but for the address: with a `url`, or a `host`, nothing of the client's is used. A `port` alone is one at its address.
-   * Default: as the client.
+   * How to reach Postgres for LISTEN, if the client goes through a pooler such as pgbouncer. Fields that are left out
+   * are taken from the client, except its address: with a `url` or a `host`, no part of that is used. A `port` alone
+   * changes the port at the client's address. Default: as the client.
    */
   readonly listen?: PgClient.PgClientConfig | undefined
   /**
-   * How long an enqueue waits for an idempotency key that another transaction has enqueued and not yet committed; it
-   * then fails with `Unavailable`. Default: 30 seconds.
+   * How long an enqueue waits for an idempotency key that another transaction has enqueued and not yet committed,
+   * before it fails with `Unavailable`. Default: 30 seconds.
    */
   readonly keyPatience?: Duration.Input | undefined
-  /** How often work and awaited executions are looked for while nothing is heard by LISTEN. Default: 1 second. */
+  /** How often to poll for work and awaited executions while no notifications arrive. Default: 1 second. */
   readonly pollInterval?: Duration.Input | undefined
-  /** How often it is made sure that messages are heard by LISTEN. Default: 30 seconds. */
+  /** How often to test whether notifications arrive. Default: 30 seconds. */
   readonly probeInterval?: Duration.Input | undefined
   /**
-   * How long an awaited execution may be due without a live worker that serves its lane, before the log says so. Default: 10
-   * seconds.
+   * How long an awaited execution may be due while no live worker serves its lane, before a warning is logged. Default:
+   * 10 seconds.
    */
   readonly unservedPatience?: Duration.Input | undefined
 }
@@ -84,7 +86,7 @@ export interface SharedOptions {
 export interface Options extends SharedOptions, PgStore.Options {}
 
 /**
- * A broker over the client, until the scope closes.
+ * A broker over the client, which ends with the scope.
  *
  * @category constructors
  */
@@ -96,7 +98,7 @@ export const make: (
   }
 )
 
-/** What is made in a transaction outlives it: its fibers must not write as part of it. */
+/** What is made inside a transaction outlives it, so its fibers must not write as part of it. */
 const outsideTransactions = (store: Store, options: SharedOptions) =>
   Effect.updateContext(
     build(store, options),
@@ -137,7 +139,7 @@ const build = Effect.fnUntraced(
             ([record]) => Option.fromUndefinedOr(record)
           )
           : Effect.succeedNone,
-      // Asked by supervisors too, when an attempt has failed, and then the app may hold all of its pool.
+      // Supervisors also use this when an attempt has failed, and the app may then hold all of its pool.
       attempts: (id) =>
         Effect.contextWith((context: Context.Context<never>) => {
           const inside = Context.getOrUndefined(context, store.sql.transactionService) !== undefined
@@ -170,7 +172,7 @@ export const layer = (options?: Options): Layer.Layer<Broker, never, PgClient.Pg
   Layer.effect(Broker, make(options))
 
 /**
- * A broker over a store that other services share.
+ * A broker over a store that it shares with other services.
  *
  * @category layers
  */

@@ -1,9 +1,8 @@
 /**
  * The gateway registry of a deployment, in the broker's schema.
  *
- * The primary key is the lock: of many workers that find no gateway, one inserts the next epoch and starts it; the
- * others find its address and secret in the row. A role that may call
- * `gateway_current` may use the gateway.
+ * The primary key is the lock: when several workers find no gateway, one of them inserts the next epoch and starts it.
+ * The others read its address and secret from the row. A role that may call `gateway_current` may use the gateway.
  */
 import { type GatewayEntry, GatewayRegistry } from "@effect-ray/core/GatewayRegistry"
 import type * as PgClient from "@effect/sql-pg/PgClient"
@@ -16,7 +15,7 @@ import { retryTransient, unavailable } from "./internal/sqlFailure.ts"
 import type { Store } from "./internal/store.ts"
 import * as PgStore from "./PgStore.ts"
 
-/** How many epochs of a gateway are kept: the newest, and the one before, whose workers may still be at work. */
+/** How many epochs of a gateway are kept: the newest, and the one before, whose workers may still be using it. */
 const keptEpochs = 2
 
 interface Row {
@@ -60,7 +59,8 @@ const build = ({ beside, s }: Store): GatewayRegistry["Service"] =>
         Effect.map(([row]) => Option.map(Option.fromUndefinedOr(row), (row) => toEntry(deployment, cluster, row)))
       ),
 
-    // Not repeated by itself: after a lost acknowledgement the answer could be "another did" for our own row.
+    // Not repeated automatically: after a lost acknowledgement, the repetition could report our own row as another
+    // worker's.
     open: (entry) =>
       beside((sql) =>
         sql<{ readonly opened: boolean }>`
@@ -94,7 +94,7 @@ export const layer = (options?: PgStore.Options): Layer.Layer<GatewayRegistry, n
   Layer.effect(GatewayRegistry, make(options))
 
 /**
- * A registry over a store that other services share.
+ * A registry over a store that it shares with other services.
  *
  * @category layers
  */

@@ -1,9 +1,9 @@
 /**
- * The schema of the Postgres broker: what is pending, applying it, and refusing to work on one that is behind.
+ * The schema of the Postgres broker: finds what is pending, applies it, and refuses to work on a schema that is behind.
  *
- * Migrations make tables and are append-only. Functions are applied as they are now, after them. All that is pending is
- * applied in one transaction, under a lock that makes other processes wait and then find nothing to do. A worker of the
- * previous version goes on beside it. What was applied is kept in tables of the schema itself.
+ * Migrations make tables and are append-only. Functions are applied after them, in their current form. Everything that
+ * is pending is applied in one transaction, under a lock that makes other processes wait and then find nothing to do.
+ * Workers of the previous version continue beside it. What was applied is recorded in tables of the schema itself.
  */
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Effect from "effect/Effect"
@@ -18,12 +18,12 @@ import { wordsOf } from "./internal/sqlFailure.ts"
 import { migrations } from "./migrations/all.ts"
 
 /**
- * Which schema the migrations are for.
+ * The schema to migrate.
  *
  * @category models
  */
 export interface Options {
-  /** Default: `effect_ray`. */
+  /** The schema's name. Default: `effect_ray`. */
   readonly schema?: string | undefined
 }
 
@@ -40,7 +40,7 @@ export interface Pending {
 }
 
 /**
- * Postgres refused; `detail` carries its words.
+ * Postgres refused the migration; `detail` has its message.
  *
  * @category errors
  */
@@ -69,17 +69,17 @@ export class SchemaBehind extends Schema.TaggedError<SchemaBehind>("@effect-ray/
 
 const failed = (error: SqlError) => new MigrationFailed({ detail: wordsOf(error) })
 
-/** The days for which history has partitions from the start. Workers make those of later days. */
+/** How many days of history have partitions from the start. Workers add later days. */
 const daysAhead = 7
 
 interface Plan extends Pending {
-  /** All that has to run, in order. */
+  /** Everything to run, in order. */
   readonly statements: ReadonlyArray<string>
 }
 
 const isDone = ({ functions, migrations }: Pending): boolean => migrations.length + functions.length === 0
 
-/** What is to be done, as things stand. */
+/** What has to be done to the schema as it is now. */
 const makePlan = Effect.fnUntraced(function*(sql: PgClient.PgClient, schema: string) {
   const s = quote(schema)
   const [found] = yield* sql<Record<"schema" | "migrations" | "functions", boolean>>`
@@ -99,10 +99,10 @@ const makePlan = Effect.fnUntraced(function*(sql: PgClient.PgClient, schema: str
     migrations: missing.map(({ name }) => name),
     functions,
     statements: [
-      // What is written here is read with this path: operators and functions that another role has put into a schema of
-      // the session's would become part of domains and functions that run as the owner.
+      // These statements resolve names with this path. Otherwise, operators and functions that another role has put
+      // into a schema on the session's path would become part of domains and functions that run as the owner.
       "SET LOCAL search_path = pg_catalog, pg_temp",
-      // IF NOT EXISTS wants the right to create even where there is nothing to create.
+      // IF NOT EXISTS needs the right to create even if there is nothing to create.
       ...(found!.schema ? [] : [`CREATE SCHEMA ${s}`]),
       ...(found!.migrations ? [] : [
         `CREATE TABLE ${s}.migrations (id integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL)`
@@ -120,7 +120,7 @@ const makePlan = Effect.fnUntraced(function*(sql: PgClient.PgClient, schema: str
   return plan
 })
 
-/** Held by the process that migrates, until the transaction ends. The name of a schema is plain, see `quote`. */
+/** Held by the process that migrates until its transaction ends. A schema's name is plain, see `quote`. */
 const lock = (schema: string): string =>
   `SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('effect-ray migrate ${schema}', 0::bigint))`
 
@@ -141,7 +141,7 @@ export const pending: (
 )
 
 /**
- * All that `migrate` would run, as one transaction for `psql -v ON_ERROR_STOP=1`; none when nothing is pending.
+ * Everything that `migrate` would run, as one transaction for `psql -v ON_ERROR_STOP=1`; `None` if nothing is pending.
  *
  * @category migrating
  */
@@ -163,7 +163,7 @@ export const script: (
 )
 
 /**
- * Applies all that is pending, and returns what that was. Safe to run from many processes at once.
+ * Applies everything that is pending and returns it. Safe to run from many processes at once.
  *
  * @category migrating
  */
@@ -180,7 +180,7 @@ export const migrate: (
       for (const statement of statements) yield* sql.unsafe(statement).unprepared
       return { migrations, functions }
     })).pipe(
-      // After the wait for the lock it sees what the lock's holder has done.
+      // After it has waited for the lock, it sees what the previous holder has done.
       Effect.provideService(BeginTransaction, "BEGIN ISOLATION LEVEL READ COMMITTED")
     )
   },
@@ -188,7 +188,8 @@ export const migrate: (
 )
 
 /**
- * Fails with `SchemaBehind` when something is pending. A schema that is ahead is fine: a newer version runs beside.
+ * Fails with `SchemaBehind` if something is pending. A schema that is ahead is fine: a newer version runs beside this
+ * one.
  *
  * @category migrating
  */
@@ -206,7 +207,7 @@ export const check: (
 )
 
 /**
- * Migrates when it is built, for development and tests.
+ * Migrates when the layer is built, for development and tests.
  *
  * @category layers
  */

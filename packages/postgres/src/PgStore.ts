@@ -1,8 +1,9 @@
 /**
- * What the services on Postgres share: the app's client, the schema, and connections of their own beside the client's pool.
+ * What the services on Postgres share: the app's client, the schema, and connections of their own beside the client's
+ * pool.
  *
- * `PgBroker.layer` and `PgGatewayRegistry.layer` make one each. Where several of them work side by side, one store with
- * `PgBroker.layerShared` and `PgGatewayRegistry.layerShared` opens fewer connections.
+ * `PgBroker.layer` and `PgGatewayRegistry.layer` make a store each. To open fewer connections, let several services
+ * share one with `PgBroker.layerShared` and `PgGatewayRegistry.layerShared`.
  */
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Context from "effect/Context"
@@ -23,22 +24,23 @@ import { makeStore, type Store } from "./internal/store.ts"
 export class PgStore extends Context.Service<PgStore, Store>()("@effect-ray/postgres/PgStore") {}
 
 /**
- * Where the store is, and how long it is waited for.
+ * The store's schema, and how long to wait for it.
  *
  * @category models
  */
 export interface Options {
-  /** Default: `effect_ray`. */
+  /** The schema's name. Default: `effect_ray`. */
   readonly schema?: string | undefined
   /**
-   * How long an answer of Postgres is waited for, and longer for what weighs megabytes. The connection then counts as
-   * broken, and the operation fails with `Unavailable` if another one does no better. Default: 15 seconds.
+   * How long to wait for a response of Postgres, and longer for statements of several megabytes. After that the
+   * connection counts as broken, and the operation fails with `Unavailable` if another connection does no better.
+   * Default: 15 seconds.
    */
   readonly answerPatience?: Duration.Input | undefined
 }
 
 /**
- * A store over the client, until the scope closes.
+ * A store over the client, which ends with the scope.
  *
  * @category constructors
  */
@@ -48,7 +50,7 @@ export const make: (options?: Options) => Effect.Effect<Store, never, PgClient.P
   const client = yield* PgClient.PgClient
   const patience = Duration.fromInputUnsafe(options.answerPatience ?? defaultPatience)
   const made = makeStore(client, options.schema ?? defaultSchema, patience)
-  // What is made in a transaction outlives it: its fibers must not write as part of it.
+  // What is made inside a transaction outlives it, so its fibers must not write as part of it.
   return yield* Effect.updateContext(
     made,
     (context: Context.Context<Scope.Scope>) =>

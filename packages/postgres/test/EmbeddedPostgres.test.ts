@@ -72,7 +72,7 @@ describe("EmbeddedPostgres", () => {
       yield* Effect.promise(() => Fs.chmod(folder, 0o755))
       yield* Effect.promise(() => Fs.writeFile(Path.join(folder, "mine.txt"), ""))
       const taken = yield* Effect.flip(EmbeddedPostgres.make({ dataFolder: folder }))
-      assert.include(taken.message, "holds something else")
+      assert.include(taken.message, "contains other files")
 
       const missing = yield* Effect.flip(EmbeddedPostgres.make({ packageName: "no-such-postgres" }))
       assert.include(missing.message, "no-such-postgres is not installed")
@@ -127,7 +127,7 @@ describe("EmbeddedPostgres", () => {
       const refused = Effect.map(Effect.flip(EmbeddedPostgres.make({ dataFolder })), (error) => error.message)
       for (const words of ["", "two words\n", "x".repeat(10_000), "\0"]) {
         yield* Effect.promise(() => Fs.writeFile(passwordFile, words))
-        assert.match(yield* refused, /effect-ray\.password holds no password/)
+        assert.match(yield* refused, /effect-ray\.password contains no password/)
       }
       yield* Effect.promise(() => Fs.rm(passwordFile))
       yield* Effect.promise(() => Fs.symlink("/etc/hostname", passwordFile))

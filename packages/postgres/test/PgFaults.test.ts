@@ -291,7 +291,7 @@ for (const version of TestPostgres.versions) {
         const worker = yield* hire(broker, [lane])
         const error = yield* Effect.flip(worker.claim())
         assert.strictEqual(error.reason._tag, "Unavailable")
-        assert.match(error.message, /needs the isolation level read committed.*begins with "repeatable read"/)
+        assert.match(error.message, /needs the isolation level read committed.*starts with "repeatable read"/)
         const { supervisor } = worker
         assert.lengthOf(yield* (yield* Broker).claim({ supervisor, lanes: [lane], limit: 1 }), 1)
       }))

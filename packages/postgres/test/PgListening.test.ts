@@ -185,7 +185,7 @@ for (const version of TestPostgres.versions) {
         const wakeups = yield* listenTo(there, [lane.queue])
         // A supervisor is told to look although nobody tells of anything.
         for (let looks = 0; looks < 3; looks++) yield* until(wakeups, "Resync")
-        assert.strictEqual(log.of("messages of Postgres are not heard"), 1)
+        assert.strictEqual(log.of("notifications of Postgres do not arrive"), 1)
         yield* there.enqueue([given])
         const waiter = yield* Effect.forkChild(there.awaitTerminal(given.id), { startImmediately: true })
         const worker = yield* hire(here, [lane])
@@ -194,7 +194,7 @@ for (const version of TestPostgres.versions) {
         // It is tried again, and again: the pooler drops what Postgres sends to no transaction.
         const before = yield* pooler.dropped
         yield* eventually("another try", Effect.map(pooler.dropped, (dropped) => dropped > before))
-        assert.strictEqual(log.of("messages of Postgres are not heard"), 1)
+        assert.strictEqual(log.of("notifications of Postgres do not arrive"), 1)
       }))
 
     for (const by of ["a url", "host and port"]) {
@@ -223,7 +223,7 @@ for (const version of TestPostgres.versions) {
           yield* until(wakeups, "Resync")
           yield* here.enqueue([execution(lane)])
           yield* until(wakeups, "Enqueued")
-          assert.strictEqual(log.of("messages of Postgres are not heard"), 0)
+          assert.strictEqual(log.of("notifications of Postgres do not arrive"), 0)
         }))
     }
 

@@ -1,24 +1,24 @@
-/** Waiting for an answer, but not for ever. */
+/** Limits how long a statement waits for its response. */
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { ConnectionError, SqlError } from "effect/sql/SqlError"
 
-/** What a statement may take, in all and for what it carries. */
+/** What adds to or limits a statement's time. */
 export interface Weight {
-  /** Characters sent or asked for. */
+  /** Characters sent or requested. */
   readonly characters?: number
-  /** Shorter than the broker's patience, where something else ends sooner. */
+  /** A shorter limit, if something else ends sooner. */
   readonly atMost?: Duration.Duration
 }
 
-/** How long an answer is waited for, unless configured otherwise: longer than a server that is well takes for any. */
+/** The default limit: longer than a healthy server takes for any statement. */
 export const defaultPatience = Duration.seconds(15)
 
-/** The slowest network that large statements are sent over, in characters a millisecond. */
+/** The slowest network supported for large statements, in characters per millisecond. */
 const slowest = 4_000
 
-/** The longest delay that a timer takes, 24.8 days. With a longer one it is over at once. */
+/** The longest delay of a timer, 24.8 days. A longer one would fire at once. */
 const maxTimerMillis = 2 ** 31 - 1
 
 const unanswered = (millis: number): SqlError =>
@@ -30,9 +30,9 @@ const unanswered = (millis: number): SqlError =>
   })
 
 /**
- * The other end of a connection may be gone without a word, and then no answer and no error ever comes. A statement
- * that is given up counts as lost with its connection, and is called off in the background: the driver asks the server
- * to cancel it and drops a connection that does not even say that.
+ * The other end of a connection may disappear silently, and then neither a response nor an error arrives. A statement
+ * that exceeds its limit counts as lost with its connection. It is cancelled in the background: the driver asks the
+ * server to cancel it, and drops the connection if the server does not confirm that.
  */
 export const answered = <A, R>(
   statement: Effect.Effect<A, SqlError, R>,

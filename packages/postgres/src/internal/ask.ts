@@ -1,6 +1,5 @@
 /**
- * Asking Postgres: with a bound to the waiting, and without the connections that lead to a server which is not written to
- * any more.
+ * Runs statements on Postgres with a time limit, and drops connections to a server that no longer takes writes.
  */
 import type * as PgClient from "@effect/sql-pg/PgClient"
 import * as Context from "effect/Context"
@@ -11,20 +10,20 @@ import type { SqlError } from "effect/sql/SqlError"
 import { answered, type Weight } from "./answered.ts"
 import { isReadOnly } from "./sqlFailure.ts"
 
-/** The most connections of a client that are dropped in one go, where the client does not say how many it has. */
+/** How many connections of a client are dropped at once, if the client does not say how many it has. */
 const defaultConnections = 10
 
-/** A connection that is younger leads where connections lead now: dropping it would bring nothing better. */
+/** A younger connection leads where new connections lead, so dropping it would not help. */
 const minAge = Duration.seconds(1)
 
-/** Runs a statement over one client. Inside a transaction of that client it is part of it. */
+/** Runs a statement over one client. Inside a transaction of that client it is part of the transaction. */
 export interface Ask {
   <A, R>(
     statement: (sql: PgClient.PgClient) => Effect.Effect<A, SqlError, R>,
     weight?: Weight
   ): Effect.Effect<A, SqlError, R>
   /**
-   * Drops connections that lead to a server which takes no writes, for a statement that was part of the app's transaction.
+   * Drops connections to a server that takes no writes, after a statement that was part of the app's transaction.
    */
   readonly shed: Effect.Effect<void>
 }
@@ -47,9 +46,9 @@ export const makeAsk = (
 }
 
 /**
- * After a failover connections may stay open to a server that is a standby by then, or has been told to take no writes;
- * to whatever looks whether they live they are well. Each is ended by its own server, which a pooler in between
- * notices too. The pool hands out others, until one does lead to where writes are taken.
+ * After a failover, connections may stay open to a server that has become a standby or read-only. Health checks
+ * consider them healthy. Each is ended by its own server, so that a pooler in between notices too. The pool then hands
+ * out others, until one leads to a server that takes writes.
  */
 const makeShed = (client: PgClient.PgClient, patience: Duration.Duration): Effect.Effect<void> => {
   const { maxConnections = defaultConnections } = client.config as PgClient.PgPoolConfig
@@ -63,7 +62,7 @@ const makeShed = (client: PgClient.PgClient, patience: Duration.Duration): Effec
   `
   const dropAll = Effect.gen(function*() {
     for (let dropped = 0; dropped < maxConnections; dropped++) {
-      // Ending itself makes the statement fail.
+      // The statement fails because it ends its own connection.
       const wasDropped = yield* Effect.match(answered(drop, patience), {
         onFailure: () => true,
         onSuccess: (rows) => rows.length > 0
@@ -71,11 +70,14 @@ const makeShed = (client: PgClient.PgClient, patience: Duration.Duration): Effec
       if (!wasDropped) return
     }
   })
-  // Whoever comes while it is being done need not do it again.
+  // A caller that arrives while this runs need not repeat it.
   return outside(client, Effect.asVoid(one.withPermitsIfAvailable(1)(dropAll)))
 }
 
-/** Outside the transaction that the fiber may be in. In one, nobody waits for it: it may hold the last connection. */
+/**
+ * Outside the transaction that the fiber may be in. In a transaction it does not wait, because that may hold the last
+ * connection.
+ */
 const outside = (client: PgClient.PgClient, effect: Effect.Effect<void>): Effect.Effect<void> =>
   Effect.contextWith((context: Context.Context<never>) =>
     Context.getOrUndefined(context, client.transactionService) === undefined

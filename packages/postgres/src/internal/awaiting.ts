@@ -1,8 +1,9 @@
 /**
  * Waiting for executions to end.
  *
- * A process leaves its name on the row; whoever ends the execution reads it under the row's lock and tells. What was
- * not told is found by one query a process, now and then, over all that it awaits.
+ * A process leaves its name for the execution. The statement that ends the execution reads the name under the row's
+ * lock and sends a message. Ends without a message are found by one query per process, now and then, over everything it
+ * awaits.
  */
 import { type ExecutionId, type Lane, type Record, tellUnserved as tellLane } from "@effect-ray/core/Broker"
 import type { BrokerError } from "@effect-ray/core/BrokerError"
@@ -21,26 +22,26 @@ import { find, isTerminal } from "./records.ts"
 import { isBadValue, retryTransient, unavailable } from "./sqlFailure.ts"
 import { arrays, type Store } from "./store.ts"
 
-/** How often a process asks about what it awaits: seldom while it is told, often while it is not. */
+/** How often a process checks what it awaits: seldom while messages arrive, often while they do not. */
 const pollWhileTold = Duration.seconds(5)
 
-/** The most ids in one question. */
+/** The most ids in one query. */
 const maxIds = 1_000
 
-/** The most records in one answer: each may hold a payload and a result. */
+/** The most records in one response: each may have a payload and a result. */
 const maxRecords = 100
 
-/** How long a server that is away is waited for. A caller that awaits has nothing better to do. */
+/** How long to wait for a server that is away. A caller that awaits has nothing better to do. */
 const patience = Schedule.upTo(
   Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("2 seconds")]),
   { duration: "2 minutes" }
 )
 
-/** Each question anew: who waits for days lives through more than one outage. */
+/** Each query has the whole patience: a caller that waits for days lives through more than one outage. */
 const patiently = <A>(question: Effect.Effect<A, BrokerError>): Effect.Effect<A, BrokerError> =>
   Effect.retry(question, { schedule: patience, while: ({ reason }) => reason._tag === "Unavailable" })
 
-/** Who waits here for an execution, and since when, by the process's clock. */
+/** The callers in this process that await an execution, and since when, by the process's clock. */
 interface Waiting {
   readonly since: number
   readonly latches: Set<Latch.Latch>
@@ -66,7 +67,7 @@ export const makeAwaiting = Effect.fnUntraced(function*(
     }
   }
 
-  /** Leaves our name; true when the execution is not over. */
+  /** Leaves this process's name. Returns true if the execution has not ended. */
   const watch = yield* Batcher.make<ExecutionId, boolean>({
     concurrency: 1,
     maxWeight: maxIds,
@@ -87,7 +88,7 @@ export const makeAwaiting = Effect.fnUntraced(function*(
 
   type Answer = Exit.Exit<Option.Option<Record>, BrokerError>
 
-  /** Halves what cannot be read until it stands alone: others hear of theirs. */
+  /** Halves a batch that cannot be read until the bad row is alone, so that the others are returned. */
   const read = (ids: ReadonlyArray<ExecutionId>): Effect.Effect<ReadonlyArray<Answer>, BrokerError> =>
     Effect.matchEffect(retryTransient(find(store, store.beside, ids)), {
       onSuccess: (records) => {
@@ -127,7 +128,7 @@ export const makeAwaiting = Effect.fnUntraced(function*(
   })
   const patienceMillis = Duration.toMillis(options.unservedPatience)
 
-  /** Says of lanes that nobody serves them, once until somebody does. */
+  /** Logs lanes that no worker serves, once until a worker does. */
   const tellUnserved = Effect.gen(function*() {
     const before = performance.now() - patienceMillis
     const ids = Array.from(waiting).flatMap(([id, { since }]) => since <= before ? [id] : [])
@@ -175,7 +176,7 @@ export const makeAwaiting = Effect.fnUntraced(function*(
       (latch) =>
         Effect.gen(function*() {
           while (true) {
-            // Closed before the row is asked, so that an end between the two opens it again.
+            // Closed before the row is read, so that an end in between opens it again.
             latch.closeUnsafe()
             if (yield* patiently(watch(id))) yield* latch.await
             const record = yield* patiently(lookup(id))

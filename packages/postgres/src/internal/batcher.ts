@@ -1,8 +1,8 @@
 /**
- * Round trips that are shared.
+ * Shares round trips among callers.
  *
- * The first caller's input goes out at once; what arrives while it is under way goes together in the next batch. So a
- * lone caller waits for nobody, and twenty at once need a few statements, not twenty.
+ * The first caller's input is sent at once. Inputs that arrive while it is under way are sent together in the next
+ * batch. A lone caller therefore never waits, and twenty callers at once need a few statements instead of twenty.
  */
 import type { BrokerError } from "@effect-ray/core/BrokerError"
 import * as Effect from "effect/Effect"
@@ -16,14 +16,14 @@ interface Entry<In, Out> {
 }
 
 export interface Options<In, Out> {
-  /** The most batches under way. */
+  /** The most batches under way at once. */
   readonly concurrency: number
-  /** The most a batch may weigh; a single input may weigh more. */
+  /** The most that a batch may weigh. A single input may weigh more. */
   readonly maxWeight: number
   readonly weigh: (input: In) => number
-  /** Inputs with a mark in common are never under way at once. */
+  /** Inputs with a mark in common are never under way at the same time. */
   readonly marks?: (input: In) => ReadonlyArray<string>
-  /** Answers every input, in the order given; failing fails them all. */
+  /** Returns a result for every input, in the order given. If it fails, it fails for all of them. */
   readonly run: (inputs: ReadonlyArray<In>) => Effect.Effect<ReadonlyArray<Exit.Exit<Out, BrokerError>>, BrokerError>
 }
 
@@ -80,7 +80,7 @@ export const make = <In, Out>(
       }
     }
 
-    // What was begun is finished: its callers may be gone, its effect is not.
+    // A batch that has begun is finished, even if its callers are gone.
     yield* Effect.addFinalizer(() =>
       Effect.gen(function*() {
         while (running.size > 0) yield* Effect.forEach([...running], Fiber.await, { discard: true })

@@ -1,4 +1,4 @@
-/** Cancel: at once, whatever becomes of the transaction of the caller. */
+/** Cancels an execution at once, whatever happens to the caller's transaction. */
 import type { ExecutionId } from "@effect-ray/core/Broker"
 import type { BrokerError } from "@effect-ray/core/BrokerError"
 import { isUuid } from "@effect-ray/core/BrokerInput"
@@ -39,8 +39,8 @@ export const makeCancel = (store: Store, notifier: Notifier, partitions: Partiti
       if (!isUuid(id)) return Effect.succeed("TooLate")
       const asked = cancel(store.beside, id)
       if (Context.getOrUndefined(context, store.sql.transactionService) === undefined) return asked
-      // In the transaction, the row would stay locked until its end, and with it every settlement in its batch. Only
-      // what the transaction itself has enqueued is cancelled inside.
+      // Inside the transaction, the row would stay locked until it ends, and with it every settlement in its batch.
+      // Only executions that the transaction itself has enqueued are cancelled inside it.
       return Effect.flatMap(
         asked,
         (answer) => answer === "TooLate" ? cancel(store.ask, id) : Effect.succeed(answer)

@@ -1,4 +1,4 @@
-/** Claim: due executions of these lanes, each with a new fence. */
+/** Claims due executions of lanes, each with a new fence. */
 import type { Broker, Claimed, SupervisorId } from "@effect-ray/core/Broker"
 import type { BrokerError } from "@effect-ray/core/BrokerError"
 import { ageMillis, isUuid } from "@effect-ray/core/BrokerInput"
@@ -15,10 +15,10 @@ import { isReadable, type OwnedRow, type SetAside, tellSetAside, toClaimed } fro
 import { isBadValue, unavailable } from "./sqlFailure.ts"
 import { arrays, type Store } from "./store.ts"
 
-/** The most bytes of payload that one claim takes, unless the first has more alone. */
+/** The most bytes of payload that one claim takes, unless the first execution alone has more. */
 const maxClaimBytes = 16 * 1024 * 1024
 
-/** The largest payload that an answer can carry, with what else is in its row. Above what can be enqueued. */
+/** The largest payload that a response can carry with the rest of its row. More than can be enqueued. */
 const maxRowBytes = 15 * 1024 * 1024
 
 interface ClaimedRow extends OwnedRow {
@@ -27,13 +27,13 @@ interface ClaimedRow extends OwnedRow {
   readonly run_seconds: number
 }
 
-/** The row numbered 0: that the supervisor lives, what time it is, and whether some of what is due was left. */
+/** Row 0: the supervisor is alive, the time, and whether due executions were left behind. */
 interface Header {
   readonly run_seconds: number
   readonly is_left: boolean
 }
 
-/** Whether a lane may have more in one of its priorities than its limit let through. */
+/** Whether a lane may have more executions in one of its priorities than its limit allowed. */
 const isCut = (taken: ReadonlyArray<ClaimedRow>, limits: ReadonlyMap<bigint, number>): boolean => {
   const counts = new Map<string, number>()
   for (const { priority, lane } of taken) {
@@ -54,7 +54,7 @@ export const makeClaim = (
 ) => {
   const { s } = store
 
-  /** One look, from the floors up. */
+  /** One search, upwards from the floors. */
   const look = (
     supervisor: SupervisorId,
     limits: ReadonlyMap<bigint, number>,
@@ -83,9 +83,9 @@ export const makeClaim = (
       { characters: maxClaimBytes }
     )
     return Effect.map(rows, ([header, ...taken]) => {
-      // Without a header the supervisor is not alive, which tells nothing of the lanes.
+      // Without a header the supervisor is not alive, which says nothing about the lanes.
       if (header === undefined) return taken
-      // Of those that have not waited as long nothing is known.
+      // Nothing is known about executions that have not waited as long.
       const all = waitedMillis === 0 && taken.length < limit && !header.is_left && !isCut(taken, limits)
       floors.raise({ era, lanes, taken, all, fromBottom, began, clock: header.run_seconds })
       return taken
@@ -93,8 +93,8 @@ export const makeClaim = (
   }
 
   /**
-   * Ends as failed what no claim can take, and says how many. What has been taken by then, because only its answer was lost,
-   * is for `owned` to find.
+   * Ends as failed what no claim can take, and returns how many. If something had been taken and only the response was
+   * lost, `owned` finds it.
    */
   const clear = (
     supervisor: SupervisorId,

@@ -1,4 +1,4 @@
-/** The upkeep of the queue: what is done periodically, once for all workers. */
+/** The upkeep of the queue, done periodically and once for all workers. */
 import type { Broker, Duty } from "@effect-ray/core/Broker"
 import * as Endings from "@effect-ray/core/Endings"
 import { maxLosses } from "@effect-ray/core/Outcome"
@@ -10,33 +10,33 @@ import type { Partitions } from "./partitions.ts"
 import { unavailable } from "./sqlFailure.ts"
 import type { Store } from "./store.ts"
 
-/** The most executions that one statement takes back from their owners, and the most bytes of payload that these have. */
+/** The most executions that one statement takes back from their owners, and the most bytes of their payloads. */
 export const maxRetaken = 5_000
 export const maxRetakenBytes = 64 * 1024 * 1024
 
 /** The most owners that one statement takes executions from. */
 const maxOwners = 20
 
-/** The most executions that one statement expires, and the most bytes of payload that these have. */
+/** The most executions that one statement expires, and the most bytes of their payloads. */
 const maxExpired = 1_000
 const maxExpiredBytes = 64 * 1024 * 1024
 
-/** The most idempotency keys, and the most tokens of grouped writes, that one statement forgets. */
+/** The most idempotency keys, and the most tokens of batches, that one statement forgets. */
 const maxForgotten = 5_000
 
-/** How long the token of a grouped write is kept: longer than its repetition after a lost acknowledgement can take. */
+/** How long the token of a batch is kept: longer than a repetition after a lost acknowledgement can take. */
 const batchAge = Duration.hours(1)
 
-/** The most executions of history that one statement clears before their partition is dropped. */
+/** The most executions of history that one statement clears before it drops their partition. */
 const maxCleared = 5_000
 
-/** For what is due as soon as there is something to do. Workers that see it at the same time do it once. */
+/** For duties that are due as soon as there is something to do. Workers that see it at the same time do it once. */
 const atOnce = Duration.seconds(1)
 
-/** For what can wait: two short statements each, for all workers together. */
+/** For duties that can wait: two short statements each, for all workers together. */
 const seldom = Duration.minutes(10)
 
-/** How often history is looked at for the partitions of the days to come. */
+/** How often partitions of history are added for the next days. */
 const partitionInterval = Duration.hours(6)
 
 interface Part extends Woken {

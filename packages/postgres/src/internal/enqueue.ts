@@ -1,5 +1,6 @@
 /**
- * Enqueue: in the app's own transaction when there is one, else together with whoever enqueues at the same time.
+ * Enqueues in the app's own transaction if there is one, otherwise in a batch with others that enqueue at the same
+ * time.
  */
 import type { Due, Enqueued, NewExecution } from "@effect-ray/core/Broker"
 import { BrokerError, InvalidPayload, OtherTransaction, Unavailable } from "@effect-ray/core/BrokerError"
@@ -15,32 +16,43 @@ import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Batcher from "./batcher.ts"
-import { type Answer, answer, type Call, digestOf, makeCall, markOf, stored } from "./keyedCalls.ts"
+import {
+  digestOf,
+  type EnqueueRequest,
+  type EnqueueResult,
+  makeRequest,
+  markOf,
+  resultOf,
+  stored
+} from "./enqueueRequests.ts"
 import { laneId, type LaneBook } from "./lanes.ts"
 import { newsOf, type Notifier } from "./notifier.ts"
 import { isBadValue, isLockTimeout, isReadOnly, retryTransient, unavailable, wordsOf } from "./sqlFailure.ts"
 import { arrays, type Store } from "./store.ts"
 
-/** The key under which Effect's SqlClients say that the fiber is in a transaction of theirs. */
+/** The key under which Effect's SqlClients record that the fiber is in one of their transactions. */
 const CurrentTransaction = Context.Reference<Context.Key<never, object> | undefined>(
   "effect/sql/CurrentTransactionService",
   { defaultValue: () => undefined }
 )
 
-/** The most a grouped statement weighs, in characters of payload. A single call may weigh more. */
+/** The most that a batch weighs, in characters of payload. A single request may weigh more. */
 const maxBatchWeight = 16 * 1024 * 1024
 
-/** What a row weighs at least: a thousand of them fill a batch. */
+/** The least that a row weighs: a thousand of them fill a batch. */
 const minRowWeight = maxBatchWeight / 1_000
 
-/** How long a batch waits for a key that another transaction holds, before it is halved to find out whose that is. */
+/**
+ * How long a batch waits for a key that another transaction holds, before it is halved to find the request with that
+ * key.
+ */
 const batchPatience = "25ms"
 
-/** How long one call waits for such a key in one go, and how many wait at once. Then others have a turn. */
+/** How long a request waits for such a key at a time, and how many wait at once. Then it is the others' turn. */
 const waitPatience = "250ms"
 const maxWaiting = 3
 
-/** The failure of a call whose key another transaction holds. There is one, so that it can be told from others. */
+/** The failure of a request whose key another transaction holds. A single value, so that it can be recognised. */
 const held = new BrokerError({
   reason: new Unavailable({
     operation: "enqueue",
@@ -50,13 +62,13 @@ const held = new BrokerError({
 
 const isHeld = (error: BrokerError): boolean => error === held
 
-/** Stores calls, and answers each. */
+/** Stores requests, and returns a result for each. */
 type Statement = (
   sql: PgClient,
-  calls: ReadonlyArray<Call>,
+  requests: ReadonlyArray<EnqueueRequest>,
   token: string | null,
   message: string | null
-) => Effect.Effect<ReadonlyArray<Answer>, SqlError>
+) => Effect.Effect<ReadonlyArray<EnqueueResult>, SqlError>
 
 export const makeEnqueue = Effect.fnUntraced(function*(
   store: Store,
@@ -70,14 +82,14 @@ export const makeEnqueue = Effect.fnUntraced(function*(
 > {
   const { s } = store
 
-  const insert: Statement = (sql, calls, token, message) =>
+  const insert: Statement = (sql, requests, token, message) =>
     Effect.map(
-      sql`SELECT ${s}.enqueue(${token}, ${store.channel}, ${message}, ${rowsOf(store, calls)})`,
-      () => calls.map(stored)
+      sql`SELECT ${s}.enqueue(${token}, ${store.channel}, ${message}, ${rowsOf(store, requests)})`,
+      () => requests.map(stored)
     )
 
-  const insertKeyed = (patience: string | null): Statement => (sql, calls, token, message) => {
-    const rows = calls.flatMap((call) => call.executions)
+  const insertKeyed = (patience: string | null): Statement => (sql, requests, token, message) => {
+    const rows = requests.flatMap((request) => request.executions)
     const keys = rows.map((row) => Option.getOrUndefined(row.idempotencyKey))
     const lives = keys.map((key) =>
       key === undefined || Option.isNone(key.timeToLive) ? null : BrokerInput.storedMillis(key.timeToLive.value)
@@ -85,8 +97,8 @@ export const makeEnqueue = Effect.fnUntraced(function*(
     return Effect.map(
       sql<{ readonly ord: number; readonly holder: string; readonly same_payload: boolean }>`
         SELECT * FROM ${s}.enqueue_keyed(
-          ${token}, ${patience}, ${store.channel}, ${message}, ${rowsOf(store, calls)},
-          ${arrays.int4(calls.flatMap((call, index) => call.executions.map(() => index)))},
+          ${token}, ${patience}, ${store.channel}, ${message}, ${rowsOf(store, requests)},
+          ${arrays.int4(requests.flatMap((request, index) => request.executions.map(() => index)))},
           ${arrays.text(keys.map((key) => key?.key ?? null))},
           ${arrays.uuid(rows.map((row, index) => keys[index] === undefined ? null : digestOf(row)))},
           ${arrays.float8(lives)}
@@ -94,20 +106,23 @@ export const makeEnqueue = Effect.fnUntraced(function*(
       `,
       (holders) => {
         const holderOf = new Map(holders.map((row) => [rows[row.ord - 1]!, row]))
-        return calls.map((call) => answer(call, holderOf))
+        return requests.map((request) => resultOf(request, holderOf))
       }
     )
   }
 
-  /** Runs a batch under a token of its own; halves it until who cannot be stored, or has to wait, stands alone. */
-  const run = (calls: ReadonlyArray<Call>, statement: Statement): Effect.Effect<ReadonlyArray<Answer>> =>
+  /** Runs a batch under its own token. Halves it until the request that cannot be stored, or has to wait, is alone. */
+  const run = (
+    requests: ReadonlyArray<EnqueueRequest>,
+    statement: Statement
+  ): Effect.Effect<ReadonlyArray<EnqueueResult>> =>
     Effect.suspend(() => {
-      const rows = calls.flatMap((call) => call.executions)
+      const rows = requests.flatMap((request) => request.executions)
       const news = newsOf(rows)
       const message = notifier.leadingEdge(news)
       const token = SecureRandom.uuidV7Unsafe()
-      const asked = store.ask((sql) => statement(sql, calls, token, message), {
-        characters: calls.reduce((sum, call) => sum + weigh(call), 0)
+      const asked = store.ask((sql) => statement(sql, requests, token, message), {
+        characters: requests.reduce((sum, request) => sum + weigh(request), 0)
       })
       return retryTransient(asked).pipe(
         Effect.tap(() => {
@@ -116,44 +131,44 @@ export const makeEnqueue = Effect.fnUntraced(function*(
           return Effect.void
         }),
         Effect.catch((error) => {
-          if (calls.length === 1 || !(isBadValue(error) || isLockTimeout(error))) {
-            return Effect.succeed(calls.map((call) => Exit.fail(failed(call, error))))
+          if (requests.length === 1 || !(isBadValue(error) || isLockTimeout(error))) {
+            return Effect.succeed(requests.map((request) => Exit.fail(failed(request, error))))
           }
-          const middle = Math.ceil(calls.length / 2)
+          const middle = Math.ceil(requests.length / 2)
           return Effect.zipWith(
-            run(calls.slice(0, middle), statement),
-            run(calls.slice(middle), statement),
+            run(requests.slice(0, middle), statement),
+            run(requests.slice(middle), statement),
             (first, second) => [...first, ...second]
           )
         })
       )
     })
 
-  const plain = yield* Batcher.make<Call, ReadonlyArray<Enqueued>>({
+  const plain = yield* Batcher.make<EnqueueRequest, ReadonlyArray<Enqueued>>({
     concurrency: 2,
     maxWeight: maxBatchWeight,
     weigh,
-    run: (calls) => run(calls, insert)
+    run: (requests) => run(requests, insert)
   })
 
-  // Calls with keys have a lane of their own, and those that wait for somebody's transaction yet another: they hold
-  // up nobody else.
-  const keyed = yield* Batcher.make<Call, ReadonlyArray<Enqueued>>({
+  // Requests with keys have a batcher of their own, and so do those that wait for another transaction: they delay no
+  // others.
+  const keyed = yield* Batcher.make<EnqueueRequest, ReadonlyArray<Enqueued>>({
     concurrency: 1,
     maxWeight: maxBatchWeight,
     weigh,
     marks: marksOf,
-    run: (calls) => run(calls, insertKeyed(batchPatience))
+    run: (requests) => run(requests, insertKeyed(batchPatience))
   })
-  const patient = yield* Batcher.make<Call, ReadonlyArray<Enqueued>>({
+  const patient = yield* Batcher.make<EnqueueRequest, ReadonlyArray<Enqueued>>({
     concurrency: maxWaiting,
     maxWeight: 1,
     weigh: () => 1,
     marks: marksOf,
-    run: (calls) => run(calls, insertKeyed(waitPatience))
+    run: (requests) => run(requests, insertKeyed(waitPatience))
   })
 
-  /** How many calls wait for a key, by its mark. */
+  /** How many requests wait for a key, by its mark. */
   const waiting = new Map<string, number>()
   const count = (marks: ReadonlyArray<string>, n: number): void => {
     for (const mark of marks) {
@@ -163,42 +178,47 @@ export const makeEnqueue = Effect.fnUntraced(function*(
     }
   }
 
-  /** Waits in turns with all who wait for a key. */
-  const wait = (call: Call, marks: ReadonlyArray<string>): Effect.Effect<ReadonlyArray<Enqueued>, BrokerError> =>
+  /** Waits in turns with all other requests that wait for a key. */
+  const wait = (
+    request: EnqueueRequest,
+    marks: ReadonlyArray<string>
+  ): Effect.Effect<ReadonlyArray<Enqueued>, BrokerError> =>
     Effect.acquireUseRelease(
       Effect.sync(() => count(marks, 1)),
       () =>
-        Effect.timeoutOrElse(Effect.retry(patient(call), { while: isHeld }), {
+        Effect.timeoutOrElse(Effect.retry(patient(request), { while: isHeld }), {
           duration: options.keyPatience,
           orElse: () => Effect.fail(held)
         }),
       () => Effect.sync(() => count(marks, -1))
     )
 
-  const grouped = (call: Call, hasKeys: boolean): Effect.Effect<ReadonlyArray<Enqueued>, BrokerError> => {
-    if (!hasKeys) return plain(call)
-    const marks = marksOf(call)
-    // Where others wait already, the batches need not find out.
-    if (marks.some((mark) => waiting.has(mark))) return wait(call, marks)
-    return Effect.catchIf(keyed(call), isHeld, () => wait(call, marks))
+  const grouped = (request: EnqueueRequest, hasKeys: boolean): Effect.Effect<ReadonlyArray<Enqueued>, BrokerError> => {
+    if (!hasKeys) return plain(request)
+    const marks = marksOf(request)
+    // Others already wait for this key, so no batch need find that out.
+    if (marks.some((mark) => waiting.has(mark))) return wait(request, marks)
+    return Effect.catchIf(keyed(request), isHeld, () => wait(request, marks))
   }
 
-  /** In the app's transaction: no token, for it is all or nothing anyway, and nothing is told before the commit. */
-  const joined = (call: Call, hasKeys: boolean): Effect.Effect<ReadonlyArray<Enqueued>, BrokerError> => {
+  /**
+   * In the app's transaction. Without a token, because it is all or nothing anyway. Messages are sent after the commit.
+   */
+  const joined = (request: EnqueueRequest, hasKeys: boolean): Effect.Effect<ReadonlyArray<Enqueued>, BrokerError> => {
     const { sql } = store
-    const news = newsOf(call.executions)
+    const news = newsOf(request.executions)
     return Effect.gen(function*() {
-      const answers = yield* (hasKeys ? insertKeyed(null) : insert)(sql, [call], null, null)
-      const answer = yield* answers[0]!
+      const results = yield* (hasKeys ? insertKeyed(null) : insert)(sql, [request], null, null)
+      const result = yield* results[0]!
       yield* sql.afterCommit(Effect.sync(() => {
         notifier.enqueued(news, false)
-        notifier.background(noteLanes(call.executions))
+        notifier.background(noteLanes(request.executions))
       }))
-      return answer
+      return result
     }).pipe(
       Effect.catchTag(
         "SqlError",
-        (error) => Effect.andThen(isReadOnly(error) ? store.ask.shed : Effect.void, Effect.fail(failed(call, error)))
+        (error) => Effect.andThen(isReadOnly(error) ? store.ask.shed : Effect.void, Effect.fail(failed(request, error)))
       )
     )
   }
@@ -208,18 +228,18 @@ export const makeEnqueue = Effect.fnUntraced(function*(
       if (given.length === 0) return Effect.succeed([])
       const refusal = BrokerInput.check(given)
       if (refusal !== undefined) return Effect.fail(refusal)
-      const call = makeCall(given)
-      if (call instanceof BrokerError) return Effect.fail(call)
-      const hasKeys = call.executions.some((row) => Option.isSome(row.idempotencyKey))
-      if (Context.getOrUndefined(context, store.sql.transactionService) !== undefined) return joined(call, hasKeys)
+      const request = makeRequest(given)
+      if (request instanceof BrokerError) return Effect.fail(request)
+      const hasKeys = request.executions.some((row) => Option.isSome(row.idempotencyKey))
+      if (Context.getOrUndefined(context, store.sql.transactionService) !== undefined) return joined(request, hasKeys)
       if (Context.get(context, CurrentTransaction) !== undefined) return Effect.fail(otherTransaction())
-      return grouped(call, hasKeys)
+      return grouped(request, hasKeys)
     })
 })
 
-/** The executions as the schema's functions take them: one array a column. */
-const rowsOf = ({ sql }: Store, calls: ReadonlyArray<Call>) => {
-  const rows = calls.flatMap((call) => call.executions)
+/** The executions as parameters of the schema's functions: one array for each column. */
+const rowsOf = ({ sql }: Store, requests: ReadonlyArray<EnqueueRequest>) => {
+  const rows = requests.flatMap((request) => request.executions)
   const dues = rows.map((row) => columnsOf(row.due))
   const starts = rows.map((row) => Option.isNone(row.startBy) ? never : columnsOf(row.startBy.value))
   return sql`
@@ -244,7 +264,7 @@ const rowsOf = ({ sql }: Store, calls: ReadonlyArray<Call>) => {
 
 const never = { delay: null, at: null }
 
-/** A due time as two columns: a delay by the store's clock, or a moment; both in milliseconds. */
+/** A due time as two columns: a delay by the store's clock, or a time, both in milliseconds. */
 const columnsOf = (due: Due): { readonly delay: number | null; readonly at: number | null } => {
   switch (due._tag) {
     case "Now":
@@ -261,23 +281,24 @@ const tagsOf = ({ tags }: NewExecution): string | null => {
   return null
 }
 
-const marksOf = (call: Call): ReadonlyArray<string> => call.executions.flatMap((row) => markOf(row) ?? [])
+const marksOf = (request: EnqueueRequest): ReadonlyArray<string> =>
+  request.executions.flatMap((row) => markOf(row) ?? [])
 
-const weigh = (call: Call): number =>
-  call.executions.reduce((weight, { payload }) => weight + Math.max(minRowWeight, payload.length), 0)
+const weigh = (request: EnqueueRequest): number =>
+  request.executions.reduce((weight, { payload }) => weight + Math.max(minRowWeight, payload.length), 0)
 
-/** What one call hears of a failed statement. */
-const failed = (call: Call, error: SqlError): BrokerError => {
+/** The error that a request gets for a failed statement. */
+const failed = (request: EnqueueRequest, error: SqlError): BrokerError => {
   if (isLockTimeout(error)) return held
   if (!isBadValue(error)) return unavailable("enqueue")(error)
   const detail = `Postgres cannot store it: ${wordsOf(error)}`
-  return new BrokerError({ reason: new InvalidPayload({ task: call.executions[0]!.task, detail }) })
+  return new BrokerError({ reason: new InvalidPayload({ task: request.executions[0]!.task, detail }) })
 }
 
 const otherTransaction = (): BrokerError =>
   new BrokerError({
     reason: new OtherTransaction({
-      detail: "this fiber is in a transaction of another SqlClient than the broker's, so the enqueue could not be part "
+      detail: "this fiber is in a transaction of a SqlClient other than the broker's, so the enqueue could not be part "
         + "of it: give the broker the same PgClient, or enqueue outside that transaction"
     })
   })

@@ -1,15 +1,15 @@
 /**
- * Where claims begin to look.
+ * Where claims begin to search.
  *
- * What was claimed stays in the index, dead, until a vacuum can remove it: for a minute after a burst, and for as long
- * as an old snapshot is open. So a process remembers, for each lane and priority, up to where it has seen everything
- * taken, and begins there. Now and then it looks from the beginning: at what was committed late, and what came back.
+ * Claimed entries stay in the index, dead, until a vacuum can remove them: for a minute after a burst, and for as long
+ * as an old snapshot is open. So a process remembers, for each lane and priority, up to where everything has been
+ * taken, and begins there. Now and then it searches from the start, for what was committed late or came back.
  */
 import { nil } from "./store.ts"
 
-/** What lies before was taken. */
+/** Everything before it has been taken. */
 export interface Floor {
-  /** A moment of the store's clock, in seconds. */
+  /** A time by the store's clock, in seconds. */
   readonly seconds: number
   readonly id: string
 }
@@ -20,7 +20,7 @@ export interface Pair {
   readonly floor: Floor
 }
 
-/** What a claim tells of a row that it took. */
+/** What a claim returns about a row that it took. */
 export interface Taken {
   readonly id: string
   readonly lane: bigint
@@ -32,14 +32,14 @@ const priorities = Array.from({ length: 10 }, (_, priority) => priority)
 
 const bottom: Floor = { seconds: -Infinity, id: nil }
 
-/** A floor stays this far behind the clock, in seconds: commits need not come in the order of their times. */
+/** How far a floor stays behind the clock, in seconds, because commits need not come in the order of their times. */
 const slack = 1
 
-/** The longest time without a look from the beginning, in milliseconds. */
+/** The longest time without a search from the start, in milliseconds. */
 const maxInterval = 2_000
 
-/** Looks from the beginning may take one part in this many of the time. */
-const share = 20
+/** Searches from the start may take at most one part in this many of the time. */
+const parts = 20
 
 export type Floors = ReturnType<typeof makeFloors>
 
@@ -63,13 +63,15 @@ export const makeFloors = () => {
   }
 
   return {
-    /** Something older may be due again: look from the beginning. */
+    /** Something older may be due again: search from the start. */
     clear,
 
-    /** Begins anew when it is time; `empty`: a look found nothing, so it is time as soon as that is affordable. */
+    /**
+     * Starts again when it is time. `empty`: a search found nothing, so it is time as soon as a search is affordable.
+     */
     begin: (empty: boolean): boolean => {
       const since = performance.now() - looked
-      if (floors.size > 0 && (since <= cost * share || (!empty && since <= maxInterval))) return false
+      if (floors.size > 0 && (since <= cost * parts || (!empty && since <= maxInterval))) return false
       clear()
       return true
     },
@@ -79,12 +81,12 @@ export const makeFloors = () => {
         priorities.map((priority) => ({ lane, priority, floor: floors.get(lane)?.[priority] ?? bottom }))
       ),
 
-    /** Tells apart what was asked before `clear` and after. */
+    /** Distinguishes claims sent before `clear` from later ones. */
     era: (): number => era,
 
     /**
-     * Raises the floors after a look. Rows come oldest first within lane and priority. `all`: they are all there was, so
-     * nothing older than a moment ago is left in any lane.
+     * Raises the floors after a search. Rows come oldest first within lane and priority. `all`: these are all the rows,
+     * so no lane has anything left that is older than a moment.
      */
     raise: (look: {
       readonly era: number

@@ -1,24 +1,24 @@
 /**
- * The functions of the schema: their text as it is now.
+ * The current text of the schema's functions.
  *
- * Each is a file in `schema/`, applied again whenever its text has changed. A change of what a function takes or returns
- * gets a new name, so that workers of the release before go on beside it.
+ * Each function is a file in `schema/` and is applied again whenever its text has changed. A function whose parameters
+ * or result change gets a new name, so that workers of the previous release continue beside it.
  */
 import { createHash } from "node:crypto"
 import compare from "semver/functions/compare.js"
 import { functions, version } from "../schema/embedded.ts"
 
 /**
- * A function runs as the schema's owner, so a role that may call it needs no right to any table: `docs/roles.md`.
- * Nothing that it is given becomes part of a statement, and names are looked up where no other role can put any.
+ * A function runs as the schema's owner, so a role that may call it needs no right to any table: see `docs/roles.md`.
+ * Arguments never become part of a statement, and names are resolved where no other role can create any.
  */
 const safe = `SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp`
 
 /**
- * The statements whose plan must not be left to statistics are functions. A queue's table is empty one moment and holds
- * a million rows the next, and a cached plan made for the empty table reads all of it. Inside a function the planner can
- * be told not to, on any pool and behind any pgbouncer.
+ * Statements whose plan must not depend on statistics are functions. A queue's table can be empty one moment and hold a
+ * million rows the next, and a plan that was cached for the empty table reads all of it. Inside a function the planner
+ * can be told not to do that, on any pool and behind any pgbouncer.
  */
 const pinned = `${safe}
 SET enable_seqscan = off
@@ -28,11 +28,11 @@ SET enable_mergejoin = off
 SET plan_cache_mode = force_generic_plan
 SET jit = off`
 
-/** What stands in braces in a file. */
+/** Replaces the words in braces in a file. */
 const render = (text: string, schema: string): string =>
   text.replaceAll("{schema}", schema).replace("{safe}", safe).replace("{pinned}", pinned).replace(/;\s*$/, "")
 
-/** A function as the schema has it. */
+/** A function that has been applied to the schema. */
 export interface Applied {
   readonly name: string
   readonly hash: string
@@ -42,21 +42,21 @@ export interface Applied {
 
 const hashOf = (text: string): string => createHash("sha256").update(render(text, "")).digest("hex").slice(0, 32)
 
-/** Those that the body of another one, which is read when that is made, calls. */
+/** Functions that the body of another one calls, which is parsed when that one is made. */
 const first = ["now"]
 
 const all = Object.entries(functions)
   .map(([name, text]) => ({ name, text, hash: hashOf(text) }))
   .sort((a, b) => Number(first.includes(b.name)) - Number(first.includes(a.name)))
 
-/** Names of the functions that are missing, or not as this version has them. What a later version applied stays. */
+/** Names of the functions that are missing or differ from this version. Functions of a later version stay. */
 export const pending = (applied: ReadonlyArray<Applied>): ReadonlyArray<string> =>
   all.filter(({ hash, name }) => {
     const found = applied.find((one) => one.name === name)
     return found === undefined || (found.hash !== hash && compare(found.version, version) <= 0)
   }).map(({ name }) => name)
 
-/** What applies these functions to a schema of this (quoted) name. */
+/** The statements that apply these functions to a schema with this (quoted) name. */
 export const statements = (schema: string, names: ReadonlyArray<string>): ReadonlyArray<string> =>
   all.filter(({ name }) => names.includes(name)).flatMap(({ hash, name, text }) => [
     render(text, schema),

@@ -1,8 +1,8 @@
 /**
- * Lanes: what supervisors claim by.
+ * Computes and notes lanes, by which supervisors claim.
  *
- * A lane's id is computed from its queue and task, so an enqueue inside the app's transaction asks nobody for it and
- * locks nothing but its own row. The `lanes` table is for people, and is filled outside transactions.
+ * A lane's id is computed from its queue and task, so an enqueue inside the app's transaction needs no lookup and locks
+ * nothing but its own row. The `lanes` table is for people, and is filled outside transactions.
  */
 import type { Lane } from "@effect-ray/core/Broker"
 import * as Effect from "effect/Effect"
@@ -12,10 +12,12 @@ import { arrays, type Store } from "./store.ts"
 
 const ids = new Map<string, bigint>()
 
-/** The most ids remembered: queue names may come from users. */
+/** The most ids remembered, because queue names may come from users. */
 const maxRemembered = 10_000
 
-/** 64 bits of a hash. The chance that any two share one is 1 in 37 million for a million lanes, 1 in 37 for a billion. */
+/**
+ * 64 bits of a hash. The chance that any two share an id is 1 in 37 million for a million lanes, 1 in 37 for a billion.
+ */
 export const laneId = ({ queue, task }: Lane): bigint => {
   const name = `${queue.length}:${queue}${task}`
   let id = ids.get(name)
@@ -27,7 +29,7 @@ export const laneId = ({ queue, task }: Lane): bigint => {
   return id
 }
 
-/** Notes lanes for people to see. Each is written once a process. */
+/** Notes lanes for people to see. A process writes each lane once. */
 export const makeLaneBook = (store: Store) => {
   const { s } = store
   const known = new Set<bigint>()

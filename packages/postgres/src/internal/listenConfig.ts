@@ -1,9 +1,9 @@
 /**
  * Where the connection for LISTEN leads.
  *
- * What is given for it decides, and the client's own settings fill in what that leaves open. Not its address, once another
- * is given: the driver lets a field win over a url, and would listen at the client's pooler. A port alone is no other
- * address, but a part of the client's.
+ * The settings given for it come first, and the client's own fill in the rest. Not the client's address, once another
+ * is given: the driver prefers a field to a URL, and would listen at the client's pooler. A port alone is not another
+ * address, but changes the client's.
  */
 import type { PgClientConfig } from "@effect/sql-pg/PgClient"
 import * as Duration from "effect/Duration"
@@ -11,13 +11,13 @@ import * as Redacted from "effect/Redacted"
 
 type Key = keyof PgClientConfig
 
-/** What makes another address. */
-const place: ReadonlyArray<Key> = ["url", "host", "path", "stream"]
+/** The fields that make it another address. */
+const destination: ReadonlyArray<Key> = ["url", "host", "path", "stream"]
 
-/** What an address is made of. */
-const address: ReadonlyArray<Key> = [...place, "port"]
+/** The fields of an address. */
+const address: ReadonlyArray<Key> = [...destination, "port"]
 
-/** Whether a url of libpq says something, and by which parameter it could. */
+/** The parameters and parts of a libpq URL that set a field. */
 const saidBy: ReadonlyArray<readonly [key: Key, parameter: string, part: (url: URL) => string]> = [
   ["username", "user", (url) => url.username],
   ["password", "password", (url) => url.password],
@@ -34,7 +34,7 @@ const parse = (url: Redacted.Redacted | undefined): URL | undefined =>
 const says = (url: URL, [, parameter, part]: (typeof saidBy)[number]): boolean =>
   part(url) !== "" || url.searchParams.has(parameter)
 
-/** What a url says of all but the address, as fields, so that it can be used without the url. */
+/** Everything that a URL says except the address, as fields, so that it can be used without the URL. */
 const fieldsOf = (url: URL | undefined): PgClientConfig => {
   if (url === undefined) return {}
   const text = (key: string, part: string) =>
@@ -57,7 +57,7 @@ const fieldsOf = (url: URL | undefined): PgClientConfig => {
   }
 }
 
-/** TLS if the server has it: no field can say that. */
+/** TLS if the server supports it, which no field can express. */
 const isOptional = (mode: string | null): mode is "prefer" | "allow" => mode === "prefer" || mode === "allow"
 
 const withMode = (url: URL = new URL("postgres:///"), mode: string): PgClientConfig => {
@@ -65,13 +65,13 @@ const withMode = (url: URL = new URL("postgres:///"), mode: string): PgClientCon
   return { url: Redacted.make(url.href) }
 }
 
-/** Without what is not set: a field that is `undefined` would hide another. */
+/** Removes fields that are not set: a field that is `undefined` would hide another. */
 const defined = (config: PgClientConfig): PgClientConfig =>
   Object.fromEntries(Object.entries(config).filter(([, value]) => value !== undefined))
 
 export const listenConfig = (client: PgClientConfig, listen: PgClientConfig = {}): PgClientConfig => {
   const given = defined(listen)
-  if (!place.some((key) => key in given)) return { ...client, ...given }
+  if (!destination.some((key) => key in given)) return { ...client, ...given }
   const clientUrl = parse(client.url)
   const own = { ...defined(fieldsOf(clientUrl)), ...defined(client) }
   for (const key of address) delete own[key]

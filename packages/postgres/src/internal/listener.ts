@@ -1,12 +1,13 @@
 /**
- * Hearing other processes, by LISTEN on a connection of its own.
+ * Receives messages of other processes, by LISTEN on a connection of its own.
  *
- * It is opened by the first who wants to hear, and opened again when it is lost; whoever listens is then told to look
- * at everything, because messages may have been missed. That LISTEN succeeds proves nothing: a pooler that lends a connection
- * a transaction takes it too, and no message ever comes. So this process tells itself something, and again now and then.
+ * The first listener opens the connection. It is opened again when it is lost, and listeners are then told to look at
+ * everything, because messages may have been missed. A successful LISTEN proves nothing: a pooler that lends a
+ * connection for a transaction accepts it too, and no message ever arrives. So this process sends itself a message, at
+ * first and again now and then.
  *
- * Messages are hints. Any role of the database can send them, so what they say is bounded, and checked before anything is
- * stopped for it.
+ * Messages are hints. Any role of the database can send them, so their content is bounded, and checked before anything
+ * is stopped because of it.
  */
 import { isUuid } from "@effect-ray/core/BrokerInput"
 import type { PgClientConfig } from "@effect/sql-pg/PgClient"
@@ -26,22 +27,22 @@ import type { Local } from "./local.ts"
 import { Message } from "./notifier.ts"
 import { arrays, type Store } from "./store.ts"
 
-/** How often it is made sure that messages are heard: the other end of a connection may be gone without a word. */
+/** How often to test whether messages arrive: the other end of a connection may disappear silently. */
 export const defaultProbeInterval = Duration.seconds(30)
 
-/** How long it is waited after a reason to doubt: a server that takes no writes gives one again and again. */
+/** How long to wait after a reason to doubt the connection. A server that takes no writes gives one again and again. */
 const doubtPause = Duration.millis(250)
 
-/** How soon it is tried again while nothing can be sent. */
+/** How soon to try again while nothing can be sent. */
 const retryInterval = Duration.seconds(1)
 
-/** How long a message to oneself is waited for, once Postgres has it. */
+/** How long to wait for a message to oneself, once Postgres has accepted it. */
 const echoPatience = Duration.seconds(5)
 
-/** The most cancellations that wait to be looked at. Others are found by a tick. */
+/** The most cancellations that wait to be checked. A tick finds the others. */
 const maxUnconfirmed = 1_000
 
-/** The shortest time between a connection that is lost and the next. */
+/** The shortest time between losing a connection and opening the next. */
 const minPause = Duration.millis(50)
 
 const backoff = Schedule.min([Schedule.exponential(minPause), Schedule.spaced("2 seconds")]).pipe(Schedule.jittered)
@@ -49,13 +50,13 @@ const backoff = Schedule.min([Schedule.exponential(minPause), Schedule.spaced("2
 const decode = Schema.decodeUnknownOption(Schema.fromJsonString(Message))
 
 export interface Listener {
-  /** Begins to listen, unless it has begun before. */
+  /** Begins to listen, if it has not begun. */
   readonly start: () => void
-  /** Whether messages are heard now. */
+  /** Whether messages arrive at the moment. */
   readonly isConnected: () => boolean
 }
 
-/** No message was heard that was sent. */
+/** A message was sent but did not arrive. */
 class Unheard extends Data.TaggedError("Unheard")<{ readonly message: string }> {}
 
 export const makeListener = Effect.fnUntraced(function*(
@@ -75,7 +76,7 @@ export const makeListener = Effect.fnUntraced(function*(
   const unconfirmed = new Set<string>()
   let started = false
   let connected = false
-  /** A connection that could be made did not hear, and it has been said. */
+  /** A connection that could be opened received nothing, and this has been logged. */
   let deaf = false
   let confirming = false
   let sessions = 0
@@ -83,7 +84,7 @@ export const makeListener = Effect.fnUntraced(function*(
 
   store.onReadOnly = () => doubtful.openUnsafe()
 
-  /** Tells of cancellations that somebody has asked for, and not only said so. */
+  /** Passes on cancellations that have really been requested, and not only announced. */
   const confirm = Effect.gen(function*() {
     while (unconfirmed.size > 0) {
       const ids = [...unconfirmed]
@@ -124,7 +125,8 @@ export const makeListener = Effect.fnUntraced(function*(
 
   /** Listens until the connection is lost. */
   const session: Effect.Effect<never, SqlError | Unheard> = Effect.scoped(Effect.gen(function*() {
-    // Made before the connection, so closed after it: on one that is gone without a word UNLISTEN would have no end.
+    // Made before the connection, so closed after it: on a connection that has disappeared silently, UNLISTEN would
+    // never end.
     const channels = yield* Scope.fork(yield* Effect.scope)
     const connection = yield* Effect.flatMap(
       PgConnection.make({ keepAlive: "30 seconds", ...options.connection }),
@@ -140,7 +142,7 @@ export const makeListener = Effect.fnUntraced(function*(
       else local.ended(payload.split(","))
     }
 
-    /** Whether what is sent elsewhere is heard here. Where it cannot be sent, nothing is known. */
+    /** Whether messages sent by others arrive here. If none can be sent, nothing is known. */
     const probe = Effect.gen(function*() {
       echo = `echo ${Crypto.randomBytes(8).toString("hex")}`
       echoed.closeUnsafe()
@@ -150,7 +152,7 @@ export const makeListener = Effect.fnUntraced(function*(
       if (Exit.isFailure(sent)) return
       yield* Effect.timeoutOrElse(echoed.await, {
         duration: echoPatience,
-        orElse: () => Effect.fail(new Unheard({ message: "a message that was sent was not heard" }))
+        orElse: () => Effect.fail(new Unheard({ message: "a message that was sent did not arrive" }))
       })
       if (connected) return
       connected = true
@@ -162,7 +164,7 @@ export const makeListener = Effect.fnUntraced(function*(
     const probing = Effect.forever(Effect.gen(function*() {
       doubtful.closeUnsafe()
       yield* probe
-      // One that has not been heard yet may be as soon as Postgres answers.
+      // A message that has not arrived yet may arrive as soon as Postgres answers.
       yield* Effect.race(
         Effect.sleep(connected ? options.probeInterval : Duration.min(options.probeInterval, retryInterval)),
         Effect.andThen(doubtful.await, Effect.sleep(doubtPause))
@@ -173,14 +175,14 @@ export const makeListener = Effect.fnUntraced(function*(
     connected = false
   })))
 
-  /** Looks at everything now and then, because nobody will say when. */
+  /** Looks at everything now and then, because no message will say when. */
   const unheard = Effect.gen(function*() {
     if (!deaf) {
       deaf = true
       yield* Effect.logWarning(
-        "messages of Postgres are not heard: the connection seems to go through a pooler in transaction mode, or to another "
-          + "database; give the direct address (EFFECT_RAY_LISTEN_URL, or listen of PgBroker.layer). Until then work "
-          + `and results are looked for every ${Duration.format(options.pollInterval)}`
+        "notifications of Postgres do not arrive: the connection seems to go through a pooler in transaction mode, or to "
+          + "another database; give the direct address (EFFECT_RAY_LISTEN_URL, or listen of PgBroker.layer). Until then, work "
+          + `and results are polled for every ${Duration.format(options.pollInterval)}`
       )
     }
     yield* Effect.sleep(options.probeInterval)
@@ -192,7 +194,7 @@ export const makeListener = Effect.fnUntraced(function*(
     })
   ))
 
-  // Begun again for each session that came about, so that every outage is met with the same patience.
+  // Starts again for each session that was established, so that every outage gets the whole patience.
   const listening = Effect.suspend(() => {
     const before = sessions
     return session.pipe(

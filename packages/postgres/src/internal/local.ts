@@ -1,12 +1,12 @@
-/** What this process tells itself: wake-ups for its supervisors, ends for those who await, and "look again". */
+/** What this process tells itself: wake-ups for its supervisors, ends for callers that await, and "look again". */
 import type { ExecutionId, Wakeup } from "@effect-ray/core/Broker"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 
-/** Queues that got something, and in how many milliseconds it is due. */
+/** Queues with new executions, and in how many milliseconds the first is due. */
 export type News = ReadonlyMap<string, number>
 
-/** A due time further ahead is left to ticks. */
+/** The furthest due time that gets a timer, in milliseconds ahead. Ticks find later ones. */
 export const maxAhead = 15_000
 
 interface Listener {
@@ -20,7 +20,7 @@ export interface Local {
     hear: (wakeup: Wakeup) => void
   ) => Effect.Effect<void, never, Scope.Scope>
   readonly enqueued: (news: News) => void
-  /** Whether anybody here listens. */
+  /** Whether anything in this process listens. */
   readonly isHeard: () => boolean
   readonly cancelling: (ids: ReadonlyArray<ExecutionId>) => void
   readonly resync: () => void
@@ -28,7 +28,7 @@ export interface Local {
   /** Something may be due that is older than what was claimed last. */
   readonly again: () => void
   readonly ended: (ids: ReadonlyArray<ExecutionId>) => void
-  /** Set by those who want to hear. */
+  /** Set by the listener. */
   onAgain: () => void
   onEnded: (ids: ReadonlyArray<ExecutionId>) => void
 }
@@ -46,7 +46,7 @@ export const makeLocal: Effect.Effect<Local, never, Scope.Scope> = Effect.gen(fu
       if (wakeup._tag !== "Enqueued" || queues.has(wakeup.queue)) hear(wakeup)
     }
   }
-  /** One timer a queue, for what is due first of what was heard of: a message costs no memory. */
+  /** One timer for each queue, for its earliest due time: a message takes no memory. */
   const later = (queue: string, delay: number): void => {
     const at = performance.now() + delay
     const known = timers.get(queue)
@@ -71,7 +71,7 @@ export const makeLocal: Effect.Effect<Local, never, Scope.Scope> = Effect.gen(fu
     enqueued: (news) => {
       for (const [queue, delay] of news) {
         if (!isKnown(queue)) continue
-        // What is further ahead is for ticks, and whoever says so may say anything.
+        // Later due times are for ticks, and a message may contain anything.
         if (delay > 0) {
           if (delay <= maxAhead) later(queue, delay)
         } else tell({ _tag: "Enqueued", queue })

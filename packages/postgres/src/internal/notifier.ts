@@ -1,9 +1,9 @@
 /**
- * Telling other processes, by NOTIFY.
+ * Sends messages to other processes, by NOTIFY.
  *
- * A NOTIFY takes a global lock at commit, so there is never one a row: the first goes out at once, in the very
- * statement it tells of where that is ours; then at most one each few milliseconds, with all that happened in between.
- * None of it is a promise: ticks and polls are.
+ * A NOTIFY takes a global lock at commit, so there is never one per row. The first is sent at once, as part of the
+ * statement it reports on if that statement is ours. After that, at most one is sent every few milliseconds, for
+ * everything that happened in between. No message is guaranteed: ticks and polls are.
  */
 import type { ExecutionId, NewExecution } from "@effect-ray/core/Broker"
 import * as DateTime from "effect/DateTime"
@@ -17,15 +17,15 @@ import { arrays, type Store } from "./store.ts"
 /** The shortest time between two messages, in milliseconds. */
 const minMillis = 5
 
-/** The longest message, in characters that may take three bytes each. Postgres takes 7,999 bytes. */
+/** The longest message, in characters of up to three bytes each. Postgres accepts 7,999 bytes. */
 const maxMessageLength = 2_600
 
-/** How many ids go into one message. */
+/** The most ids in one message. */
 const maxIds = 190
 
-/** What processes tell each other on the channel of all. */
+/** A message to all processes, on the common channel. */
 export class Message extends Schema.Class<Message>("Message")({
-  /** The sender, who has heard it already. */
+  /** The sender, which knows the content already. */
   from: Schema.String,
   queues: Schema.optionalKey(Schema.Array(Schema.Tuple([Schema.String, Schema.Number]))),
   /** Something may be due that is older than what was claimed last. */
@@ -35,14 +35,14 @@ export class Message extends Schema.Class<Message>("Message")({
   cancelling: Schema.optionalKey(Schema.Array(Schema.String))
 }) {}
 
-/** Whom an ending concerns, as the functions of the schema answer it. */
+/** The processes and queues that an end concerns, as the functions of the schema return them. */
 export interface Woken {
   readonly woken_processes: ReadonlyArray<string> | null
   readonly woken_ids: ReadonlyArray<ExecutionId> | null
   readonly queues?: ReadonlyArray<string> | null
 }
 
-/** The queues of new executions, each with the time until the first is due; below zero for what was due before. */
+/** The queues of new executions, each with the time until the first is due; negative if it was due before. */
 export const newsOf = (executions: ReadonlyArray<NewExecution>): News => {
   const news = new Map<string, number>()
   for (const { due, queue } of executions) {
@@ -72,7 +72,7 @@ export const makeNotifier = Effect.fnUntraced(function*(
   let timer: NodeJS.Timeout | undefined
   let lastSent = 0
 
-  /** For what the caller does not wait for. Runs outside the caller's transaction. */
+  /** Runs something that the caller does not wait for, outside the caller's transaction. */
   const background = (effect: Effect.Effect<unknown, SqlError>): void => {
     runFork(Effect.ignore(effect))
   }
@@ -84,7 +84,7 @@ export const makeNotifier = Effect.fnUntraced(function*(
     let batch: Array<readonly [string, number]> = []
     let length = 0
     for (const entry of queues) {
-      // As it is written: control characters grow by being escaped.
+      // Measured as written, because escaped control characters are longer.
       const written = JSON.stringify(entry).length + 1
       // Only a row that was written by hand has such a name. A tick finds it.
       if (written > maxMessageLength) continue
@@ -138,8 +138,8 @@ export const makeNotifier = Effect.fnUntraced(function*(
     background,
 
     /**
-     * The message to send within the statement that stores these executions; null when it has to wait for its turn,
-     * and is to be told by `enqueued` after the commit.
+     * The message to send within the statement that stores these executions; null if it has to wait for its turn.
+     * `enqueued` then sends it after the commit.
      */
     leadingEdge: (news: News): string | null => {
       const now = performance.now()
@@ -150,7 +150,7 @@ export const makeNotifier = Effect.fnUntraced(function*(
       return message
     },
 
-    /** New executions, committed. `told`: other processes have been told by the statement itself. */
+    /** New executions have been committed. `told`: the statement itself has sent the message. */
     enqueued: (news: News, told: boolean): void => {
       if (isOld(news)) local.again()
       local.enqueued(news)
@@ -175,7 +175,7 @@ export const makeNotifier = Effect.fnUntraced(function*(
       schedule()
     },
 
-    /** Executions that ended, and queues that got some back. */
+    /** Executions have ended, and executions have gone back to queues. */
     woken: (woken: Woken): void => {
       const own: Array<ExecutionId> = []
       woken.woken_processes?.forEach((process, index) => {
@@ -196,7 +196,7 @@ export const makeNotifier = Effect.fnUntraced(function*(
   }
 })
 
-/** Whether some of it was due before now, by much: a `runAt` of the past. */
+/** Whether some of them were due long before now, by a `runAt` in the past. */
 const isOld = (news: News): boolean => {
   for (const delay of news.values()) if (delay < 0) return true
   return false

@@ -1,4 +1,4 @@
-/** Owned: what a supervisor holds, for one whose claim was not answered. */
+/** Reads what a supervisor owns, after a claim without a response. */
 import type { Claimed, SupervisorId } from "@effect-ray/core/Broker"
 import type { BrokerError } from "@effect-ray/core/BrokerError"
 import { isUuid } from "@effect-ray/core/BrokerInput"
@@ -8,15 +8,15 @@ import { isReadable, type Named, type OwnedRow, type SetAside, toClaimed } from 
 import { isBadValue, unavailable } from "./sqlFailure.ts"
 import { arrays, type Store } from "./store.ts"
 
-/** The most bytes of payload in one answer, unless one row has more alone. */
+/** The most bytes of payload in one response, unless one row alone has more. */
 const maxBytes = 16 * 1024 * 1024
 
-/** The most rows in one answer. */
+/** The most rows in one response. */
 const maxRows = 500
 
 type Known = Named & { readonly bytes: number }
 
-/** Parts that an answer can carry. */
+/** Parts small enough for one response. */
 const parts = (rows: ReadonlyArray<Known>): ReadonlyArray<ReadonlyArray<Known>> => {
   const all: Array<Array<Known>> = []
   let bytes = Infinity
@@ -36,7 +36,7 @@ const parts = (rows: ReadonlyArray<Known>): ReadonlyArray<ReadonlyArray<Known>> 
 export const makeOwned = (store: Store, setAside: SetAside) => {
   const { s } = store
 
-  /** Halves what cannot be read until it stands alone, and ends that as failed. */
+  /** Halves a part that cannot be read until the bad row is alone, and ends that row as failed. */
   const read = (
     supervisor: SupervisorId,
     rows: ReadonlyArray<Named>

@@ -1,14 +1,14 @@
-/** The partitions of history, made days ahead. */
+/** Adds the partitions of history, days ahead. */
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Ask } from "./ask.ts"
 import { isLockTimeout, isWithoutPartition } from "./sqlFailure.ts"
 import type { Store } from "./store.ts"
 
-/** How many days ahead there is a partition. */
+/** How many days ahead have a partition. */
 const daysAhead = 7
 
-/** How often making one is tried again at once, when a lock on the history was not to be had within its patience. */
+/** How often to retry at once if a lock on the history could not be had within its patience. */
 const maxRetries = 3
 
 export type Partitions = ReturnType<typeof makePartitions>
@@ -25,10 +25,10 @@ export const makePartitions = (store: Store) => {
     )
 
   return {
-    /** Makes those that are missing. */
+    /** Adds those that are missing. */
     ensure,
 
-    /** Runs a statement that files into history; once more, when there was no partition for today. */
+    /** Runs a statement that writes to history; once more if there was no partition for today. */
     filing: <A>(statement: Effect.Effect<A, SqlError>, ask = store.own): Effect.Effect<A, SqlError> =>
       Effect.catchIf(statement, isWithoutPartition, () => Effect.andThen(ensure(ask), statement))
   }

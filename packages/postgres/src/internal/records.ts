@@ -1,4 +1,4 @@
-/** Reading executions, wherever they are. */
+/** Reads executions, whether they have ended or not. */
 import type { AttemptRecord, ExecutionId, Record, State } from "@effect-ray/core/Broker"
 import { maxAttemptsRead } from "@effect-ray/core/Broker"
 import { isUuid } from "@effect-ray/core/BrokerInput"
@@ -26,7 +26,7 @@ interface RecordRow {
   readonly ended_at: Date | null
   readonly held: string | null
   readonly result: string | null
-  /** The answer could not carry it beside the others. */
+  /** Whether the response could not carry it beside the others. */
   readonly left_out: boolean
 }
 
@@ -51,10 +51,10 @@ const toRecord = (row: RecordRow): Record => ({
 
 export const isTerminal = (record: Record): boolean => Option.isSome(record.result)
 
-/** The most bytes of payloads and results in one answer, unless one record has more alone. */
+/** The most bytes of payloads and results in one response, unless one record alone has more. */
 const maxBytes = 16 * 1024 * 1024
 
-/** The records of these ids; those that are not known are left out. */
+/** The records of these ids, without those that are unknown. */
 export const find = (
   store: Store,
   ask: Ask,
@@ -83,7 +83,7 @@ interface AttemptRow {
   readonly confirmed: boolean
 }
 
-/** The attempts of an execution that have ended: the earlier ones, and the last, which history keeps in its own row. */
+/** The ended attempts of an execution: the earlier ones, and the last, which history keeps in its own row. */
 export const attempts = (
   store: Store,
   ask: Ask,

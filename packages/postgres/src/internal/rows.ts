@@ -1,4 +1,4 @@
-/** Rows in a supervisor's hands: what they say, and those that cannot be read. */
+/** Rows that a supervisor owns: their content, and what to do with those that cannot be read. */
 import type { Claimed, SupervisorId } from "@effect-ray/core/Broker"
 import { maxMillis } from "@effect-ray/core/BrokerInput"
 import * as Endings from "@effect-ray/core/Endings"
@@ -9,7 +9,7 @@ import type { Notifier, Woken } from "./notifier.ts"
 import type { Partitions } from "./partitions.ts"
 import { arrays, type Store } from "./store.ts"
 
-/** What every row of an owner holds. */
+/** The content of every owned row. */
 export interface OwnedRow {
   readonly id: string
   readonly fence: bigint
@@ -28,11 +28,14 @@ export interface OwnedRow {
   readonly waited_millis: number
 }
 
-/** Whether all that is computed with is a number that can be. The table's constraints see to that where they are kept. */
+/**
+ * Whether everything used in arithmetic is a valid number. The table's constraints ensure that, where they are in
+ * force.
+ */
 export const isReadable = (row: OwnedRow): boolean =>
   Number.isSafeInteger(Number(row.fence)) && row.timeout_millis > 0 && row.timeout_millis <= maxMillis
 
-/** The row as supervisors know it. */
+/** The row as a claimed execution. */
 export const toClaimed = (row: OwnedRow): Claimed => ({
   id: row.id,
   fence: Number(row.fence),
@@ -51,10 +54,10 @@ export const toClaimed = (row: OwnedRow): Claimed => ({
   waitedMillis: Math.max(0, row.waited_millis)
 })
 
-/** A row by its name, which can always be read. */
+/** A row's id and fence, which can always be read. */
 export type Named = Pick<OwnedRow, "id" | "fence">
 
-/** Says which executions were ended as failed, for what their rows hold. */
+/** Logs which executions were ended as failed because of the content of their rows. */
 export const tellSetAside = (ids: ReadonlyArray<string>): Effect.Effect<void> =>
   ids.length === 0
     ? Effect.void
@@ -62,7 +65,7 @@ export const tellSetAside = (ids: ReadonlyArray<string>): Effect.Effect<void> =>
       executions: ids
     })
 
-/** Ends as failed what a supervisor holds and cannot read. */
+/** Ends as failed what a supervisor owns and cannot read. */
 export const makeSetAside = (store: Store, notifier: Notifier, partitions: Partitions) => {
   const { s } = store
   return (supervisor: SupervisorId, rows: ReadonlyArray<Named>): Effect.Effect<void, SqlError> => {

@@ -1,4 +1,4 @@
-/** Settle: how attempts ended, many in one statement. What races there are, the statement decides. */
+/** Records how attempts ended, many in one statement. The statement resolves races. */
 import type { Settled, Settlement, SupervisorId } from "@effect-ray/core/Broker"
 import type { BrokerError } from "@effect-ray/core/BrokerError"
 import { isUuid, printable, storable, storedMillis } from "@effect-ray/core/BrokerInput"
@@ -12,7 +12,7 @@ import type { Partitions } from "./partitions.ts"
 import { isBadValue, isLockTimeout, retryTransient, unavailable, wordsOf } from "./sqlFailure.ts"
 import { arrays, type Store } from "./store.ts"
 
-/** An outcome as columns: `flag` is `counted` of a loss, and `confirmed` of all else that was stopped. */
+/** An outcome as columns. `flag` is `counted` for a loss, and `confirmed` for everything else that was stopped. */
 interface Columns {
   readonly kind: string
   readonly result: string | null
@@ -39,14 +39,14 @@ const columnsOf: (outcome: Outcome) => Columns = Outcome.$match({
 /** The longest place that is stored, in characters. */
 const maxPlaceLength = 1_000
 
-/** Where it ran, for people: whatever is wrong with that must not change how it ended. */
+/** The place, for people. An invalid one must not change how the attempt ended. */
 const placeOf = (runnerRef: Option.Option<string>): string | null =>
   Option.match(runnerRef, {
     onNone: () => null,
     onSome: (place) => printable(place, maxPlaceLength)
   })
 
-/** What is settled when Postgres refuses even what can be stored: nothing of it is the caller's. */
+/** What is settled if Postgres refuses even what can be stored: it contains nothing of the caller's. */
 const harmless = (settlement: Settlement): Settlement => {
   const { outcome } = settlement
   return {
@@ -56,14 +56,19 @@ const harmless = (settlement: Settlement): Settlement => {
   }
 }
 
-/** It is over all the same, and must not be run again: it stays with its owner until that one leaves. */
+/**
+ * The attempt has ended all the same, and must not run again: the execution stays with its owner until that one leaves.
+ */
 const tellLost = ({ id }: Settlement, error: SqlError): Effect.Effect<void> =>
-  Effect.annotateLogs(Effect.logError("an end could not be recorded"), { execution: id, error: wordsOf(error) })
+  Effect.annotateLogs(Effect.logError("the end of an attempt could not be recorded"), {
+    execution: id,
+    error: wordsOf(error)
+  })
 
 export const makeSettle = (store: Store, notifier: Notifier, partitions: Partitions) => {
   const { s } = store
 
-  /** In the order of ids, as everybody locks rows. */
+  /** In the order of ids, in which every statement locks rows. */
   const statement = (supervisor: SupervisorId, given: ReadonlyArray<Settlement>, passLocked: boolean) => {
     const positions = given.map((_, index) => index).sort((a, b) => given[a]!.id < given[b]!.id ? -1 : 1)
     const settlements = positions.map((position) => given[position]!)
@@ -96,7 +101,7 @@ export const makeSettle = (store: Store, notifier: Notifier, partitions: Partiti
     )
   }
 
-  /** What other transactions hold must not keep the rest waiting. */
+  /** Skips rows that other transactions hold, so that the rest need not wait. */
   const pass = (supervisor: SupervisorId, settlements: ReadonlyArray<Settlement>) =>
     retryTransient(
       Effect.catchIf(
@@ -106,7 +111,7 @@ export const makeSettle = (store: Store, notifier: Notifier, partitions: Partiti
       )
     )
 
-  /** Halves the batch until what cannot be stored stands alone, and settles that as failed. */
+  /** Halves the batch until the settlement that cannot be stored is alone, and settles that one as failed. */
   const settle = (
     supervisor: SupervisorId,
     settlements: ReadonlyArray<Settlement>,
@@ -129,7 +134,7 @@ export const makeSettle = (store: Store, notifier: Notifier, partitions: Partiti
     settlements: ReadonlyArray<Settlement>
   ): Effect.Effect<ReadonlyArray<Settled>, BrokerError> => {
     if (settlements.length === 0) return Effect.succeed([])
-    // Ids and fences come from claims; anything else is nobody's.
+    // Ids and fences come from claims. No supervisor owns anything else.
     const known = settlements.filter(({ fence, id }) => isUuid(id) && Number.isSafeInteger(fence))
     const answer = known.length === 0 || !isUuid(supervisor)
       ? Effect.succeed([])

@@ -1,4 +1,4 @@
-/** What every verb of the Postgres broker works with. */
+/** What every verb of the Postgres broker uses. */
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as PgTypes from "@effect/sql-pg/PgTypes"
 import type * as Duration from "effect/Duration"
@@ -11,37 +11,43 @@ import * as Crypto from "node:crypto"
 import { type Ask, makeAsk } from "./ask.ts"
 import { channelOf, quote } from "./schemaName.ts"
 
-/** The connections of a broker for what a lease hangs on: a tick, a claim and a settlement may be under way at once. */
+/** The broker's connections for what a lease depends on: a tick, a claim and a settlement may be under way at once. */
 const ownConnections = 3
 
-/** Its connections for what must not wait for the app's pool either, and which others may hold up. */
+/** Its connections for what must not wait for the app's pool either, but may be blocked by others. */
 const besideConnections = 2
 
-/** What one message of Postgres to its client may weigh: a row with the largest payload and the largest result. */
+/**
+ * The largest message from Postgres that the client must accept: a row with the largest payload and the largest result.
+ */
 const minMessageSize = 16 * 1024 * 1024
 
 export interface Store {
-  /** The app's own client, so that its transactions are ours; its name transforms are not. */
+  /** The app's own client, so that its transactions are ours. Its name transforms are not used. */
   readonly sql: PgClient.PgClient
-  /** Asks over the app's client. */
+  /** Runs statements over the app's client. */
   readonly ask: Ask
   /**
-   * Asks over connections of the broker's own, for what a lease hangs on: the app may hold all of its pool for longer than a
-   * lease. Each is asked one thing at a time, and waits for no lock that the app can hold.
+   * Runs statements over the broker's own connections, for what a lease depends on, because the app may hold its whole
+   * pool for longer than a lease. Each connection does one thing at a time, and waits for no lock that the app can
+   * hold.
    */
   readonly own: Ask
   /**
-   * Asks over others of its own, for what would wait for itself in the app's pool: transactions may hold all of that one,
-   * each waiting for a cancellation or an end.
+   * Runs statements over other connections of the broker's own, for what could deadlock in the app's pool: transactions
+   * may hold all of it, each waiting for a cancellation or an end.
    */
   readonly beside: Ask
-  /** The schema, quoted, for a template. */
+  /** The quoted schema, for a template. */
   readonly s: Statement.Fragment
   /** The channel of every process. */
   readonly channel: string
-  /** A connection was dropped that led to a server which takes no writes. Set by who has another one like it. */
+  /**
+   * Called after a connection was dropped because its server takes no writes. Set by a component with a similar
+   * connection.
+   */
   onReadOnly: () => void
-  /** This process's name: what its own channel adds, and what `waiters` holds. */
+  /** This process's name: the suffix of its own channel, and the entry in `waiters`. */
   readonly process: string
 }
 
@@ -61,7 +67,7 @@ export const makeStore = Effect.fnUntraced(function*(
         isOpen = false
       })
     )
-    // A handle on an execution may outlive the broker that it was made by, and the client be there still.
+    // A handle on an execution may outlive the broker that made it, while the client still exists.
     const either: Ask = Object.assign(
       ((statement, weight) => isOpen ? own(statement, weight) : ask(statement, weight)) as Ask,
       { shed: own.shed }
@@ -81,16 +87,16 @@ export const makeStore = Effect.fnUntraced(function*(
   return store
 })
 
-/** Throws: no payload may be refused because it cannot be read any more. */
+/** Throws if a stored payload could become unreadable. */
 const checkMessageSize = ({ config: { maxMessageSize = minMessageSize } }: PgClient.PgClient): void => {
   if (maxMessageSize >= minMessageSize) return
   throw new Error(
-    `PgBroker: the client's maxMessageSize is ${maxMessageSize} bytes, and a row with a payload and a result may have `
-      + `${minMessageSize}: leave it out, or give at least that`
+    `PgBroker: the client's maxMessageSize is ${maxMessageSize} bytes, but a row with a payload and a result may have `
+      + `${minMessageSize}: leave it out, or set at least that`
   )
 }
 
-/** A client with connections of its own, opened when they are wanted. */
+/** A client with its own connections, opened when needed. */
 const like = (
   client: PgClient.PgClient,
   maxConnections: number
@@ -104,7 +110,7 @@ const like = (
 const array = (oid: number) => (values: ReadonlyArray<unknown>): PgTypes.Parameter =>
   Result.getOrThrow(PgTypes.array(values, oid))
 
-/** Array parameters in binary, whatever they hold. */
+/** Array parameters in binary, whatever they contain. */
 export const arrays = {
   bool: array(PgTypes.OID.bool),
   float8: array(PgTypes.OID.float8),

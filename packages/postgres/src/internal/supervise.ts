@@ -1,4 +1,4 @@
-/** The life of a supervisor: register, tick, unregister. */
+/** Registers, ticks and unregisters supervisors. */
 import type { Broker, Pausable, SupervisorId, Tick } from "@effect-ray/core/Broker"
 import { BrokerError, Unavailable } from "@effect-ray/core/BrokerError"
 import { ageMillis, isUuid, printable, storedMillis } from "@effect-ray/core/BrokerInput"
@@ -14,16 +14,16 @@ import type { Partitions } from "./partitions.ts"
 import { retryTransient, unavailable } from "./sqlFailure.ts"
 import { arrays, type Store } from "./store.ts"
 
-/** A tick is asked again before the lease is over, more than once. */
+/** How many ticks fit into a lease. */
 const ticksInLease = 3
 
-/** The shortest time to wait for a tick's answer, however short the lease. */
+/** The shortest limit for a tick's response, however short the lease. */
 const minTickPatience = Duration.seconds(1)
 
 const tickPatience = (lease: Duration.Duration): Duration.Duration =>
   Duration.max(minTickPatience, Duration.millis(storedMillis(lease) / ticksInLease))
 
-/** How often a supervisor that leaves looks at rows which other transactions hold, and how long it waits in between. */
+/** How often a leaving supervisor looks at rows that other transactions hold, and how long it waits in between. */
 const maxLeaveLooks = 50
 const leavePause = Duration.millis(100)
 
@@ -86,7 +86,7 @@ export const makeSupervise = (
     })
   }
 
-  /** Gives back a part of what a supervisor holds. */
+  /** Gives back a part of what a supervisor owns. */
   const leave = (supervisor: SupervisorId) =>
     partitions.filing(retryTransient(
       store.own((sql) =>

@@ -1,9 +1,9 @@
 /**
- * Functions are no part of migrations any more, see `internal/functions.ts`. Those that the first migration once made go,
- * and with them a second name for the priority.
+ * Functions are no longer part of migrations, see `internal/functions.ts`. This drops those that the first migration
+ * made, and a second name for the priority.
  */
 
-/** Those whose signature is the same are replaced in place. */
+/** Functions whose signature stays the same are replaced in place. */
 const gone = [
   "attempts_of",
   "cancel",
@@ -29,7 +29,7 @@ const gone = [
   "watch"
 ]
 
-/** The statements, in order, for a schema of this (quoted) name. */
+/** The statements, in order, for a schema with this (quoted) name. */
 export const statements = (s: string): ReadonlyArray<string> => [
   ...gone.map((name) => `DROP FUNCTION IF EXISTS ${s}.${name}`),
   `

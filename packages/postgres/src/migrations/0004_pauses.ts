@@ -1,6 +1,6 @@
-/** What is paused: queues and tasks by their names, whether or not anything of them is there yet. */
+/** Paused queues and tasks, by name, whether or not they have executions. */
 
-/** The statements, in order, for a schema of this (quoted) name. */
+/** The statements, in order, for a schema with this (quoted) name. */
 export const statements = (s: string): ReadonlyArray<string> => [
   `
   CREATE TABLE ${s}.pauses (

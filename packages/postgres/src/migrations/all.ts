@@ -9,7 +9,7 @@ import * as Failing from "./0006_failing.ts"
 export interface Migration {
   readonly id: number
   readonly name: string
-  /** The statements, in order, for a schema of this (quoted) name. */
+  /** The statements, in order, for a schema with this (quoted) name. */
   readonly statements: (schema: string) => ReadonlyArray<string>
 }
 

@@ -1,5 +1,5 @@
--- Reads the ended attempts of an execution: the earlier ones, and the last, which history keeps in its own row. Results
--- beyond what a message carries are left out.
+-- Returns the ended attempts of an execution: the earlier ones, and the last, which history keeps in its own row.
+-- Results that do not fit one message are left out.
 CREATE OR REPLACE FUNCTION {schema}.attempts_of(wanted uuid, max_rows integer, max_bytes bigint) RETURNS TABLE (
   fence bigint, attempt integer, outcome text, claimed_at timestamptz, ended_at timestamptz, result text,
   runner_ref text, confirmed boolean

@@ -1,4 +1,4 @@
--- Cancels an execution that has not started, or asks its worker to cancel it.
+-- Cancels an execution that has not started, or requests its worker to cancel it.
 CREATE OR REPLACE FUNCTION {schema}.cancel(
   wanted uuid, cancelled_result text,
   OUT answer text, OUT woken_processes text[], OUT woken_ids uuid[]
@@ -7,7 +7,7 @@ LANGUAGE plpgsql
 {pinned}
 AS $$
 DECLARE
-  -- As many as one message can carry. The others notice by themselves, see `find_ended`.
+  -- As many as fit one message. The other processes find out by themselves, see `find_ended`.
   max_woken CONSTANT integer := 10000;
   ended timestamptz := {schema}.clock();
   found_state text;

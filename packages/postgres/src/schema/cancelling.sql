@@ -1,4 +1,4 @@
--- Which of the executions wanted are to be cancelled. A message says so, but any role can send one.
+-- Returns which of the given executions are to be cancelled. A message says so too, but any role can send one.
 CREATE OR REPLACE FUNCTION {schema}.cancelling(wanted uuid[]) RETURNS SETOF uuid
 LANGUAGE plpgsql STABLE
 {pinned}

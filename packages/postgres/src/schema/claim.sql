@@ -1,10 +1,10 @@
 -- Claims executions by lane and priority.
 --
--- Each pair is one look into executions_to_claim, so rows of other lanes, of tasks that this build does not know and of
--- the future are never read. A first look counts what each pair has to give, in the order of priority, then age. The
--- second locks exactly that many and passes over what another claim holds. `floor_seconds` and `floor_ids` say where to
--- begin: what lies before was taken by earlier claims and may still be in the index, dead, for as long as an old
--- snapshot is open. `min_waited_millis` is how long an execution must have been due.
+-- Each pair is one lookup in executions_to_claim, so rows of other lanes, of tasks that this build does not know and of
+-- the future are never read. A first search counts the due rows of each pair, in the order of priority, then age. The
+-- second locks exactly as many and skips rows that another claim holds. `floor_seconds` and `floor_ids` say where to
+-- begin: earlier claims took everything before, but its dead entries stay in the index for as long as an old snapshot
+-- is open. `min_waited_millis` is how long an execution must have been due.
 CREATE OR REPLACE FUNCTION {schema}.claim(
   me uuid, lane_ids bigint[], priorities smallint[], floor_seconds double precision[], floor_ids uuid[],
   lane_limits integer[], max_rows integer, suspect_losses integer, max_bytes bigint,
@@ -27,7 +27,7 @@ DECLARE
 BEGIN
   PERFORM {schema}.require_read_committed();
   PERFORM set_config('synchronous_commit', 'off', true);
-  -- Held until this transaction ends: the reaper passes over a supervisor whose claim is under way.
+  -- Held until this transaction ends: the reaper skips a supervisor whose claim is under way.
   PERFORM 1
   FROM {schema}.supervisors v
   WHERE v.id = me AND {schema}.lease_end(v.expires_at, v.lease_millis) > claimed
@@ -60,10 +60,10 @@ BEGIN
     GROUP BY d.lane, d.priority, d.floor_at, d.floor_id
   ),
   locked AS MATERIALIZED (
-    SELECT c.place, c.losses, row_number() OVER found AS ord, sum(c.bytes) OVER found AS bytes
+    SELECT c.tuple, c.losses, row_number() OVER found AS ord, sum(c.bytes) OVER found AS bytes
     FROM due d
     CROSS JOIN LATERAL (
-      SELECT e.ctid AS place, e.id, e.losses, e.run_at, octet_length(e.payload) AS bytes
+      SELECT e.ctid AS tuple, e.id, e.losses, e.run_at, octet_length(e.payload) AS bytes
       FROM {schema}.executions e
       WHERE e.state = 'queued' AND e.lane = d.lane AND e.priority = d.priority
         AND (e.run_at, e.id) >= (d.floor_at, d.floor_id) AND e.run_at <= due_by
@@ -74,10 +74,10 @@ BEGIN
     ) c
     WINDOW found AS (ORDER BY d.priority DESC, c.run_at, c.id)
   ),
-  -- As much as one message should carry. A suspect goes alone: either it is the first and the only one, or what comes
-  -- before it is taken.
+  -- As much as fits one message. A suspect goes alone: either it is the first and only one, or only the rows before it
+  -- are taken.
   chosen AS MATERIALIZED (
-    SELECT l.place, l.ord
+    SELECT l.tuple, l.ord
     FROM locked l
     WHERE l.ord = 1 OR (
       l.bytes <= max_bytes
@@ -89,21 +89,22 @@ BEGIN
     SET state = 'running', owner = me, fence = e.fence + 1, claimed_at = claimed,
       deadline_at = claimed + e.timeout_millis * interval '1 millisecond'
     FROM chosen c
-    -- By their place, which cannot change under the lock. One that moved before it was locked is left for later.
-    WHERE e.ctid = c.place
+    -- By their physical position, which cannot change under the lock. A row that moved before it was locked is left for
+    -- later.
+    WHERE e.ctid = c.tuple
     RETURNING c.ord::integer,
       e.id, e.fence::bigint, e.lane, e.priority::smallint, e.task::text, e.queue::text, e.payload::text,
       e.format::integer, e.attempts + 1, e.losses::integer, e.max_attempts::integer, e.timeout_millis::float8,
       e.traceparent::text, date_part('epoch', claimed) * 1000,
       (date_part('epoch', claimed) - date_part('epoch', e.run_at)) * 1000, date_part('epoch', e.run_at),
-      -- Who runs it need not be on the disk before it runs: a claim that a crash of Postgres undoes leaves the execution
-      -- queued, to be run again. Not so where it must never run again.
+      -- A claim need not be on disk before the attempt runs: if a crash of Postgres undoes the claim, the execution is
+      -- queued and runs again. At-most-once executions must not run again, so their claims wait.
       CASE WHEN e.at_most_once THEN set_config('synchronous_commit', waits, true) IS NOT NULL ELSE false END
   )
   SELECT t.*, NULL::boolean FROM taken t
   UNION ALL
-  -- The row numbered 0 says that the supervisor lives, what time it is, and whether some of what is due was left: another
-  -- transaction holds it, a suspect goes alone, or one message does not carry more.
+  -- Row 0: the supervisor is alive, the time, and whether due executions were left behind because another transaction
+  -- holds them, a suspect goes alone, or the message is full.
   SELECT 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
     date_part('epoch', claimed), NULL, coalesce((SELECT sum(d.n) FROM due d) > (SELECT count(*) FROM taken), false);
 END

@@ -1,10 +1,10 @@
--- Drops the oldest partition of history that is past its class's retention, a part at a time, and returns whether there is
--- more to do at once. First go the idempotency keys that name its executions, since a key must not name what cannot be
--- read any more, and their earlier attempts; then the partition itself.
+-- Drops the oldest partition of history past its class's retention, one part at a time, and returns whether there is
+-- more to do at once. It first deletes the idempotency keys that name its executions, because a key must not name what
+-- can no longer be read, and their earlier attempts; then it drops the partition.
 --
--- Dropping wants a lock that every reader and writer of history is in the way of. It is tried for a moment, so that none
--- waits behind it for long, and again in the next turn. DETACH ... CONCURRENTLY would wait less, but no function may
--- run it, and only the owner of the tables could.
+-- Dropping needs a lock that every reader and writer of history blocks. It waits for a moment only, so that none waits
+-- behind it for long, and the next turn tries again. DETACH ... CONCURRENTLY would wait less, but no function may run
+-- it, and only the owner of the tables could.
 CREATE OR REPLACE FUNCTION {schema}.drop_past(max_rows integer) RETURNS boolean
 LANGUAGE plpgsql
 {pinned}

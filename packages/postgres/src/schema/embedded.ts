@@ -5,8 +5,8 @@ export const version = "0.0.0"
 
 /** The text of each function, by its name. */
 export const functions: Readonly<Record<string, string>> = {
-  attempts_of: `-- Reads the ended attempts of an execution: the earlier ones, and the last, which history keeps in its own row. Results
--- beyond what a message carries are left out.
+  attempts_of: `-- Returns the ended attempts of an execution: the earlier ones, and the last, which history keeps in its own row.
+-- Results that do not fit one message are left out.
 CREATE OR REPLACE FUNCTION {schema}.attempts_of(wanted uuid, max_rows integer, max_bytes bigint) RETURNS TABLE (
   fence bigint, attempt integer, outcome text, claimed_at timestamptz, ended_at timestamptz, result text,
   runner_ref text, confirmed boolean
@@ -41,7 +41,7 @@ BEGIN
 END
 $$;
 `,
-  cancel: `-- Cancels an execution that has not started, or asks its worker to cancel it.
+  cancel: `-- Cancels an execution that has not started, or requests its worker to cancel it.
 CREATE OR REPLACE FUNCTION {schema}.cancel(
   wanted uuid, cancelled_result text,
   OUT answer text, OUT woken_processes text[], OUT woken_ids uuid[]
@@ -50,7 +50,7 @@ LANGUAGE plpgsql
 {pinned}
 AS $$
 DECLARE
-  -- As many as one message can carry. The others notice by themselves, see \`find_ended\`.
+  -- As many as fit one message. The other processes find out by themselves, see \`find_ended\`.
   max_woken CONSTANT integer := 10000;
   ended timestamptz := {schema}.clock();
   found_state text;
@@ -92,7 +92,7 @@ BEGIN
 END
 $$;
 `,
-  cancelling: `-- Which of the executions wanted are to be cancelled. A message says so, but any role can send one.
+  cancelling: `-- Returns which of the given executions are to be cancelled. A message says so too, but any role can send one.
 CREATE OR REPLACE FUNCTION {schema}.cancelling(wanted uuid[]) RETURNS SETOF uuid
 LANGUAGE plpgsql STABLE
 {pinned}
@@ -104,11 +104,11 @@ $$;
 `,
   claim: `-- Claims executions by lane and priority.
 --
--- Each pair is one look into executions_to_claim, so rows of other lanes, of tasks that this build does not know and of
--- the future are never read. A first look counts what each pair has to give, in the order of priority, then age. The
--- second locks exactly that many and passes over what another claim holds. \`floor_seconds\` and \`floor_ids\` say where to
--- begin: what lies before was taken by earlier claims and may still be in the index, dead, for as long as an old
--- snapshot is open. \`min_waited_millis\` is how long an execution must have been due.
+-- Each pair is one lookup in executions_to_claim, so rows of other lanes, of tasks that this build does not know and of
+-- the future are never read. A first search counts the due rows of each pair, in the order of priority, then age. The
+-- second locks exactly as many and skips rows that another claim holds. \`floor_seconds\` and \`floor_ids\` say where to
+-- begin: earlier claims took everything before, but its dead entries stay in the index for as long as an old snapshot
+-- is open. \`min_waited_millis\` is how long an execution must have been due.
 CREATE OR REPLACE FUNCTION {schema}.claim(
   me uuid, lane_ids bigint[], priorities smallint[], floor_seconds double precision[], floor_ids uuid[],
   lane_limits integer[], max_rows integer, suspect_losses integer, max_bytes bigint,
@@ -131,7 +131,7 @@ DECLARE
 BEGIN
   PERFORM {schema}.require_read_committed();
   PERFORM set_config('synchronous_commit', 'off', true);
-  -- Held until this transaction ends: the reaper passes over a supervisor whose claim is under way.
+  -- Held until this transaction ends: the reaper skips a supervisor whose claim is under way.
   PERFORM 1
   FROM {schema}.supervisors v
   WHERE v.id = me AND {schema}.lease_end(v.expires_at, v.lease_millis) > claimed
@@ -164,10 +164,10 @@ BEGIN
     GROUP BY d.lane, d.priority, d.floor_at, d.floor_id
   ),
   locked AS MATERIALIZED (
-    SELECT c.place, c.losses, row_number() OVER found AS ord, sum(c.bytes) OVER found AS bytes
+    SELECT c.tuple, c.losses, row_number() OVER found AS ord, sum(c.bytes) OVER found AS bytes
     FROM due d
     CROSS JOIN LATERAL (
-      SELECT e.ctid AS place, e.id, e.losses, e.run_at, octet_length(e.payload) AS bytes
+      SELECT e.ctid AS tuple, e.id, e.losses, e.run_at, octet_length(e.payload) AS bytes
       FROM {schema}.executions e
       WHERE e.state = 'queued' AND e.lane = d.lane AND e.priority = d.priority
         AND (e.run_at, e.id) >= (d.floor_at, d.floor_id) AND e.run_at <= due_by
@@ -178,10 +178,10 @@ BEGIN
     ) c
     WINDOW found AS (ORDER BY d.priority DESC, c.run_at, c.id)
   ),
-  -- As much as one message should carry. A suspect goes alone: either it is the first and the only one, or what comes
-  -- before it is taken.
+  -- As much as fits one message. A suspect goes alone: either it is the first and only one, or only the rows before it
+  -- are taken.
   chosen AS MATERIALIZED (
-    SELECT l.place, l.ord
+    SELECT l.tuple, l.ord
     FROM locked l
     WHERE l.ord = 1 OR (
       l.bytes <= max_bytes
@@ -193,38 +193,39 @@ BEGIN
     SET state = 'running', owner = me, fence = e.fence + 1, claimed_at = claimed,
       deadline_at = claimed + e.timeout_millis * interval '1 millisecond'
     FROM chosen c
-    -- By their place, which cannot change under the lock. One that moved before it was locked is left for later.
-    WHERE e.ctid = c.place
+    -- By their physical position, which cannot change under the lock. A row that moved before it was locked is left for
+    -- later.
+    WHERE e.ctid = c.tuple
     RETURNING c.ord::integer,
       e.id, e.fence::bigint, e.lane, e.priority::smallint, e.task::text, e.queue::text, e.payload::text,
       e.format::integer, e.attempts + 1, e.losses::integer, e.max_attempts::integer, e.timeout_millis::float8,
       e.traceparent::text, date_part('epoch', claimed) * 1000,
       (date_part('epoch', claimed) - date_part('epoch', e.run_at)) * 1000, date_part('epoch', e.run_at),
-      -- Who runs it need not be on the disk before it runs: a claim that a crash of Postgres undoes leaves the execution
-      -- queued, to be run again. Not so where it must never run again.
+      -- A claim need not be on disk before the attempt runs: if a crash of Postgres undoes the claim, the execution is
+      -- queued and runs again. At-most-once executions must not run again, so their claims wait.
       CASE WHEN e.at_most_once THEN set_config('synchronous_commit', waits, true) IS NOT NULL ELSE false END
   )
   SELECT t.*, NULL::boolean FROM taken t
   UNION ALL
-  -- The row numbered 0 says that the supervisor lives, what time it is, and whether some of what is due was left: another
-  -- transaction holds it, a suspect goes alone, or one message does not carry more.
+  -- Row 0: the supervisor is alive, the time, and whether due executions were left behind because another transaction
+  -- holds them, a suspect goes alone, or the message is full.
   SELECT 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
     date_part('epoch', claimed), NULL, coalesce((SELECT sum(d.n) FROM due d) > (SELECT count(*) FROM taken), false);
 END
 $$;
 `,
-  clock: `-- The time of leases and records. It moves within a statement. Like now(), only the test kit replaces it.
+  clock: `-- The time of leases and records. It advances within a statement. Like now(), only the test kit replaces it.
 CREATE OR REPLACE FUNCTION {schema}.clock() RETURNS timestamptz
 LANGUAGE sql VOLATILE PARALLEL SAFE
 RETURN clock_timestamp();
 `,
-  drop_past: `-- Drops the oldest partition of history that is past its class's retention, a part at a time, and returns whether there is
--- more to do at once. First go the idempotency keys that name its executions, since a key must not name what cannot be
--- read any more, and their earlier attempts; then the partition itself.
+  drop_past: `-- Drops the oldest partition of history past its class's retention, one part at a time, and returns whether there is
+-- more to do at once. It first deletes the idempotency keys that name its executions, because a key must not name what
+-- can no longer be read, and their earlier attempts; then it drops the partition.
 --
--- Dropping wants a lock that every reader and writer of history is in the way of. It is tried for a moment, so that none
--- waits behind it for long, and again in the next turn. DETACH ... CONCURRENTLY would wait less, but no function may
--- run it, and only the owner of the tables could.
+-- Dropping needs a lock that every reader and writer of history blocks. It waits for a moment only, so that none waits
+-- behind it for long, and the next turn tries again. DETACH ... CONCURRENTLY would wait less, but no function may run
+-- it, and only the owner of the tables could.
 CREATE OR REPLACE FUNCTION {schema}.drop_past(max_rows integer) RETURNS boolean
 LANGUAGE plpgsql
 {pinned}
@@ -286,8 +287,8 @@ EXCEPTION
 END
 $$;
 `,
-  enqueue: `-- Stores executions without idempotency keys. A token makes the call repeatable after a lost acknowledgement; there is
--- none inside the app's own transaction.
+  enqueue: `-- Stores executions without idempotency keys. A token makes the statement repeatable after a lost acknowledgement.
+-- Inside the app's own transaction there is none.
 CREATE OR REPLACE FUNCTION {schema}.enqueue(token uuid, channel text, message text,
   ids uuid[], lane_ids bigint[], tasks text[], queue_names text[], priorities smallint[], payloads text[],
   formats integer[], delays_millis double precision[], due_millis double precision[], attempt_limits integer[],
@@ -330,9 +331,9 @@ BEGIN
 END
 $$;
 `,
-  enqueue_keyed: `-- Stores executions of calls in which at least one has an idempotency key. Returns, for every row with a key, which
--- execution holds the key now and whether its payload is the same. A call with a payload that differs is left out as a
--- whole. No key occurs in two calls, nor twice in one.
+  enqueue_keyed: `-- Stores executions of requests, of which at least one has an idempotency key. Returns, for every row with a key, which
+-- execution has the key now and whether its payload is the same. A request with a different payload is left out as a
+-- whole. No key occurs in two requests, or twice in one.
 CREATE OR REPLACE FUNCTION {schema}.enqueue_keyed(
   token uuid, patience text, channel text, message text,
   ids uuid[], lane_ids bigint[], tasks text[], queue_names text[], priorities smallint[], payloads text[],
@@ -350,7 +351,7 @@ DECLARE
   refused integer[];
   forgotten boolean;
 BEGIN
-  -- Another transaction may hold one of these keys, and the calls of others wait with it.
+  -- Another transaction may hold one of these keys, and other requests wait with this one.
   IF patience IS NOT NULL THEN
     PERFORM set_config('lock_timeout', patience, true);
   END IF;
@@ -367,7 +368,7 @@ BEGIN
       ORDER BY i.task, i.key
       ON CONFLICT (scope, key) DO NOTHING;
 
-      -- Those that have expired name another execution now. Locked in the same order.
+      -- Expired keys name another execution from now on. Locked in the same order.
       PERFORM 1
       FROM unnest(tasks, idempotency_keys) AS i(task, key)
       JOIN {schema}.keys k ON k.scope = i.task AND k.key = i.key
@@ -380,7 +381,7 @@ BEGIN
       FROM unnest(tasks, idempotency_keys, ids, digests, keep_millis) AS i(task, key, id, digest, keep)
       WHERE k.scope = i.task AND k.key = i.key AND k.expires_at <= enqueued;
 
-      -- A tick may forget a key whose time is over, until somebody holds it.
+      -- A duty may forget an expired key until a statement locks it.
       PERFORM 1
       FROM unnest(tasks, idempotency_keys) AS i(task, key)
       JOIN {schema}.keys k ON k.scope = i.task AND k.key = i.key
@@ -433,8 +434,8 @@ BEGIN
 END
 $$;
 `,
-  ensure_partitions: `-- Makes the partitions of history for today and the days ahead, and returns how many. Each is made beside the table and
--- attached: making it in place would wait for every reader and hold up the writers behind it.
+  ensure_partitions: `-- Adds the partitions of history for today and the days ahead, and returns how many. Each is created separately and
+-- then attached: creating it in place would wait for every reader and block the writers behind it.
 --
 -- The days are UTC, whatever the session's time zone and date style.
 CREATE OR REPLACE FUNCTION {schema}.ensure_partitions(days_ahead integer) RETURNS integer
@@ -442,7 +443,7 @@ LANGUAGE plpgsql
 {safe}
 SET timezone = 'GMT'
 SET datestyle = 'ISO, YMD'
--- Its caller tries again, so that no writer waits long behind it.
+-- The caller retries, so that no writer waits long behind it.
 SET lock_timeout = '2s'
 AS $$
 DECLARE
@@ -453,7 +454,7 @@ DECLARE
   made integer := 0;
 BEGIN
   FOR class IN
-    -- A class for which there is no table is no reason to make none for the others.
+    -- If one class has no table, the others still get theirs.
     SELECT 'history_' || c.name AS parent
     FROM {schema}.retention_classes c
     JOIN pg_class t ON t.relnamespace = '{schema}'::regnamespace AND t.relname = 'history_' || c.name AND t.relkind = 'p'
@@ -464,8 +465,9 @@ BEGIN
       day := date_trunc('day', clock_timestamp()) + make_interval(days => ahead);
       leaf := format('%s_%s', class.parent, to_char(day, 'YYYYMMDD'));
       CONTINUE WHEN to_regclass(format('{schema}.%I', leaf)) IS NOT NULL;
-      -- One maker at a time: the next one finds it made. A lock on the table also makes what others made visible to
-      -- to_regclass, which an advisory lock does not. It is the one that ATTACH takes; readers and writers pass.
+      -- One session at a time: the next one finds the partition. Unlike an advisory lock, a lock on the table also
+      -- makes what others created visible to to_regclass. It is the lock that ATTACH takes; it blocks no reader or
+      -- writer.
       EXECUTE format('LOCK TABLE {schema}.%I IN SHARE UPDATE EXCLUSIVE MODE', class.parent);
       CONTINUE WHEN to_regclass(format('{schema}.%I', leaf)) IS NOT NULL;
       EXECUTE format(
@@ -487,12 +489,12 @@ BEGIN
 END
 $$;
 `,
-  expire: `-- Ends executions that were not started in time.
+  expire: `-- Ends executions that have not begun by their \`startBy\`.
 CREATE OR REPLACE FUNCTION {schema}.expire(
   max_rows integer, max_bytes bigint, expired_result text,
   OUT expired integer,
   OUT more boolean,
-  -- Processes that await what has ended, and the executions: two arrays of one length.
+  -- Processes that await executions that have ended, and those executions: two arrays of equal length.
   OUT woken_processes text[],
   OUT woken_ids uuid[]
 )
@@ -500,7 +502,7 @@ LANGUAGE plpgsql
 {pinned}
 AS $$
 DECLARE
-  -- As many as one message can carry. The others notice by themselves, see \`find_ended\`.
+  -- As many as fit one message. The other processes find out by themselves, see \`find_ended\`.
   max_woken CONSTANT integer := 10000;
   ended timestamptz := {schema}.clock();
   over uuid[];
@@ -537,7 +539,7 @@ BEGIN
     FROM gone e
   )
   SELECT array_agg(g.id), count(*) INTO over, expired FROM gone g;
-  -- Those that another transaction holds wait for a later turn.
+  -- Rows that another transaction holds wait for a later turn.
   more := expired > 0 AND EXISTS (
     SELECT 1
     FROM {schema}.executions e
@@ -554,8 +556,8 @@ BEGIN
 END
 $$;
 `,
-  find: `-- Reads executions, open and over. One statement over both tables: an execution that moves from one to the other is in
--- exactly one of them. What a message cannot carry together with the others is marked as left out, to be read alone.
+  find: `-- Returns executions, whether they have ended or not. One statement reads both tables, so an execution that moves from
+-- one to the other is in exactly one of them. What does not fit one message is marked as left out, to be read alone.
 CREATE OR REPLACE FUNCTION {schema}.find(wanted uuid[], max_bytes bigint) RETURNS TABLE (
   id uuid, task text, queue text, state text, priority smallint, payload text, format integer, attempts integer,
   losses integer, fence bigint, tags jsonb, enqueued_at timestamptz, run_at timestamptz, ended_at timestamptz,
@@ -602,7 +604,7 @@ BEGIN
 END
 $$;
 `,
-  find_ended: `-- Which of the executions wanted are over. A process asks this now and then about all that it awaits.
+  find_ended: `-- Returns which of the given executions have ended. A process checks everything it awaits with it, now and then.
 CREATE OR REPLACE FUNCTION {schema}.find_ended(wanted uuid[]) RETURNS SETOF uuid
 LANGUAGE plpgsql STABLE
 {pinned}
@@ -616,7 +618,7 @@ BEGIN
 END
 $$;
 `,
-  forget_batches: `-- Forgets tokens of grouped writes that are older than any repetition of one, and returns how many.
+  forget_batches: `-- Forgets tokens of batches that can no longer be repeated, and returns how many.
 CREATE OR REPLACE FUNCTION {schema}.forget_batches(max_rows integer, age_millis double precision) RETURNS integer
 LANGUAGE plpgsql
 {pinned}
@@ -638,7 +640,7 @@ BEGIN
 END
 $$;
 `,
-  forget_keys: `-- Forgets idempotency keys whose time is over, and returns how many.
+  forget_keys: `-- Forgets expired idempotency keys, and returns how many.
 CREATE OR REPLACE FUNCTION {schema}.forget_keys(max_rows integer) RETURNS integer
 LANGUAGE plpgsql
 {pinned}
@@ -660,7 +662,7 @@ BEGIN
 END
 $$;
 `,
-  gateway_current: `-- The newest gateway of a deployment on a cluster.
+  gateway_current: `-- Returns the newest gateway of a deployment on a cluster.
 CREATE OR REPLACE FUNCTION {schema}.gateway_current(deployment text, cluster text) RETURNS TABLE (
   epoch integer, submission_id text, protocol integer, secret text, host text, port integer
 )
@@ -678,8 +680,8 @@ BEGIN
 END
 $$;
 `,
-  gateway_open: `-- Notes a new gateway, unless another process has noted one of this epoch or a later one, and returns whether it did. The
--- gateways before are forgotten, but for those whose workers may still be at work.
+  gateway_open: `-- Inserts a new gateway, unless another process has inserted this epoch or a later one, and returns whether it did.
+-- Forgets older gateways, except for those whose workers may still be using them.
 CREATE OR REPLACE FUNCTION {schema}.gateway_open(
   deployment text, cluster text, epoch integer, submission_id text, protocol integer, secret text, host text,
   port integer, kept_epochs integer
@@ -708,7 +710,7 @@ BEGIN
 END
 $$;
 `,
-  gateway_publish: `-- Notes where a gateway listens.
+  gateway_publish: `-- Records where a gateway listens.
 CREATE OR REPLACE FUNCTION {schema}.gateway_publish(
   deployment text, cluster text, epoch integer, host text, port integer
 ) RETURNS void
@@ -723,9 +725,9 @@ BEGIN
 END
 $$;
 `,
-  hold: `-- Says why a supervisor does not claim lanes that it serves; NULL when it claims them again. Of a supervisor that is gone
--- nothing is kept. Returns those of the lanes that are given up: each supervisor that served them during the last
--- \`patience_millis\`, this one included, was failing all that time.
+  hold: `-- Records why a supervisor does not claim from lanes that it serves; NULL if it claims from them again. Records nothing
+-- for a supervisor that is gone. Returns the lanes that are given up: every supervisor that served them during the last
+-- \`patience_millis\`, including this one, was failing all that time.
 CREATE OR REPLACE FUNCTION {schema}.hold(
   me uuid, lane_ids bigint[], reason text, failing boolean, patience_millis double precision
 ) RETURNS bigint[]
@@ -766,19 +768,19 @@ BEGIN
 END
 $$;
 `,
-  lease_end: `-- When a lease ends. While the server was down, no supervisor could renew its lease, so every lease begins anew at the
--- server's start: an outage longer than a lease takes nothing from workers that are alive, and the others lapse one
--- lease after it.
+  lease_end: `-- Returns when a lease ends. While the server was down, no supervisor could renew its lease, so every lease begins anew
+-- at the server's start. An outage longer than a lease then takes nothing from workers that are alive, and the others
+-- lapse one lease later.
 CREATE OR REPLACE FUNCTION {schema}.lease_end(expires_at timestamptz, lease_millis double precision) RETURNS timestamptz
 LANGUAGE sql STABLE PARALLEL SAFE
 RETURN greatest(expires_at, pg_postmaster_start_time() + lease_millis * interval '1 millisecond');
 `,
-  may_start: `-- Whether the time by which an execution had to be started is no reason against starting it. The planner inlines it.
+  may_start: `-- Returns whether the time by which an execution must start still allows starting it. The planner inlines it.
 CREATE OR REPLACE FUNCTION {schema}.may_start(start_by timestamptz, attempts integer, losses integer) RETURNS boolean
 LANGUAGE sql STABLE PARALLEL SAFE
 RETURN start_by IS NULL OR attempts > 0 OR losses > 0 OR start_by > {schema}.now();
 `,
-  note_lanes: `-- Notes lanes for people to see. Rows that are there are left alone.
+  note_lanes: `-- Records lanes for people to see. Leaves existing rows alone.
 CREATE OR REPLACE FUNCTION {schema}.note_lanes(ids bigint[], queues text[], tasks text[]) RETURNS void
 LANGUAGE plpgsql
 {pinned}
@@ -790,7 +792,8 @@ BEGIN
 END
 $$;
 `,
-  note_served: `-- A supervisor serves these lanes until a moment. Where it is not failing, the patience of those that are begins anew then.
+  note_served: `-- Records until when a supervisor serves these lanes. If it is not failing, the patience of failing ones starts again
+-- then.
 CREATE OR REPLACE FUNCTION {schema}.note_served(me uuid, lane_ids bigint[], until timestamptz) RETURNS void
 LANGUAGE plpgsql
 {pinned}
@@ -809,14 +812,14 @@ BEGIN
 END
 $$;
 `,
-  now: `-- The time by which rows are due. It does not move within a statement, so it can serve an index condition. The planner
--- inlines it; only the test kit replaces it. Its body is not text, so it is read once, here, and no caller's search_path
--- can change what it means.
+  now: `-- The time by which rows are due. It does not advance within a statement, so it can serve an index condition. The
+-- planner inlines it; only the test kit replaces it. Its body is not text, so it is parsed once, here, and no caller's
+-- search_path can change its meaning.
 CREATE OR REPLACE FUNCTION {schema}.now() RETURNS timestamptz
 LANGUAGE sql STABLE PARALLEL SAFE
 RETURN statement_timestamp();
 `,
-  owned: `-- What a supervisor holds of the executions wanted, as \`claim\` returns it.
+  owned: `-- Returns which of the given executions a supervisor owns, in the form in which \`claim\` returns them.
 CREATE OR REPLACE FUNCTION {schema}.owned(me uuid, wanted uuid[]) RETURNS TABLE (
   id uuid, fence bigint, lane bigint, priority smallint, task text, queue text, payload text, format integer,
   attempt integer, losses integer, max_attempts integer, timeout_millis double precision, traceparent text,
@@ -837,8 +840,8 @@ BEGIN
 END
 $$;
 `,
-  owned_ids: `-- What a supervisor holds: which executions, and how much there is to carry. A claim of its own that was cut off may
--- still be under way: the lock waits until it has ended, and the second statement sees what it took.
+  owned_ids: `-- Returns which executions a supervisor owns, and how large their payloads are. A claim of its own that was cut off may
+-- still be running: the lock waits until it has ended, and the second statement sees what it took.
 CREATE OR REPLACE FUNCTION {schema}.owned_ids(me uuid) RETURNS TABLE (id uuid, fence bigint, bytes integer)
 LANGUAGE plpgsql
 {pinned}
@@ -854,7 +857,7 @@ BEGIN
 END
 $$;
 `,
-  pause: `-- Pauses a queue or a task, and returns whether it was not paused before.
+  pause: `-- Pauses a queue or a task. Returns false if it was already paused.
 CREATE OR REPLACE FUNCTION {schema}.pause(kind text, name text) RETURNS boolean
 LANGUAGE plpgsql
 {pinned}
@@ -867,13 +870,13 @@ BEGIN
 END
 $$;
 `,
-  reap: `-- Takes their executions from supervisors whose leases have lapsed, and forgets those that hold nothing more.
+  reap: `-- Takes executions back from supervisors whose leases have lapsed, and forgets supervisors that own nothing more.
 CREATE OR REPLACE FUNCTION {schema}.reap(
   max_supervisors integer, max_rows integer, max_bytes bigint, max_losses integer, lost_result text,
   quarantined_result text, unconfirmed_result text,
   OUT taken integer,
   OUT more boolean,
-  -- Processes that await what has ended, and the executions: two arrays of one length.
+  -- Processes that await executions that have ended, and those executions: two arrays of equal length.
   OUT woken_processes text[],
   OUT woken_ids uuid[],
   -- Queues that got an execution back.
@@ -884,11 +887,11 @@ LANGUAGE plpgsql
 AS $$
 DECLARE
   lapsed uuid[];
-  -- Those of them that hold nothing any more.
+  -- Supervisors that own nothing more.
   idle uuid[];
 BEGIN
-  -- First the supervisors are locked, then their executions are looked for: a claim of theirs that is under way keeps its
-  -- supervisor out of this, and a later one waits and finds the lease lapsed.
+  -- It locks the supervisors first, then searches for their executions. A claim that is running keeps its supervisor
+  -- out of this; a later one waits and finds the lease lapsed.
   lapsed := ARRAY(
     SELECT v.id
     FROM {schema}.supervisors v
@@ -914,14 +917,14 @@ BEGIN
 END
 $$;
 `,
-  reap_orphans: `-- Takes back executions whose owner is no supervisor: a worker left before all it held was given back, or a row was
--- changed by hand.
+  reap_orphans: `-- Takes back executions whose owner is not a supervisor: a worker left before everything it owned was given back, or a
+-- row was changed by hand.
 CREATE OR REPLACE FUNCTION {schema}.reap_orphans(
   max_owners integer, max_rows integer, max_bytes bigint, max_losses integer, lost_result text,
   quarantined_result text, unconfirmed_result text,
   OUT taken integer,
   OUT more boolean,
-  -- Processes that await what has ended, and the executions: two arrays of one length.
+  -- Processes that await executions that have ended, and those executions: two arrays of equal length.
   OUT woken_processes text[],
   OUT woken_ids uuid[],
   -- Queues that got an execution back.
@@ -947,7 +950,7 @@ BEGIN
 END
 $$;
 `,
-  register: `-- Begins a supervisor's lease. The same again, after a lost acknowledgement, changes nothing: only ticks renew a lease.
+  register: `-- Starts a supervisor's lease. Repeating it after a lost acknowledgement changes nothing: only ticks renew a lease.
 CREATE OR REPLACE FUNCTION {schema}.register(me uuid, label text, lane_ids bigint[], lease_millis double precision)
 RETURNS void
 LANGUAGE plpgsql
@@ -963,23 +966,23 @@ BEGIN
 END
 $$;
 `,
-  require_primary: `-- Fails on a standby. Only where rows are written is it known what they hold: a standby may be behind, and what was
--- enqueued a moment ago would seem never to have been. The error is the one that a write would get there.
+  require_primary: `-- Fails on a standby. A standby may be behind, so that what was enqueued a moment ago would seem unknown. The error is
+-- the one that a write would get there.
 CREATE OR REPLACE FUNCTION {schema}.require_primary() RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
   IF pg_is_in_recovery() THEN
-    RAISE EXCEPTION 'this server is a standby: effect-ray needs the one that is written to'
+    RAISE EXCEPTION 'this server is a standby: effect-ray needs the primary'
       USING ERRCODE = 'read_only_sql_transaction';
   END IF;
 END
 $$;
 `,
-  require_read_committed: `-- Fails unless the transaction is at read committed. A statement that waits for another transaction, and then looks, must
--- see what that one did. Under a database's default of repeatable read it would look as if from before, and leave
--- executions running under a supervisor that is gone.
+  require_read_committed: `-- Fails unless the transaction is at read committed. A statement that waits for another transaction must then see what
+-- that one did. Under a database's default of repeatable read it would see the state from before, and leave executions
+-- running under a supervisor that is gone.
 CREATE OR REPLACE FUNCTION {schema}.require_read_committed() RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -987,14 +990,14 @@ AS $$
 BEGIN
   IF current_setting('transaction_isolation') <> 'read committed' THEN
     RAISE EXCEPTION
-      'effect-ray needs the isolation level read committed, and this session begins with "%"; for its role, run ALTER ROLE ... SET default_transaction_isolation = ''read committed''',
+      'effect-ray needs the isolation level read committed, but this session starts with "%"; for its role, run ALTER ROLE ... SET default_transaction_isolation = ''read committed''',
       current_setting('transaction_isolation')
       USING ERRCODE = 'object_not_in_prerequisite_state';
   END IF;
 END
 $$;
 `,
-  resume: `-- Resumes a queue or a task, and returns whether it was paused.
+  resume: `-- Resumes a queue or a task. Returns false if it was not paused.
 CREATE OR REPLACE FUNCTION {schema}.resume(kind text, name text) RETURNS boolean
 LANGUAGE plpgsql
 {pinned}
@@ -1005,15 +1008,16 @@ BEGIN
 END
 $$;
 `,
-  retake: `-- Takes executions back from supervisors that are gone, up to a bound, and tells whether there is more to take at once. The caller has
--- locked or deleted the supervisors' rows before, in a statement of its own, so that no claim of theirs is under way.
+  retake: `-- Takes executions back from supervisors that are gone, up to a bound, and returns whether there is more to take at
+-- once. The caller has locked or deleted the supervisors' rows before, in a separate statement, so that none of their
+-- claims is running.
 CREATE OR REPLACE FUNCTION {schema}.retake(
   owners uuid[], losing boolean, max_rows integer, max_bytes bigint, max_losses integer,
   lost_result text, quarantined_result text, cancelled_result text
 ) RETURNS TABLE (
   taken integer,
   more boolean,
-  -- Processes that await what has ended, and the executions: two arrays of one length.
+  -- Processes that await executions that have ended, and those executions: two arrays of equal length.
   woken_processes text[],
   woken_ids uuid[],
   -- Queues that got an execution back.
@@ -1023,16 +1027,16 @@ LANGUAGE plpgsql
 {pinned}
 AS $$
 DECLARE
-  -- The end of the domain \`fence\`. A row that is there cannot be claimed any more, and is set aside.
+  -- The end of the domain \`fence\`. A row with this fence cannot be claimed any more, and is set aside.
   max_fence CONSTANT bigint := 9007199254740991;
-  -- As many as one message can carry. The others notice by themselves, see \`find_ended\`.
+  -- As many as fit one message. The other processes find out by themselves, see \`find_ended\`.
   max_woken CONSTANT integer := 10000;
   ended timestamptz := {schema}.clock();
   held uuid[];
   over uuid[];
 BEGIN
   PERFORM {schema}.require_read_committed();
-  -- Those that another transaction holds wait for a later turn.
+  -- Rows that another transaction holds wait for a later turn.
   SELECT array_agg(l.id)
   INTO held
   FROM (
@@ -1112,12 +1116,12 @@ BEGIN
 END
 $$;
 `,
-  set_aside: `-- For a claim that failed because of what a row holds: tries each row that it may have been, and ends as failed those
--- that cannot be claimed, or carried to the client. They may hold anything, so history keeps what fits.
+  set_aside: `-- For a claim that failed because of the content of a row. Tries each row that may be to blame, and ends as failed
+-- those that cannot be claimed, or sent to the client. Their values can be anything, so history keeps what fits.
 CREATE OR REPLACE FUNCTION {schema}.set_aside(
   me uuid, lane_ids bigint[], lane_limits integer[], max_rows integer, max_bytes bigint, unreadable_result text,
   OUT set_aside uuid[],
-  -- Processes that await what has ended, and the executions: two arrays of one length.
+  -- Processes that await executions that have ended, and those executions: two arrays of equal length.
   OUT woken_processes text[],
   OUT woken_ids uuid[],
   -- Queues that got an execution back.
@@ -1127,7 +1131,7 @@ LANGUAGE plpgsql
 {pinned}
 AS $$
 DECLARE
-  -- As many as one message can carry. The others notice by themselves, see \`find_ended\`.
+  -- As many as fit one message. The other processes find out by themselves, see \`find_ended\`.
   max_woken CONSTANT integer := 10000;
   claimed timestamptz := {schema}.clock();
   ended timestamptz := claimed;
@@ -1175,7 +1179,7 @@ BEGIN
       END IF;
       RAISE SQLSTATE 'ERFIT';
     EXCEPTION
-      -- It can be claimed, and is as it was.
+      -- It can be claimed, and stays as it was.
       WHEN SQLSTATE 'ERFIT' THEN NULL;
       WHEN data_exception OR integrity_constraint_violation OR program_limit_exceeded THEN
         WITH gone AS (
@@ -1207,7 +1211,7 @@ BEGIN
 END
 $$;
 `,
-  settle: `-- Records how attempts ended. What was proposed meets the state of its row here, under the rows' locks.
+  settle: `-- Records how attempts ended. Each proposal meets the state of its row here, under the row's lock.
 --
 --   proposed                                   while running                              while cancelling
 --   succeeded, failed, timed_out, lost_final   stands                                     stands
@@ -1217,18 +1221,18 @@ $$;
 --   lost                                       queued                                     cancelled, unconfirmed
 --   cancelled                                  cancelled                                  cancelled
 --
--- \`flags\` says of a loss whether it counts, and of what was stopped whether that is confirmed.
+-- \`flags\`: for a loss, whether it counts; for an attempt that was stopped, whether that is confirmed.
 --
--- Rows that another transaction holds are waited for, for a moment: then the statement fails with lock_not_available. With
--- \`pass_locked\` it passes them over, and settles the others.
+-- The statement waits for a moment for rows that another transaction holds, then fails with lock_not_available. With
+-- \`pass_locked\` it skips them and settles the others.
 CREATE OR REPLACE FUNCTION {schema}.settle(
   me uuid, ids uuid[], fences bigint[], kinds text[], results text[], delays_millis double precision[],
   flags boolean[], refs text[], cancelled_result text, unconfirmed_result text, pass_locked boolean,
-  -- Positions of those that are not this supervisor's to settle.
+  -- Positions of settlements whose executions this supervisor does not own.
   OUT lease_lost integer[],
-  -- Positions of those that were passed over.
+  -- Positions of settlements that were skipped.
   OUT locked integer[],
-  -- Processes that await what has ended, and the executions: two arrays of one length.
+  -- Processes that await executions that have ended, and those executions: two arrays of equal length.
   OUT woken_processes text[],
   OUT woken_ids uuid[],
   -- Queues that got an execution back.
@@ -1238,9 +1242,9 @@ LANGUAGE plpgsql
 {pinned}
 AS $$
 DECLARE
-  -- The end of the domain \`fence\`. A row that is there cannot be claimed any more, and is set aside.
+  -- The end of the domain \`fence\`. A row with this fence cannot be claimed any more, and is set aside.
   max_fence CONSTANT bigint := 9007199254740991;
-  -- As many as one message can carry. The others notice by themselves, see \`find_ended\`.
+  -- As many as fit one message. The other processes find out by themselves, see \`find_ended\`.
   max_woken CONSTANT integer := 10000;
   ended timestamptz := {schema}.clock();
   done bigint[];
@@ -1270,11 +1274,11 @@ BEGIN
     PERFORM set_config('lock_timeout', '100', true);
   END IF;
 
-  -- Rows are found by their ids alone. \`IS NOT DISTINCT FROM\` keeps the index of owners out of the plan: under load
-  -- it is full of dead entries, one for every row this supervisor ever held, and each id would read them all.
-  -- Every function locks in the order of ids, so that no two wait for each other. Successes alone are deleted in the order
-  -- given, which is that one. A mixed batch is locked as a whole first; so the second statement also sees what a
-  -- cancel left there.
+  -- Rows are found by their ids alone. \`IS NOT DISTINCT FROM\` keeps the index of owners out of the plan: under load it
+  -- is full of dead entries, one for every row this supervisor ever owned, and each id would read them all. Every
+  -- function locks in the order of ids, so that no two wait for each other. A batch of successes only is deleted in the
+  -- order given, which is the order of ids. A mixed batch is locked as a whole first, so the second statement also sees
+  -- what a cancellation left there.
   IF 'succeeded' <> ANY (kinds) THEN
     PERFORM 1
     FROM {schema}.executions e
@@ -1283,7 +1287,7 @@ BEGIN
     FOR UPDATE;
   END IF;
 
-  -- A success beats everything, so it needs no look at the row first. This is the path of nearly all.
+  -- Success beats everything, so the row need not be read first. Nearly all settlements take this path.
   WITH gone AS (
     DELETE FROM {schema}.executions e
     USING unnest(ids, fences, kinds, results, refs) WITH ORDINALITY AS i(id, fence, kind, result, ref, ord)
@@ -1312,7 +1316,7 @@ BEGIN
     RETURN;
   END IF;
 
-  -- The rest is decided by the state of its row.
+  -- The state of the row decides the rest.
   WITH decided AS MATERIALIZED (
     SELECT DISTINCT ON (e.id)
       e.*, i.kind AS proposed, i.result, i.delay, i.flag, i.ref, i.ord,
@@ -1387,7 +1391,7 @@ BEGIN
     RETURN;
   END IF;
 
-  -- What this supervisor settled before, its acknowledgement lost, is settled.
+  -- What this supervisor settled before, with its acknowledgement lost, is settled.
   lease_lost := ARRAY(
     SELECT i.ord::integer
     FROM unnest(ids, fences) WITH ORDINALITY AS i(id, fence, ord)
@@ -1403,7 +1407,7 @@ BEGIN
 END
 $$;
 `,
-  take_turn: `-- Takes a duty's turn, unless it was taken within the interval: of many supervisors that see it due, one does it.
+  take_turn: `-- Takes a duty's turn, unless it was taken within the interval. Of many supervisors that see the duty due, one does it.
 CREATE OR REPLACE FUNCTION {schema}.take_turn(duty text, interval_millis double precision) RETURNS boolean
 LANGUAGE plpgsql
 {pinned}
@@ -1418,8 +1422,8 @@ BEGIN
 END
 $$;
 `,
-  tell: `-- Sends messages. They tell of what is stored already, so they need not wait for the disk. Sending is no write, so a
--- server that takes none would take it, and those who listen where writes are taken would not hear.
+  tell: `-- Sends messages. They report what is already stored, so they need not wait for the disk. Sending is not a write, so a
+-- server that takes no writes would accept it, but listeners on the server that does take writes would not receive it.
 CREATE OR REPLACE FUNCTION {schema}.tell(channels text[], messages text[]) RETURNS void
 LANGUAGE plpgsql
 {pinned}
@@ -1433,14 +1437,14 @@ BEGIN
 END
 $$;
 `,
-  tick: `-- Renews a supervisor's lease, and tells what it has to know: which of its lanes are paused, what is to be cancelled, when
--- the next execution of these lanes is due, and which duties are.
+  tick: `-- Renews a supervisor's lease, and returns what it needs to know: which of its lanes are paused, what to cancel, when
+-- the next execution of these lanes is due, and which duties are due.
 CREATE OR REPLACE FUNCTION {schema}.tick(
   me uuid, lease_millis double precision, lane_ids bigint[], duty_names text[],
   OUT alive boolean,
   OUT cancelling uuid[],
   OUT next_due_millis double precision,
-  -- Of the lanes that the supervisor serves: two arrays of one length.
+  -- The lanes that the supervisor serves: two arrays of equal length.
   OUT paused_queues text[],
   OUT paused_tasks text[],
   OUT due_duties text[]
@@ -1505,13 +1509,13 @@ BEGIN
 END
 $$;
 `,
-  unregister: `-- Ends a supervisor's lease in peace: what it still holds goes back, and nothing counts as lost. To be called again while
--- there is more, a moment later when nothing was taken: another transaction holds the rows.
+  unregister: `-- Ends a supervisor's lease in order: what it still owns goes back, and nothing counts as lost. Call it again while
+-- there is more, and after a moment if nothing was taken, because another transaction holds the rows.
 CREATE OR REPLACE FUNCTION {schema}.unregister(
   me uuid, max_rows integer, max_bytes bigint, lost_result text, cancelled_result text,
   OUT taken integer,
   OUT more boolean,
-  -- Processes that await what has ended, and the executions: two arrays of one length.
+  -- Processes that await executions that have ended, and those executions: two arrays of equal length.
   OUT woken_processes text[],
   OUT woken_ids uuid[],
   -- Queues that got an execution back.
@@ -1521,7 +1525,7 @@ LANGUAGE plpgsql
 {pinned}
 AS $$
 BEGIN
-  -- A claim that is under way comes first.
+  -- Waits for a claim that is running.
   PERFORM 1 FROM {schema}.supervisors v WHERE v.id = me FOR UPDATE;
   SELECT r.taken, r.woken_processes, r.woken_ids, r.queues
   INTO taken, woken_processes, woken_ids, queues
@@ -1534,8 +1538,8 @@ BEGIN
 END
 $$;
 `,
-  unserved: `-- Queues and tasks of executions that no worker runs, as things are: they have been due for some time, or their owner is
--- gone, and no live supervisor serves their lane.
+  unserved: `-- Returns queues and tasks of executions that no worker runs at the moment: they have been due for some time, or their
+-- owner is gone, and no live supervisor serves their lane.
 CREATE OR REPLACE FUNCTION {schema}.unserved(wanted uuid[], since_millis double precision)
 RETURNS TABLE (queue text, task text)
 LANGUAGE plpgsql STABLE
@@ -1557,8 +1561,9 @@ BEGIN
 END
 $$;
 `,
-  watch: `-- Leaves the process's name with executions that are not over, and returns which those are. The lock lets claims pass and
--- makes an end wait, so the end finds the name, or is in history before the caller looks there.
+  watch: `-- Leaves the process's name for executions that have not ended, and returns which those are. The lock lets claims pass
+-- but makes an end wait. So the end finds the name, or has moved the execution to history before the caller looks
+-- there.
 CREATE OR REPLACE FUNCTION {schema}.watch(process text, wanted uuid[]) RETURNS SETOF uuid
 LANGUAGE plpgsql
 {pinned}

@@ -1,5 +1,5 @@
--- Stores executions without idempotency keys. A token makes the call repeatable after a lost acknowledgement; there is
--- none inside the app's own transaction.
+-- Stores executions without idempotency keys. A token makes the statement repeatable after a lost acknowledgement.
+-- Inside the app's own transaction there is none.
 CREATE OR REPLACE FUNCTION {schema}.enqueue(token uuid, channel text, message text,
   ids uuid[], lane_ids bigint[], tasks text[], queue_names text[], priorities smallint[], payloads text[],
   formats integer[], delays_millis double precision[], due_millis double precision[], attempt_limits integer[],

@@ -1,6 +1,6 @@
--- Stores executions of calls in which at least one has an idempotency key. Returns, for every row with a key, which
--- execution holds the key now and whether its payload is the same. A call with a payload that differs is left out as a
--- whole. No key occurs in two calls, nor twice in one.
+-- Stores executions of requests, of which at least one has an idempotency key. Returns, for every row with a key, which
+-- execution has the key now and whether its payload is the same. A request with a different payload is left out as a
+-- whole. No key occurs in two requests, or twice in one.
 CREATE OR REPLACE FUNCTION {schema}.enqueue_keyed(
   token uuid, patience text, channel text, message text,
   ids uuid[], lane_ids bigint[], tasks text[], queue_names text[], priorities smallint[], payloads text[],
@@ -18,7 +18,7 @@ DECLARE
   refused integer[];
   forgotten boolean;
 BEGIN
-  -- Another transaction may hold one of these keys, and the calls of others wait with it.
+  -- Another transaction may hold one of these keys, and other requests wait with this one.
   IF patience IS NOT NULL THEN
     PERFORM set_config('lock_timeout', patience, true);
   END IF;
@@ -35,7 +35,7 @@ BEGIN
       ORDER BY i.task, i.key
       ON CONFLICT (scope, key) DO NOTHING;
 
-      -- Those that have expired name another execution now. Locked in the same order.
+      -- Expired keys name another execution from now on. Locked in the same order.
       PERFORM 1
       FROM unnest(tasks, idempotency_keys) AS i(task, key)
       JOIN {schema}.keys k ON k.scope = i.task AND k.key = i.key
@@ -48,7 +48,7 @@ BEGIN
       FROM unnest(tasks, idempotency_keys, ids, digests, keep_millis) AS i(task, key, id, digest, keep)
       WHERE k.scope = i.task AND k.key = i.key AND k.expires_at <= enqueued;
 
-      -- A tick may forget a key whose time is over, until somebody holds it.
+      -- A duty may forget an expired key until a statement locks it.
       PERFORM 1
       FROM unnest(tasks, idempotency_keys) AS i(task, key)
       JOIN {schema}.keys k ON k.scope = i.task AND k.key = i.key

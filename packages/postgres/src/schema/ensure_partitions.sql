@@ -1,5 +1,5 @@
--- Makes the partitions of history for today and the days ahead, and returns how many. Each is made beside the table and
--- attached: making it in place would wait for every reader and hold up the writers behind it.
+-- Adds the partitions of history for today and the days ahead, and returns how many. Each is created separately and
+-- then attached: creating it in place would wait for every reader and block the writers behind it.
 --
 -- The days are UTC, whatever the session's time zone and date style.
 CREATE OR REPLACE FUNCTION {schema}.ensure_partitions(days_ahead integer) RETURNS integer
@@ -7,7 +7,7 @@ LANGUAGE plpgsql
 {safe}
 SET timezone = 'GMT'
 SET datestyle = 'ISO, YMD'
--- Its caller tries again, so that no writer waits long behind it.
+-- The caller retries, so that no writer waits long behind it.
 SET lock_timeout = '2s'
 AS $$
 DECLARE
@@ -18,7 +18,7 @@ DECLARE
   made integer := 0;
 BEGIN
   FOR class IN
-    -- A class for which there is no table is no reason to make none for the others.
+    -- If one class has no table, the others still get theirs.
     SELECT 'history_' || c.name AS parent
     FROM {schema}.retention_classes c
     JOIN pg_class t ON t.relnamespace = '{schema}'::regnamespace AND t.relname = 'history_' || c.name AND t.relkind = 'p'
@@ -29,8 +29,9 @@ BEGIN
       day := date_trunc('day', clock_timestamp()) + make_interval(days => ahead);
       leaf := format('%s_%s', class.parent, to_char(day, 'YYYYMMDD'));
       CONTINUE WHEN to_regclass(format('{schema}.%I', leaf)) IS NOT NULL;
-      -- One maker at a time: the next one finds it made. A lock on the table also makes what others made visible to
-      -- to_regclass, which an advisory lock does not. It is the one that ATTACH takes; readers and writers pass.
+      -- One session at a time: the next one finds the partition. Unlike an advisory lock, a lock on the table also
+      -- makes what others created visible to to_regclass. It is the lock that ATTACH takes; it blocks no reader or
+      -- writer.
       EXECUTE format('LOCK TABLE {schema}.%I IN SHARE UPDATE EXCLUSIVE MODE', class.parent);
       CONTINUE WHEN to_regclass(format('{schema}.%I', leaf)) IS NOT NULL;
       EXECUTE format(

@@ -1,9 +1,9 @@
--- Ends executions that were not started in time.
+-- Ends executions that have not begun by their `startBy`.
 CREATE OR REPLACE FUNCTION {schema}.expire(
   max_rows integer, max_bytes bigint, expired_result text,
   OUT expired integer,
   OUT more boolean,
-  -- Processes that await what has ended, and the executions: two arrays of one length.
+  -- Processes that await executions that have ended, and those executions: two arrays of equal length.
   OUT woken_processes text[],
   OUT woken_ids uuid[]
 )
@@ -11,7 +11,7 @@ LANGUAGE plpgsql
 {pinned}
 AS $$
 DECLARE
-  -- As many as one message can carry. The others notice by themselves, see `find_ended`.
+  -- As many as fit one message. The other processes find out by themselves, see `find_ended`.
   max_woken CONSTANT integer := 10000;
   ended timestamptz := {schema}.clock();
   over uuid[];
@@ -48,7 +48,7 @@ BEGIN
     FROM gone e
   )
   SELECT array_agg(g.id), count(*) INTO over, expired FROM gone g;
-  -- Those that another transaction holds wait for a later turn.
+  -- Rows that another transaction holds wait for a later turn.
   more := expired > 0 AND EXISTS (
     SELECT 1
     FROM {schema}.executions e

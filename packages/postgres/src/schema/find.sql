@@ -1,5 +1,5 @@
--- Reads executions, open and over. One statement over both tables: an execution that moves from one to the other is in
--- exactly one of them. What a message cannot carry together with the others is marked as left out, to be read alone.
+-- Returns executions, whether they have ended or not. One statement reads both tables, so an execution that moves from
+-- one to the other is in exactly one of them. What does not fit one message is marked as left out, to be read alone.
 CREATE OR REPLACE FUNCTION {schema}.find(wanted uuid[], max_bytes bigint) RETURNS TABLE (
   id uuid, task text, queue text, state text, priority smallint, payload text, format integer, attempts integer,
   losses integer, fence bigint, tags jsonb, enqueued_at timestamptz, run_at timestamptz, ended_at timestamptz,

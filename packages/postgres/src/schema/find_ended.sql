@@ -1,4 +1,4 @@
--- Which of the executions wanted are over. A process asks this now and then about all that it awaits.
+-- Returns which of the given executions have ended. A process checks everything it awaits with it, now and then.
 CREATE OR REPLACE FUNCTION {schema}.find_ended(wanted uuid[]) RETURNS SETOF uuid
 LANGUAGE plpgsql STABLE
 {pinned}

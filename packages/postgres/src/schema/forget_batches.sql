@@ -1,4 +1,4 @@
--- Forgets tokens of grouped writes that are older than any repetition of one, and returns how many.
+-- Forgets tokens of batches that can no longer be repeated, and returns how many.
 CREATE OR REPLACE FUNCTION {schema}.forget_batches(max_rows integer, age_millis double precision) RETURNS integer
 LANGUAGE plpgsql
 {pinned}

@@ -1,4 +1,4 @@
--- Forgets idempotency keys whose time is over, and returns how many.
+-- Forgets expired idempotency keys, and returns how many.
 CREATE OR REPLACE FUNCTION {schema}.forget_keys(max_rows integer) RETURNS integer
 LANGUAGE plpgsql
 {pinned}

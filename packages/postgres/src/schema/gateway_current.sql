@@ -1,4 +1,4 @@
--- The newest gateway of a deployment on a cluster.
+-- Returns the newest gateway of a deployment on a cluster.
 CREATE OR REPLACE FUNCTION {schema}.gateway_current(deployment text, cluster text) RETURNS TABLE (
   epoch integer, submission_id text, protocol integer, secret text, host text, port integer
 )

@@ -1,5 +1,5 @@
--- Notes a new gateway, unless another process has noted one of this epoch or a later one, and returns whether it did. The
--- gateways before are forgotten, but for those whose workers may still be at work.
+-- Inserts a new gateway, unless another process has inserted this epoch or a later one, and returns whether it did.
+-- Forgets older gateways, except for those whose workers may still be using them.
 CREATE OR REPLACE FUNCTION {schema}.gateway_open(
   deployment text, cluster text, epoch integer, submission_id text, protocol integer, secret text, host text,
   port integer, kept_epochs integer

@@ -1,4 +1,4 @@
--- Notes where a gateway listens.
+-- Records where a gateway listens.
 CREATE OR REPLACE FUNCTION {schema}.gateway_publish(
   deployment text, cluster text, epoch integer, host text, port integer
 ) RETURNS void

@@ -1,6 +1,6 @@
--- Says why a supervisor does not claim lanes that it serves; NULL when it claims them again. Of a supervisor that is gone
--- nothing is kept. Returns those of the lanes that are given up: each supervisor that served them during the last
--- `patience_millis`, this one included, was failing all that time.
+-- Records why a supervisor does not claim from lanes that it serves; NULL if it claims from them again. Records nothing
+-- for a supervisor that is gone. Returns the lanes that are given up: every supervisor that served them during the last
+-- `patience_millis`, including this one, was failing all that time.
 CREATE OR REPLACE FUNCTION {schema}.hold(
   me uuid, lane_ids bigint[], reason text, failing boolean, patience_millis double precision
 ) RETURNS bigint[]

@@ -1,4 +1,4 @@
--- Notes lanes for people to see. Rows that are there are left alone.
+-- Records lanes for people to see. Leaves existing rows alone.
 CREATE OR REPLACE FUNCTION {schema}.note_lanes(ids bigint[], queues text[], tasks text[]) RETURNS void
 LANGUAGE plpgsql
 {pinned}

@@ -1,4 +1,5 @@
--- A supervisor serves these lanes until a moment. Where it is not failing, the patience of those that are begins anew then.
+-- Records until when a supervisor serves these lanes. If it is not failing, the patience of failing ones starts again
+-- then.
 CREATE OR REPLACE FUNCTION {schema}.note_served(me uuid, lane_ids bigint[], until timestamptz) RETURNS void
 LANGUAGE plpgsql
 {pinned}

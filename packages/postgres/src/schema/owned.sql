@@ -1,4 +1,4 @@
--- What a supervisor holds of the executions wanted, as `claim` returns it.
+-- Returns which of the given executions a supervisor owns, in the form in which `claim` returns them.
 CREATE OR REPLACE FUNCTION {schema}.owned(me uuid, wanted uuid[]) RETURNS TABLE (
   id uuid, fence bigint, lane bigint, priority smallint, task text, queue text, payload text, format integer,
   attempt integer, losses integer, max_attempts integer, timeout_millis double precision, traceparent text,

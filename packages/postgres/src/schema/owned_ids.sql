@@ -1,5 +1,5 @@
--- What a supervisor holds: which executions, and how much there is to carry. A claim of its own that was cut off may
--- still be under way: the lock waits until it has ended, and the second statement sees what it took.
+-- Returns which executions a supervisor owns, and how large their payloads are. A claim of its own that was cut off may
+-- still be running: the lock waits until it has ended, and the second statement sees what it took.
 CREATE OR REPLACE FUNCTION {schema}.owned_ids(me uuid) RETURNS TABLE (id uuid, fence bigint, bytes integer)
 LANGUAGE plpgsql
 {pinned}

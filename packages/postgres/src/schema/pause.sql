@@ -1,4 +1,4 @@
--- Pauses a queue or a task, and returns whether it was not paused before.
+-- Pauses a queue or a task. Returns false if it was already paused.
 CREATE OR REPLACE FUNCTION {schema}.pause(kind text, name text) RETURNS boolean
 LANGUAGE plpgsql
 {pinned}

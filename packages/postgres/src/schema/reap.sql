@@ -1,10 +1,10 @@
--- Takes their executions from supervisors whose leases have lapsed, and forgets those that hold nothing more.
+-- Takes executions back from supervisors whose leases have lapsed, and forgets supervisors that own nothing more.
 CREATE OR REPLACE FUNCTION {schema}.reap(
   max_supervisors integer, max_rows integer, max_bytes bigint, max_losses integer, lost_result text,
   quarantined_result text, unconfirmed_result text,
   OUT taken integer,
   OUT more boolean,
-  -- Processes that await what has ended, and the executions: two arrays of one length.
+  -- Processes that await executions that have ended, and those executions: two arrays of equal length.
   OUT woken_processes text[],
   OUT woken_ids uuid[],
   -- Queues that got an execution back.
@@ -15,11 +15,11 @@ LANGUAGE plpgsql
 AS $$
 DECLARE
   lapsed uuid[];
-  -- Those of them that hold nothing any more.
+  -- Supervisors that own nothing more.
   idle uuid[];
 BEGIN
-  -- First the supervisors are locked, then their executions are looked for: a claim of theirs that is under way keeps its
-  -- supervisor out of this, and a later one waits and finds the lease lapsed.
+  -- It locks the supervisors first, then searches for their executions. A claim that is running keeps its supervisor
+  -- out of this; a later one waits and finds the lease lapsed.
   lapsed := ARRAY(
     SELECT v.id
     FROM {schema}.supervisors v

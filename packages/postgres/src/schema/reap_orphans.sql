@@ -1,11 +1,11 @@
--- Takes back executions whose owner is no supervisor: a worker left before all it held was given back, or a row was
--- changed by hand.
+-- Takes back executions whose owner is not a supervisor: a worker left before everything it owned was given back, or a
+-- row was changed by hand.
 CREATE OR REPLACE FUNCTION {schema}.reap_orphans(
   max_owners integer, max_rows integer, max_bytes bigint, max_losses integer, lost_result text,
   quarantined_result text, unconfirmed_result text,
   OUT taken integer,
   OUT more boolean,
-  -- Processes that await what has ended, and the executions: two arrays of one length.
+  -- Processes that await executions that have ended, and those executions: two arrays of equal length.
   OUT woken_processes text[],
   OUT woken_ids uuid[],
   -- Queues that got an execution back.

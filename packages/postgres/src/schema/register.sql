@@ -1,4 +1,4 @@
--- Begins a supervisor's lease. The same again, after a lost acknowledgement, changes nothing: only ticks renew a lease.
+-- Starts a supervisor's lease. Repeating it after a lost acknowledgement changes nothing: only ticks renew a lease.
 CREATE OR REPLACE FUNCTION {schema}.register(me uuid, label text, lane_ids bigint[], lease_millis double precision)
 RETURNS void
 LANGUAGE plpgsql

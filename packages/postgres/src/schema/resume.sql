@@ -1,4 +1,4 @@
--- Resumes a queue or a task, and returns whether it was paused.
+-- Resumes a queue or a task. Returns false if it was not paused.
 CREATE OR REPLACE FUNCTION {schema}.resume(kind text, name text) RETURNS boolean
 LANGUAGE plpgsql
 {pinned}

@@ -1,12 +1,13 @@
--- Takes executions back from supervisors that are gone, up to a bound, and tells whether there is more to take at once. The caller has
--- locked or deleted the supervisors' rows before, in a statement of its own, so that no claim of theirs is under way.
+-- Takes executions back from supervisors that are gone, up to a bound, and returns whether there is more to take at
+-- once. The caller has locked or deleted the supervisors' rows before, in a separate statement, so that none of their
+-- claims is running.
 CREATE OR REPLACE FUNCTION {schema}.retake(
   owners uuid[], losing boolean, max_rows integer, max_bytes bigint, max_losses integer,
   lost_result text, quarantined_result text, cancelled_result text
 ) RETURNS TABLE (
   taken integer,
   more boolean,
-  -- Processes that await what has ended, and the executions: two arrays of one length.
+  -- Processes that await executions that have ended, and those executions: two arrays of equal length.
   woken_processes text[],
   woken_ids uuid[],
   -- Queues that got an execution back.
@@ -16,16 +17,16 @@ LANGUAGE plpgsql
 {pinned}
 AS $$
 DECLARE
-  -- The end of the domain `fence`. A row that is there cannot be claimed any more, and is set aside.
+  -- The end of the domain `fence`. A row with this fence cannot be claimed any more, and is set aside.
   max_fence CONSTANT bigint := 9007199254740991;
-  -- As many as one message can carry. The others notice by themselves, see `find_ended`.
+  -- As many as fit one message. The other processes find out by themselves, see `find_ended`.
   max_woken CONSTANT integer := 10000;
   ended timestamptz := {schema}.clock();
   held uuid[];
   over uuid[];
 BEGIN
   PERFORM {schema}.require_read_committed();
-  -- Those that another transaction holds wait for a later turn.
+  -- Rows that another transaction holds wait for a later turn.
   SELECT array_agg(l.id)
   INTO held
   FROM (

@@ -1,9 +1,9 @@
--- For a claim that failed because of what a row holds: tries each row that it may have been, and ends as failed those
--- that cannot be claimed, or carried to the client. They may hold anything, so history keeps what fits.
+-- For a claim that failed because of the content of a row. Tries each row that may be to blame, and ends as failed
+-- those that cannot be claimed, or sent to the client. Their values can be anything, so history keeps what fits.
 CREATE OR REPLACE FUNCTION {schema}.set_aside(
   me uuid, lane_ids bigint[], lane_limits integer[], max_rows integer, max_bytes bigint, unreadable_result text,
   OUT set_aside uuid[],
-  -- Processes that await what has ended, and the executions: two arrays of one length.
+  -- Processes that await executions that have ended, and those executions: two arrays of equal length.
   OUT woken_processes text[],
   OUT woken_ids uuid[],
   -- Queues that got an execution back.
@@ -13,7 +13,7 @@ LANGUAGE plpgsql
 {pinned}
 AS $$
 DECLARE
-  -- As many as one message can carry. The others notice by themselves, see `find_ended`.
+  -- As many as fit one message. The other processes find out by themselves, see `find_ended`.
   max_woken CONSTANT integer := 10000;
   claimed timestamptz := {schema}.clock();
   ended timestamptz := claimed;
@@ -61,7 +61,7 @@ BEGIN
       END IF;
       RAISE SQLSTATE 'ERFIT';
     EXCEPTION
-      -- It can be claimed, and is as it was.
+      -- It can be claimed, and stays as it was.
       WHEN SQLSTATE 'ERFIT' THEN NULL;
       WHEN data_exception OR integrity_constraint_violation OR program_limit_exceeded THEN
         WITH gone AS (

@@ -1,4 +1,4 @@
--- Records how attempts ended. What was proposed meets the state of its row here, under the rows' locks.
+-- Records how attempts ended. Each proposal meets the state of its row here, under the row's lock.
 --
 --   proposed                                   while running                              while cancelling
 --   succeeded, failed, timed_out, lost_final   stands                                     stands
@@ -8,18 +8,18 @@
 --   lost                                       queued                                     cancelled, unconfirmed
 --   cancelled                                  cancelled                                  cancelled
 --
--- `flags` says of a loss whether it counts, and of what was stopped whether that is confirmed.
+-- `flags`: for a loss, whether it counts; for an attempt that was stopped, whether that is confirmed.
 --
--- Rows that another transaction holds are waited for, for a moment: then the statement fails with lock_not_available. With
--- `pass_locked` it passes them over, and settles the others.
+-- The statement waits for a moment for rows that another transaction holds, then fails with lock_not_available. With
+-- `pass_locked` it skips them and settles the others.
 CREATE OR REPLACE FUNCTION {schema}.settle(
   me uuid, ids uuid[], fences bigint[], kinds text[], results text[], delays_millis double precision[],
   flags boolean[], refs text[], cancelled_result text, unconfirmed_result text, pass_locked boolean,
-  -- Positions of those that are not this supervisor's to settle.
+  -- Positions of settlements whose executions this supervisor does not own.
   OUT lease_lost integer[],
-  -- Positions of those that were passed over.
+  -- Positions of settlements that were skipped.
   OUT locked integer[],
-  -- Processes that await what has ended, and the executions: two arrays of one length.
+  -- Processes that await executions that have ended, and those executions: two arrays of equal length.
   OUT woken_processes text[],
   OUT woken_ids uuid[],
   -- Queues that got an execution back.
@@ -29,9 +29,9 @@ LANGUAGE plpgsql
 {pinned}
 AS $$
 DECLARE
-  -- The end of the domain `fence`. A row that is there cannot be claimed any more, and is set aside.
+  -- The end of the domain `fence`. A row with this fence cannot be claimed any more, and is set aside.
   max_fence CONSTANT bigint := 9007199254740991;
-  -- As many as one message can carry. The others notice by themselves, see `find_ended`.
+  -- As many as fit one message. The other processes find out by themselves, see `find_ended`.
   max_woken CONSTANT integer := 10000;
   ended timestamptz := {schema}.clock();
   done bigint[];
@@ -61,11 +61,11 @@ BEGIN
     PERFORM set_config('lock_timeout', '100', true);
   END IF;
 
-  -- Rows are found by their ids alone. `IS NOT DISTINCT FROM` keeps the index of owners out of the plan: under load
-  -- it is full of dead entries, one for every row this supervisor ever held, and each id would read them all.
-  -- Every function locks in the order of ids, so that no two wait for each other. Successes alone are deleted in the order
-  -- given, which is that one. A mixed batch is locked as a whole first; so the second statement also sees what a
-  -- cancel left there.
+  -- Rows are found by their ids alone. `IS NOT DISTINCT FROM` keeps the index of owners out of the plan: under load it
+  -- is full of dead entries, one for every row this supervisor ever owned, and each id would read them all. Every
+  -- function locks in the order of ids, so that no two wait for each other. A batch of successes only is deleted in the
+  -- order given, which is the order of ids. A mixed batch is locked as a whole first, so the second statement also sees
+  -- what a cancellation left there.
   IF 'succeeded' <> ANY (kinds) THEN
     PERFORM 1
     FROM {schema}.executions e
@@ -74,7 +74,7 @@ BEGIN
     FOR UPDATE;
   END IF;
 
-  -- A success beats everything, so it needs no look at the row first. This is the path of nearly all.
+  -- Success beats everything, so the row need not be read first. Nearly all settlements take this path.
   WITH gone AS (
     DELETE FROM {schema}.executions e
     USING unnest(ids, fences, kinds, results, refs) WITH ORDINALITY AS i(id, fence, kind, result, ref, ord)
@@ -103,7 +103,7 @@ BEGIN
     RETURN;
   END IF;
 
-  -- The rest is decided by the state of its row.
+  -- The state of the row decides the rest.
   WITH decided AS MATERIALIZED (
     SELECT DISTINCT ON (e.id)
       e.*, i.kind AS proposed, i.result, i.delay, i.flag, i.ref, i.ord,
@@ -178,7 +178,7 @@ BEGIN
     RETURN;
   END IF;
 
-  -- What this supervisor settled before, its acknowledgement lost, is settled.
+  -- What this supervisor settled before, with its acknowledgement lost, is settled.
   lease_lost := ARRAY(
     SELECT i.ord::integer
     FROM unnest(ids, fences) WITH ORDINALITY AS i(id, fence, ord)

@@ -1,4 +1,4 @@
--- Takes a duty's turn, unless it was taken within the interval: of many supervisors that see it due, one does it.
+-- Takes a duty's turn, unless it was taken within the interval. Of many supervisors that see the duty due, one does it.
 CREATE OR REPLACE FUNCTION {schema}.take_turn(duty text, interval_millis double precision) RETURNS boolean
 LANGUAGE plpgsql
 {pinned}

@@ -1,5 +1,5 @@
--- Sends messages. They tell of what is stored already, so they need not wait for the disk. Sending is no write, so a
--- server that takes none would take it, and those who listen where writes are taken would not hear.
+-- Sends messages. They report what is already stored, so they need not wait for the disk. Sending is not a write, so a
+-- server that takes no writes would accept it, but listeners on the server that does take writes would not receive it.
 CREATE OR REPLACE FUNCTION {schema}.tell(channels text[], messages text[]) RETURNS void
 LANGUAGE plpgsql
 {pinned}

@@ -1,11 +1,11 @@
--- Renews a supervisor's lease, and tells what it has to know: which of its lanes are paused, what is to be cancelled, when
--- the next execution of these lanes is due, and which duties are.
+-- Renews a supervisor's lease, and returns what it needs to know: which of its lanes are paused, what to cancel, when
+-- the next execution of these lanes is due, and which duties are due.
 CREATE OR REPLACE FUNCTION {schema}.tick(
   me uuid, lease_millis double precision, lane_ids bigint[], duty_names text[],
   OUT alive boolean,
   OUT cancelling uuid[],
   OUT next_due_millis double precision,
-  -- Of the lanes that the supervisor serves: two arrays of one length.
+  -- The lanes that the supervisor serves: two arrays of equal length.
   OUT paused_queues text[],
   OUT paused_tasks text[],
   OUT due_duties text[]

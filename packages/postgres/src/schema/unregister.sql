@@ -1,10 +1,10 @@
--- Ends a supervisor's lease in peace: what it still holds goes back, and nothing counts as lost. To be called again while
--- there is more, a moment later when nothing was taken: another transaction holds the rows.
+-- Ends a supervisor's lease in order: what it still owns goes back, and nothing counts as lost. Call it again while
+-- there is more, and after a moment if nothing was taken, because another transaction holds the rows.
 CREATE OR REPLACE FUNCTION {schema}.unregister(
   me uuid, max_rows integer, max_bytes bigint, lost_result text, cancelled_result text,
   OUT taken integer,
   OUT more boolean,
-  -- Processes that await what has ended, and the executions: two arrays of one length.
+  -- Processes that await executions that have ended, and those executions: two arrays of equal length.
   OUT woken_processes text[],
   OUT woken_ids uuid[],
   -- Queues that got an execution back.
@@ -14,7 +14,7 @@ LANGUAGE plpgsql
 {pinned}
 AS $$
 BEGIN
-  -- A claim that is under way comes first.
+  -- Waits for a claim that is running.
   PERFORM 1 FROM {schema}.supervisors v WHERE v.id = me FOR UPDATE;
   SELECT r.taken, r.woken_processes, r.woken_ids, r.queues
   INTO taken, woken_processes, woken_ids, queues

@@ -1,5 +1,5 @@
--- Queues and tasks of executions that no worker runs, as things are: they have been due for some time, or their owner is
--- gone, and no live supervisor serves their lane.
+-- Returns queues and tasks of executions that no worker runs at the moment: they have been due for some time, or their
+-- owner is gone, and no live supervisor serves their lane.
 CREATE OR REPLACE FUNCTION {schema}.unserved(wanted uuid[], since_millis double precision)
 RETURNS TABLE (queue text, task text)
 LANGUAGE plpgsql STABLE

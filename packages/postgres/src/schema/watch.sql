@@ -1,5 +1,6 @@
--- Leaves the process's name with executions that are not over, and returns which those are. The lock lets claims pass and
--- makes an end wait, so the end finds the name, or is in history before the caller looks there.
+-- Leaves the process's name for executions that have not ended, and returns which those are. The lock lets claims pass
+-- but makes an end wait. So the end finds the name, or has moved the execution to history before the caller looks
+-- there.
 CREATE OR REPLACE FUNCTION {schema}.watch(process text, wanted uuid[]) RETURNS SETOF uuid
 LANGUAGE plpgsql
 {pinned}

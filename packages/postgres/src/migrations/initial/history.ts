@@ -1,8 +1,8 @@
 /**
- * What is over, by retention class and by the day it was filed.
+ * Executions that have ended, by retention class and by the day they were stored.
  *
  * The partition key is real time, never a test's: `ended_at` is what the durable clock said. There is no default
- * partition, because attaching beside one has to scan it; partitions are made days ahead instead.
+ * partition, because attaching a partition beside one has to scan it. Partitions are made days ahead instead.
  */
 export const history = (s: string): ReadonlyArray<string> => [
   `
@@ -15,7 +15,7 @@ export const history = (s: string): ReadonlyArray<string> => [
   `,
   `INSERT INTO ${s}.retention_classes (name, keep) VALUES ('default', interval '30 days')`,
 
-  // The columns from \`fence\` to \`runner_ref\` tell of the last attempt; \`outcome\` is null when there was none.
+  // The columns from `fence` to `runner_ref` describe the last attempt; `outcome` is null if there was none.
   `
   CREATE TABLE ${s}.history (
     id uuid NOT NULL,

@@ -1,27 +1,28 @@
 /**
- * What columns may hold. Rows are also written by hand, and whatever is computed with a column relies on its bounds.
+ * What columns may hold. Rows are also written by hand, and every computation with a column relies on its bounds.
  *
- * Domains, because a table's CHECK is read and planned anew by every statement that writes, which costs a small one more
- * than all else it does; a domain's is kept by the session, and only what is written is checked.
+ * Domains, because every statement that writes reads and plans a table's CHECK anew, which costs a small statement more
+ * than all its other work. A session keeps a domain's constraint, and only the written values are checked.
  */
 const domains = (s: string): ReadonlyArray<string> => [
-  // Within what JavaScript has as a date.
+  // The range of a JavaScript date.
   `
   CREATE DOMAIN ${s}.moment AS timestamptz
   CONSTRAINT moment_in_range CHECK (VALUE BETWEEN '0001-01-01 00:00:00+00' AND '200000-01-01 00:00:00+00')
   `,
-  // A hundred thousand years. NaN is above every number, for Postgres.
+  // A hundred thousand years. In Postgres, NaN is above every number.
   `CREATE DOMAIN ${s}.millis AS double precision CONSTRAINT millis_in_range CHECK (VALUE BETWEEN 0 AND 3.2e15)`,
   `CREATE DOMAIN ${s}.timeout AS double precision CONSTRAINT timeout_in_range CHECK (VALUE > 0 AND VALUE <= 3.2e15)`,
-  // Whole numbers that JavaScript has without loss.
+  // Whole numbers that JavaScript represents exactly.
   `CREATE DOMAIN ${s}.fence AS bigint CONSTRAINT fence_in_range CHECK (VALUE BETWEEN 0 AND 9007199254740991)`,
-  // Far below the end of an integer: it is counted up, and never checked for having room.
+  // Far below the end of an integer, because it is incremented without checking for room.
   `CREATE DOMAIN ${s}.tally AS integer CONSTRAINT tally_in_range CHECK (VALUE BETWEEN 0 AND 1000000000)`,
   `CREATE DOMAIN ${s}.positive AS integer CONSTRAINT positive_in_range CHECK (VALUE >= 1)`,
   `CREATE DOMAIN ${s}.band AS smallint CONSTRAINT band_in_range CHECK (VALUE BETWEEN 0 AND 9)`,
   `CREATE DOMAIN ${s}.name AS text CONSTRAINT name_in_range CHECK (octet_length(VALUE) BETWEEN 1 AND 400)`,
   `CREATE DOMAIN ${s}.label AS text CONSTRAINT label_in_range CHECK (octet_length(VALUE) <= 4096)`,
-  // A payload and a result lie in one row of history, and the client takes 16 MiB in one message. A result is wrapped.
+  // A payload and a result are in one row of history, and the client accepts 16 MiB in one message. A result is
+  // wrapped.
   `
   CREATE DOMAIN ${s}.payload AS text
   CONSTRAINT payload_can_be_carried CHECK (octet_length(VALUE) <= ${7 * 1024 * 1024})
@@ -34,7 +35,7 @@ const domains = (s: string): ReadonlyArray<string> => [
   CREATE DOMAIN ${s}.tags AS jsonb
   CONSTRAINT tags_in_range CHECK (jsonb_typeof(VALUE) = 'object' AND octet_length(VALUE::text) <= ${64 * 1024})
   `,
-  // History has partitions for these.
+  // History has partitions for these days.
   `CREATE DOMAIN ${s}.retention AS text CONSTRAINT retention_is_known CHECK (VALUE = 'default')`,
   // Part of the name of a channel.
   `CREATE DOMAIN ${s}.process AS text CONSTRAINT process_is_plain CHECK (VALUE ~ '^[0-9a-f]{16}$')`
@@ -43,9 +44,9 @@ const domains = (s: string): ReadonlyArray<string> => [
 /**
  * The tables of the first schema.
  *
- * `executions` holds what is not over; it stays small, and every index on it but the primary key is partial by state,
- * so that neither history nor waiting runs slow a claim. What is over moves to `history`, whose partitions can
- * be dropped, a day at a time.
+ * `executions` holds executions that have not ended. It stays small, and every index on it except the primary key is
+ * partial by state, so that neither history nor waiting runs slow down a claim. Ended executions move to `history`,
+ * whose partitions can be dropped one day at a time.
  */
 export const tables = (s: string): ReadonlyArray<string> => [
   ...domains(s),
@@ -61,8 +62,8 @@ export const tables = (s: string): ReadonlyArray<string> => [
   )
   `,
 
-  // What supervisors claim by, for people and for what is paused. Rows of executions carry queue and task themselves,
-  // so enqueue never waits for this table inside the app's transaction.
+  // What supervisors claim by, for people and for pauses. Rows of executions have queue and task themselves, so an
+  // enqueue never waits for this table inside the app's transaction.
   `
   CREATE TABLE ${s}.lanes (
     id bigint PRIMARY KEY,
@@ -124,7 +125,7 @@ export const tables = (s: string): ReadonlyArray<string> => [
     WHERE state = 'queued' AND attempts = 0 AND losses = 0 AND start_by IS NOT NULL`,
   `CREATE INDEX executions_to_wake ON ${s}.executions (run_at) WHERE state = 'waiting'`,
 
-  // Why a supervisor claims nothing of a lane that it serves, for those who read what waits there.
+  // Why a supervisor does not claim from a lane that it serves, shown with the executions that wait there.
   `
   CREATE TABLE ${s}.holds (
     supervisor uuid NOT NULL REFERENCES ${s}.supervisors (id) ON DELETE CASCADE,
@@ -136,8 +137,8 @@ export const tables = (s: string): ReadonlyArray<string> => [
   `,
   `CREATE INDEX holds_of_lane ON ${s}.holds (lane)`,
 
-  // Attempts that were not the last. The last one lies in the columns of its history row: a first try that succeeds,
-  // which is nearly all of them, costs one insert.
+  // Attempts before the last one. The last is in the columns of its history row, so a first try that succeeds, as
+  // nearly all do, costs one insert.
   `
   CREATE TABLE ${s}.attempts (
     execution_id uuid NOT NULL,
@@ -156,8 +157,8 @@ export const tables = (s: string): ReadonlyArray<string> => [
   )
   `,
 
-  // Processes that await an execution. A table of its own, guarded by a key-share lock on the execution: leaving a name
-  // keeps no claim from the row, and whoever ends the execution waits until the name is there.
+  // Processes that await an execution. A separate table, guarded by a key-share lock on the execution: adding a name
+  // does not keep a claim from the row, and a statement that ends the execution waits until the name is there.
   `
   CREATE TABLE ${s}.waiters (
     execution_id uuid NOT NULL,
@@ -166,7 +167,7 @@ export const tables = (s: string): ReadonlyArray<string> => [
   )
   `,
 
-  // Whose key it is. A row holds as long as the record it names, or until \`expires_at\`.
+  // Which execution has the key. A row is valid as long as the record it names, or until `expires_at`.
   `
   CREATE TABLE ${s}.keys (
     scope text NOT NULL,
@@ -179,7 +180,7 @@ export const tables = (s: string): ReadonlyArray<string> => [
   `,
   `CREATE INDEX keys_to_expire ON ${s}.keys (expires_at) WHERE expires_at IS NOT NULL`,
 
-  // A grouped write leaves its token here, so that repeating it after a lost acknowledgement does nothing.
+  // A batch leaves its token here, so that repeating it after a lost acknowledgement does nothing.
   `
   CREATE TABLE ${s}.batches (
     id uuid PRIMARY KEY,

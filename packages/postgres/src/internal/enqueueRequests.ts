@@ -1,4 +1,4 @@
-/** Calls of `enqueue`: what belongs together, and what an idempotency key makes of it. */
+/** The requests to enqueue: how idempotency keys join their executions, and what each request returns. */
 import type { Enqueued, NewExecution } from "@effect-ray/core/Broker"
 import { BrokerError, KeyConflict, Unavailable } from "@effect-ray/core/BrokerError"
 import { identity } from "@effect-ray/core/BrokerInput"
@@ -6,29 +6,29 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import { createHash } from "node:crypto"
 
-/** One call of `enqueue`, after keys that occur twice in it have been joined. */
-export interface Call {
-  /** What is to be stored. */
+/** The executions of one caller, with those joined that have the same key. */
+export interface EnqueueRequest {
+  /** What to store. */
   readonly executions: ReadonlyArray<NewExecution>
-  /** For each execution given, in order, the one that stands for it. */
+  /** For each given execution, in order, the one that is stored for it. */
   readonly standing: ReadonlyArray<NewExecution>
   readonly given: ReadonlyArray<NewExecution>
 }
 
-/** The answer of one call. */
-export type Answer = Exit.Exit<ReadonlyArray<Enqueued>, BrokerError>
+/** What one request returns. */
+export type EnqueueResult = Exit.Exit<ReadonlyArray<Enqueued>, BrokerError>
 
-/** Who holds a key, as the store says. */
+/** The execution that has a key, as the store returns it. */
 export interface Holder {
   readonly holder: string
   readonly same_payload: boolean
 }
 
-/** What makes two executions one; none without a key. */
+/** Two executions with the same mark are one; undefined without a key. */
 export const markOf = (execution: NewExecution): string | undefined =>
   Option.isSome(execution.idempotencyKey) ? `${execution.task}\u0000${execution.idempotencyKey.value.key}` : undefined
 
-/** Tells whether two payloads under one key are the same, as a UUID column. */
+/** A digest of the payload, as a UUID column, to compare two payloads under one key. */
 export const digestOf = (execution: NewExecution): string =>
   createHash("sha256").update(identity(execution)).digest("hex").replace(
     /^(.{8})(.{4})(.{4})(.{4})(.{12}).*$/,
@@ -44,8 +44,8 @@ const conflict = (execution: NewExecution, holder: string): BrokerError =>
     })
   })
 
-/** Joins what one key makes one; two payloads under one key are a conflict at once. */
-export const makeCall = (given: ReadonlyArray<NewExecution>): Call | BrokerError => {
+/** Joins executions with the same key. Two payloads under one key are a conflict at once. */
+export const makeRequest = (given: ReadonlyArray<NewExecution>): EnqueueRequest | BrokerError => {
   if (given.every((execution) => Option.isNone(execution.idempotencyKey))) {
     return { executions: given, standing: given, given }
   }
@@ -65,26 +65,32 @@ export const makeCall = (given: ReadonlyArray<NewExecution>): Call | BrokerError
   return { executions, standing, given }
 }
 
-/** The answer of a call without keys. */
-export const stored = (call: Call): Answer => Exit.succeed(call.given.map(({ id }) => ({ id, deduplicated: false })))
+/** The result of a request without keys. */
+export const stored = (request: EnqueueRequest): EnqueueResult =>
+  Exit.succeed(request.given.map(({ id }) => ({ id, deduplicated: false })))
 
-/** The answer of a call with keys, from who holds them now. */
-export const answer = (call: Call, holders: ReadonlyMap<NewExecution, Holder>): Answer => {
+/** The result of a request with keys, given the executions that have them now. */
+export const resultOf = (request: EnqueueRequest, holders: ReadonlyMap<NewExecution, Holder>): EnqueueResult => {
   const enqueued: Array<Enqueued> = []
-  for (const [index, execution] of call.standing.entries()) {
+  for (const [index, execution] of request.standing.entries()) {
     if (Option.isNone(execution.idempotencyKey)) {
       enqueued.push({ id: execution.id, deduplicated: false })
       continue
     }
     const found = holders.get(execution)
     if (found === undefined) {
-      // Its holder's record was dropped, between two statements.
+      // The record of the execution with the key was dropped between two statements.
       return Exit.fail(
-        new BrokerError({ reason: new Unavailable({ operation: "enqueue", detail: "the key changed hands" }) })
+        new BrokerError({
+          reason: new Unavailable({
+            operation: "enqueue",
+            detail: "the execution with the idempotency key was dropped meanwhile"
+          })
+        })
       )
     }
     if (!found.same_payload) return Exit.fail(conflict(execution, found.holder))
-    enqueued.push({ id: found.holder, deduplicated: found.holder !== call.given[index]!.id })
+    enqueued.push({ id: found.holder, deduplicated: found.holder !== request.given[index]!.id })
   }
   return Exit.succeed(enqueued)
 }

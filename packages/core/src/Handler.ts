@@ -12,6 +12,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as References from "effect/References"
 import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
 import type { ExecutionId } from "./Broker.ts"
 import type { Any } from "./Definition.ts"
 import { describe } from "./internal/describe.ts"
@@ -97,24 +98,42 @@ export class MissingHandlers extends Schema.TaggedError<MissingHandlers>("@effec
 }
 
 /**
- * The handlers of a worker's Effect tasks by the tasks' names, from the context that its layer built.
+ * The handlers of a worker's Effect tasks by the tasks' names. Their layer is built here, once, and released with the scope; what
+ * else it provides, a logger for instance, holds for every attempt.
  *
  * @category services
  */
-export const ofWorker = (
-  worker: { readonly tasks: ReadonlyArray<Any> },
-  context: Context.Context<never>
-): Effect.Effect<ReadonlyMap<string, Service>, MissingHandlers> =>
-  Effect.suspend(() => {
+export const build = (worker: {
+  readonly tasks: ReadonlyArray<Any>
+  readonly handlers: Layer.Layer<never, unknown> | undefined
+}): Effect.Effect<ReadonlyMap<string, Service>, unknown, Scope.Scope> =>
+  Effect.gen(function*() {
+    const layer: Layer.Layer<never, unknown> = worker.handlers ?? Layer.empty
+    const context = yield* Layer.build(layer)
+    const around = merging(context)
     const found = new Map<string, Service>()
     const missing: Array<string> = []
     for (const { _tag, runtime } of worker.tasks) {
       const service = Context.getOrUndefined(context, key(_tag))
-      if (service !== undefined) found.set(_tag, service)
-      else if (runtime === "effect") missing.push(_tag)
+      if (service !== undefined) {
+        found.set(_tag, { ...service, run: (input) => Effect.updateContext(service.run(input), around) })
+      } else if (runtime === "effect") missing.push(_tag)
     }
-    return missing.length === 0 ? Effect.succeed(found) : Effect.fail(new MissingHandlers({ tasks: missing }))
+    return missing.length === 0 ? found : yield* new MissingHandlers({ tasks: missing })
   })
+
+/** Adds a context to others. That copies both, and attempts mostly begin from the same one. */
+const merging = <R>(context: Context.Context<R>) => {
+  let last: Context.Context<never> | undefined
+  let merged: Context.Context<R>
+  return (outer: Context.Context<never>): Context.Context<R> => {
+    if (outer !== last) {
+      merged = Context.merge(outer, context)
+      last = outer
+    }
+    return merged
+  }
+}
 
 /**
  * Builds the layer of `task.toLayer`. The handler's services are taken once, when the layer is built.
@@ -173,16 +192,7 @@ const makeRun = <R>(
     })
   }
 
-  // Merging copies both contexts, and attempts mostly begin from the same one.
-  let outerOfLast: Context.Context<never> | undefined
-  let merged: Context.Context<R>
-  const within = (outer: Context.Context<never>): Context.Context<R> => {
-    if (outer !== outerOfLast) {
-      merged = Context.merge(outer, context)
-      outerOfLast = outer
-    }
-    return merged
-  }
+  const within = merging(context)
 
   const work = (json: unknown): Effect.Effect<Ended, never, R | Attempt> =>
     Effect.matchCauseEffect(decodePayload(json), {

@@ -23,7 +23,7 @@ const worker = Worker.make({
   )
 })
 
-const header = (type: number): Frame.Header => ({
+const frame = (type: number): Frame.Header => ({
   type,
   flags: 0,
   route: 0,
@@ -34,7 +34,7 @@ const header = (type: number): Frame.Header => ({
 })
 
 /** The kind of the RESULT, and its text. */
-const endOf = async (task: string, stopped: boolean) => {
+const endOf = async (header: object, stopped: boolean) => {
   const result = Promise.withResolvers<readonly [kind: number, text: string]>()
   const decoder = new Frame.Decoder((frame) => result.resolve([Frame.kindOf(frame.flags), frame.text]))
   const made = await executor.make(worker, {
@@ -42,8 +42,8 @@ const endOf = async (task: string, stopped: boolean) => {
     begun: new Int32Array(1),
     emit: (frames) => decoder.push(Buffer.concat(frames))
   })
-  made.push(Frame.encode(header(Frame.Type.RUN), `${JSON.stringify({ task, attempt: 1, queue: "default" })}\nnull`))
-  if (stopped) made.push(Frame.encode({ ...header(Frame.Type.CANCEL) }, ""))
+  made.push(Frame.encode(frame(Frame.Type.RUN), `${JSON.stringify(header)}\nnull`))
+  if (stopped) made.push(Frame.encode(frame(Frame.Type.CANCEL), ""))
   const ended = await result.promise
   await made.close()
   return ended
@@ -51,13 +51,21 @@ const endOf = async (task: string, stopped: boolean) => {
 
 describe("executor", () => {
   it("calls an attempt dead that nobody has stopped and that interrupts its own fiber", async () => {
-    const [kind, text] = await endOf("Itself", false)
+    const [kind, text] = await endOf({ task: "Itself", attempt: 1, queue: "default" }, false)
     assert.strictEqual(kind, Frame.Kind.died)
     assert.strictEqual(JSON.parse(text).detail, "the handler interrupted itself")
   })
 
   it("calls an attempt stopped whose finalizer dies while it is being stopped", async () => {
-    const [kind] = await endOf("Untidy", true)
+    const [kind] = await endOf({ task: "Untidy", attempt: 1, queue: "default" }, true)
     assert.strictEqual(kind, Frame.Kind.interrupted)
+  })
+
+  it("calls an attempt dead whose header is none", async () => {
+    for (const header of [{}, { task: "Itself", attempt: "1", queue: "default" }, []]) {
+      const [kind, text] = await endOf(header, false)
+      assert.strictEqual(kind, Frame.Kind.died)
+      assert.strictEqual(JSON.parse(text).name, "UnreadableRun")
+    }
   })
 })

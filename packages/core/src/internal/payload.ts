@@ -4,7 +4,6 @@ import * as SchemaIssue from "effect/SchemaIssue"
 import { BrokerError, InvalidPayload, PayloadTooLarge } from "../BrokerError.ts"
 import * as Limits from "../Limits.ts"
 import type { Any } from "../Definition.ts"
-import { Undecodable } from "../TaskError.ts"
 import { toText } from "./json.ts"
 import { hasUnstorableEscape, utf8Bytes } from "./text.ts"
 
@@ -29,18 +28,6 @@ const codecOf = (task: Any): Codec => {
   codecs.set(task, codec)
   return codec
 }
-
-/**
- * Why an attempt is not made with this payload, if it is not: its limit was another where it was enqueued, or nobody checked it.
- */
-export const refusalOf = (payload: string): Effect.Effect<Undecodable | undefined> =>
-  Effect.map(Limits.MaxPayloadBytes, (maxBytes) => {
-    const bytes = utf8Bytes(payload, maxBytes)
-    return bytes <= maxBytes ? undefined : new Undecodable({
-      what: "payload",
-      detail: `it has ${bytes} bytes and this worker takes ${maxBytes} (EFFECT_RAY_MAX_PAYLOAD_BYTES)`
-    })
-  })
 
 /** Checks, encodes and bounds a payload. Whatever is wrong with it is told before anything is written. */
 export const encodePayload = Effect.fnUntraced(function*<T extends Any>(

@@ -2,6 +2,7 @@
 import { Ended } from "@effect-ray/core/Outcome"
 import type * as Runner from "@effect-ray/core/Runner"
 import { Undecodable } from "@effect-ray/core/TaskError"
+import * as Timer from "@effect-ray/core/Timer"
 import { Flight, type Sky } from "./flight.ts"
 import type { RayPools } from "./rayPools.ts"
 import { runBody } from "./runBody.ts"
@@ -60,7 +61,7 @@ export class Flights implements Sky {
     this.patience = setTimeout(() => {
       for (const flight of this.waiting) flight.end(withoutGateway)
       this.waiting.clear()
-    }, patienceMillis)
+    }, Timer.bounded(patienceMillis))
   }
 
   /** Takes up what the gateway says of a pool's hosts. */

@@ -16,7 +16,8 @@ import type * as Scope from "effect/Scope"
 import type { ExecutionId } from "./Broker.ts"
 import type { Any } from "./Definition.ts"
 import { describe } from "./internal/describe.ts"
-import { NotJson, toText } from "./internal/json.ts"
+import { toText } from "./internal/json.ts"
+import { isNotJson } from "./internal/plain.ts"
 import { sanitise, utf8Bytes } from "./internal/text.ts"
 import { continueTrace } from "./internal/trace.ts"
 import * as Limits from "./Limits.ts"
@@ -174,7 +175,7 @@ const makeRun = <R>(
   const encodeEnd = (exit: Exit.Exit<unknown, unknown>): Effect.Effect<Ended> => {
     if (Exit.isSuccess(exit)) {
       return Effect.matchCauseEffect(encodeSuccess(exit.value), {
-        onFailure: (cause) => Effect.succeed(undecodable("result", wordsOf(cause))),
+        onFailure: (cause) => Effect.succeed(undecodable("result", misfit(cause))),
         onSuccess: (text) => bounded(text, (value) => Ended.Succeeded({ value }))
       })
     }
@@ -185,7 +186,7 @@ const makeRun = <R>(
         Effect.succeed(
           // What the task did not declare is a defect, whatever its type said.
           isDeclared(failed.value)
-            ? undecodable("error", `${wordsOf(cause)}, in ${TaskError.describe(defect(exit.cause))}`)
+            ? undecodable("error", `${misfit(cause)}, in ${TaskError.describe(defect(exit.cause))}`)
             : Ended.Died({ reason: defect(exit.cause) })
         ),
       onSuccess: (text) => bounded(text, (error) => Ended.Failed({ error }))
@@ -196,7 +197,7 @@ const makeRun = <R>(
 
   const work = (json: unknown): Effect.Effect<Ended, never, R | Attempt> =>
     Effect.matchCauseEffect(decodePayload(json), {
-      onFailure: (cause) => Effect.succeed(undecodable("payload", wordsOf(cause))),
+      onFailure: (cause) => Effect.succeed(undecodable("payload", misfit(cause))),
       onSuccess: (payload) =>
         Effect.flatMap(
           Effect.exit(Effect.scoped(Effect.suspend(() => effectOf(handler(payload))))),
@@ -240,10 +241,22 @@ const bounded = (text: string, end: (text: string) => Ended): Effect.Effect<Ende
     return bytes <= maxBytes ? end(text) : Ended.Died({ reason: new TaskError.ResultTooLarge({ bytes, maxBytes }) })
   })
 
-/** Why something could not be decoded or encoded. */
-const wordsOf = (cause: Cause.Cause<unknown>): string => {
-  const error = Cause.squash(cause)
-  return Schema.isSchemaError(error) || error instanceof NotJson ? error.message : TaskError.describe(defect(cause))
+/**
+ * Why something could not be decoded or encoded by a Schema, in words: whatever the Schema's own code threw.
+ *
+ * @category formatting
+ */
+export const misfit = (cause: Cause.Cause<unknown>): string =>
+  misfitOf(Cause.squash(cause)) ?? TaskError.describe(defect(cause))
+
+const misfitOf = (thrown: unknown): string | undefined => {
+  try {
+    const message = Schema.isSchemaError(thrown) || isNotJson(thrown) ? thrown.message : undefined
+    return typeof message === "string" ? message : undefined
+  } catch {
+    // A proxy may refuse to be looked at, and a message to be read.
+    return undefined
+  }
 }
 
 const undecodable = (what: "payload" | "result" | "error", detail: string) =>

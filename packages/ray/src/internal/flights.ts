@@ -1,6 +1,7 @@
 /** All attempts of a runner that are on their way, and the gateway that has them. */
 import { Ended } from "@effect-ray/core/Outcome"
 import * as Runner from "@effect-ray/core/Runner"
+import * as Timer from "@effect-ray/core/Timer"
 import { Flight, type Sky } from "./flight.ts"
 import type { RayPools } from "./rayPools.ts"
 import { runBody } from "./runBody.ts"
@@ -59,7 +60,7 @@ export class Flights implements Sky {
     this.patience = setTimeout(() => {
       for (const flight of this.waiting) flight.end(withoutGateway)
       this.waiting.clear()
-    }, patienceMillis)
+    }, Timer.bounded(patienceMillis))
   }
 
   /** Takes up what the gateway says of a pool's hosts. */

@@ -6,7 +6,6 @@ import * as Handler from "@effect-ray/core/Handler"
 import { Ended } from "@effect-ray/core/Outcome"
 import type * as Task from "@effect-ray/core/Task"
 import * as TaskError from "@effect-ray/core/TaskError"
-import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as SchemaAST from "effect/SchemaAST"
@@ -75,13 +74,8 @@ const makeCheck = (
     }
     const why = beforehand(json, text)
     if (why !== undefined) return Effect.succeed(why)
-    return Effect.matchCause(decode(json), { onFailure: wordsOf, onSuccess: () => undefined })
+    return Effect.matchCause(decode(json), { onFailure: Handler.misfit, onSuccess: () => undefined })
   }
-}
-
-const wordsOf = (cause: Cause.Cause<unknown>): string => {
-  const error = Cause.squash(cause)
-  return Schema.isSchemaError(error) ? error.message : TaskError.describe(Handler.defect(cause))
 }
 
 // A run of digits that no fraction is, or an exponent that could lead beyond all numbers. In texts there are such too.

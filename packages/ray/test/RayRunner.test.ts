@@ -360,6 +360,15 @@ layer(RunnerLive, { excludeTestServices: true, timeout: "3 minutes" })("RayRunne
       )
       yield* misfit(Tasks.Answer, "error", "effect_ray.fail('Diverged', step='one')", "[\"step\"]")
       yield* misfit(Tasks.AnswerNothing, "error", "effect_ray.fail('Diverged', step=1)", "the task declares no error")
+      // What was raised, and where.
+      yield* misfit(Tasks.Answer, "error", "effect_ray.fail('Diverged', stp=1)", "TaskFailure: Diverged {'stp': 1}")
+      yield* misfit(Tasks.Answer, "error", "effect_ray.fail('Divergd', step=1)", "in answer\n")
+      yield* misfit(
+        Tasks.Answer,
+        "error",
+        "effect_ray.fail('Diverged', step={1})",
+        "TaskFailure: Diverged {'step': {1}}"
+      )
       assert.deepStrictEqual(yield* end(Tasks.Answer, "effect_ray.fail('Diverged', step=1)"), {
         _tag: "Failed",
         error: "{\"_tag\":\"Diverged\",\"step\":1}"

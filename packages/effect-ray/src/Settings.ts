@@ -121,7 +121,7 @@ export const table = {
     env: "DATABASE_URL",
     flag: "database-url",
     metavar: "URL",
-    meaning: "The Postgres, 15 or newer, that holds the executions; the flag takes no URL with a password",
+    meaning: "The Postgres (15 or newer) that holds the executions; the flag refuses a URL with a password",
     example: "postgres://user@localhost:5432/app",
     secret: true,
     parse: parsers.databaseUrl,
@@ -131,7 +131,8 @@ export const table = {
     env: "EFFECT_RAY_LISTEN_URL",
     flag: "listen-url",
     metavar: "URL",
-    meaning: "The same Postgres past a pooler such as pgbouncer, which carries no LISTEN; not needed without a pooler",
+    meaning:
+      "The direct address of the same Postgres, if DATABASE_URL leads to a pooler such as pgbouncer, which cannot LISTEN",
     example: "postgres://user@localhost:5432/app",
     secret: true,
     parse: parsers.databaseUrl,
@@ -141,7 +142,7 @@ export const table = {
     env: "EFFECT_RAY_PREPARE",
     flag: "prepare",
     metavar: "",
-    meaning: "Use prepared statements; --no-prepare is for a pooler that cannot keep them",
+    meaning: "Use prepared statements; turn it off for a pooler that does not support them",
     default: "true",
     example: "false",
     parse: parsers.boolean
@@ -150,7 +151,7 @@ export const table = {
     env: "EFFECT_RAY_SCHEMA",
     flag: "schema",
     metavar: "NAME",
-    meaning: "The schema of effect-ray's tables in that database",
+    meaning: "The database schema of effect-ray's tables",
     default: "effect_ray",
     example: "effect_ray",
     parse: parsers.identifier
@@ -159,7 +160,7 @@ export const table = {
     env: "EFFECT_RAY_DEPLOYMENT",
     flag: "deployment",
     metavar: "NAME",
-    meaning: "Workers of one deployment share one gateway on a cluster; the schema's name when not set",
+    meaning: "The name of the deployment, whose workers share one gateway on a cluster; the schema's name when not set",
     example: "production",
     parse: parsers.deployment
   }),
@@ -168,7 +169,7 @@ export const table = {
     flag: "runner",
     metavar: "ray|local|in-process|sync",
     meaning:
-      "Where attempts run: the cluster at RAY_ADDRESS, a Ray on this machine, this process, this process one at a time",
+      "Where attempts run: on the cluster at RAY_ADDRESS, on a Ray on this machine, in this process, or there one at a time",
     default: "ray",
     example: "in-process",
     parse: parsers.oneOf(["ray", "local", "in-process", "sync"])
@@ -185,7 +186,7 @@ export const table = {
     env: "RAY_AUTH_TOKEN",
     metavar: "TOKEN",
     meaning:
-      "The Ray cluster's token; when not set it is read from the file of RAY_AUTH_TOKEN_PATH, then ~/.ray/auth_token",
+      "The Ray cluster's token; when not set, it is read from the file RAY_AUTH_TOKEN_PATH, then from ~/.ray/auth_token",
     example: "$(cat token)",
     secret: true,
     parse: parsers.token
@@ -202,7 +203,8 @@ export const table = {
     env: "EFFECT_RAY_ALLOW_OPEN_CLUSTER",
     flag: "allow-open-cluster",
     metavar: "",
-    meaning: "Use a cluster without a token that is not on loopback, although whoever reaches it can run code on it",
+    meaning:
+      "Accept a cluster that is not on loopback and has no token, although anyone who reaches it can run code on it",
     default: "false",
     example: "true",
     parse: parsers.boolean
@@ -211,7 +213,7 @@ export const table = {
     env: "EFFECT_RAY_GATEWAY_PORT",
     flag: "gateway-port",
     metavar: "PORT",
-    meaning: "The port on which the gateway listens inside the cluster; any free one when not set",
+    meaning: "The port on which the gateway listens inside the cluster; any free port when not set",
     example: "7000",
     parse: parsers.wholeNumber({ min: 1, max: 65_535 })
   }),
@@ -219,7 +221,7 @@ export const table = {
     env: "EFFECT_RAY_GATEWAY_BIND",
     flag: "gateway-bind",
     metavar: "ADDRESS",
-    meaning: "The IP address on which the gateway listens; that of its Ray node when not set",
+    meaning: "The IP address on which the gateway listens; its Ray node's address when not set",
     example: "10.0.0.7",
     parse: parsers.ip
   }),
@@ -227,7 +229,7 @@ export const table = {
     env: "EFFECT_RAY_GATEWAY_ADVERTISE",
     flag: "gateway-advertise",
     metavar: "HOST:PORT",
-    meaning: "How workers reach the gateway, where that is not the address it listens on",
+    meaning: "The address at which workers reach the gateway, if it differs from the one it listens on",
     example: "ray-gateway.internal:7000",
     parse: parsers.hostAndPort
   }),
@@ -235,7 +237,7 @@ export const table = {
     env: "EFFECT_RAY_CONCURRENCY",
     flag: "concurrency",
     metavar: "COUNT",
-    meaning: "The most attempts that a worker has running at once",
+    meaning: "The most attempts that a worker runs at once",
     default: "100",
     example: "100",
     parse: parsers.wholeNumber({ min: 1, max: 100_000 })
@@ -244,7 +246,7 @@ export const table = {
     env: "EFFECT_RAY_MAX_ATTEMPTS",
     flag: "max-attempts",
     metavar: "COUNT",
-    meaning: "Attempts of tasks that state none, recorded when an execution is enqueued",
+    meaning: "The attempts of tasks that do not set their own, recorded when an execution is enqueued",
     default: "3",
     example: "3",
     parse: parsers.wholeNumber({ min: 1, max: Limits.maxAttemptsOfSchedule })
@@ -254,7 +256,7 @@ export const table = {
     flag: "retry-backoff",
     metavar: "DURATION",
     meaning:
-      "The delay before the second attempt of tasks that state no schedule; it doubles with each attempt, with jitter",
+      "The delay before the second attempt of tasks without a schedule; it doubles with each attempt, with jitter",
     default: "1 second",
     example: "1 second",
     parse: parsers.duration({ min: 0, max: Limits.maxDefaultBackoff })
@@ -263,7 +265,7 @@ export const table = {
     env: "EFFECT_RAY_LEASE",
     flag: "lease",
     metavar: "DURATION",
-    meaning: "How long a worker that says nothing keeps its executions before others take them over",
+    meaning: "How long a silent worker keeps its executions before other workers take them over",
     default: "30 seconds",
     example: "30 seconds",
     parse: parsers.duration({ min: "1 second", max: "1 hour" })
@@ -273,7 +275,7 @@ export const table = {
     flag: "drain",
     metavar: "DURATION",
     meaning:
-      "How long running attempts may go on after SIGTERM or SIGINT; what is left then goes back to its queue, uncounted",
+      "How long running attempts may continue after SIGTERM or SIGINT; the rest go back to their queue, uncounted",
     default: "30 seconds",
     example: "30 seconds",
     parse: parsers.duration({ min: 0, max: "1 day" })
@@ -282,7 +284,7 @@ export const table = {
     env: "EFFECT_RAY_START_TIMEOUT",
     flag: "start-timeout",
     metavar: "DURATION",
-    meaning: "How long a worker that starts waits for a Postgres or a Ray that cannot be reached; it then ends with 1",
+    meaning: "How long a starting worker waits for a Postgres or a Ray that it cannot reach, before it exits with 1",
     default: "60 seconds",
     example: "60 seconds",
     parse: parsers.duration({ min: 0, max: "1 day" })
@@ -291,7 +293,7 @@ export const table = {
     env: "EFFECT_RAY_UNSCHEDULABLE_AFTER",
     flag: "unschedulable-after",
     metavar: "DURATION",
-    meaning: "How long an execution waits while no host for it starts, or no node can hold one, before it fails",
+    meaning: "How long an execution waits while its hosts fail to start, or no node can hold one, before it fails",
     default: "10 minutes",
     example: "10 minutes",
     parse: parsers.duration({ min: 0, max: "30 days" })
@@ -300,7 +302,7 @@ export const table = {
     env: "EFFECT_RAY_MAX_RESULT_BYTES",
     flag: "max-result-bytes",
     metavar: "SIZE",
-    meaning: "The largest encoded result that is stored, at most 7 MiB; a larger one fails its execution",
+    meaning: "The largest encoded result that is stored, at most 7 MiB; a larger result fails its execution",
     default: "2 MiB",
     example: "2 MiB",
     parse: parsers.bytes(carried)
@@ -318,7 +320,7 @@ export const table = {
     env: "EFFECT_RAY_LOG_FORMAT",
     flag: "log-format",
     metavar: "auto|json|pretty",
-    meaning: "Log lines as JSON or for people; auto chooses by whether a terminal reads them",
+    meaning: "Write log lines as JSON, or formatted for people; auto formats them if the output is a terminal",
     default: "auto",
     example: "json",
     parse: parsers.oneOf(["auto", "json", "pretty"])

@@ -2,11 +2,11 @@
  * Durable storage of executions.
  *
  * A broker accepts executions, hands each one to a single supervisor at a time,
- * and records how the attempt ended. Delivery is at least once; a recorded outcome
- * is exactly once. A supervisor whose lease lapses loses its executions to the queue.
+ * and records how each attempt ended. Delivery is at least once; an outcome is
+ * recorded exactly once. When a supervisor's lease lapses, its executions go back to the queue.
  *
  * All durable time is the broker's own: callers pass durations, never "now".
- * Two implementations keep one contract (`BrokerSuite`): `MemoryBroker` and `PgBroker`.
+ * `MemoryBroker` and `PgBroker` implement one contract, which `BrokerSuite` tests.
  */
 import * as Context from "effect/Context"
 import type * as DateTime from "effect/DateTime"
@@ -17,21 +17,21 @@ import type * as Scope from "effect/Scope"
 import type { BrokerError } from "./BrokerError.ts"
 import type { Outcome } from "./Outcome.ts"
 
-/** A UUIDv7 made by the client that enqueues. @category models */
+/** A UUIDv7, made by the client that enqueues. @category models */
 export type ExecutionId = string
 
-/** A UUID a supervisor chooses when it registers; never reused, never revived. @category models */
+/** A UUID that a supervisor chooses when it registers. Never reused, never revived. @category models */
 export type SupervisorId = string
 
 /**
- * The token that grows with every change of hands of an execution. Whoever holds an older one changes nothing.
+ * A number on an execution that grows each time it changes owner. A request with an older fence changes nothing.
  *
  * @category models
  */
 export type Fence = number
 
 /**
- * The states of an execution. `docs/lifecycle.md` draws the transitions.
+ * The states of an execution. `docs/lifecycle.md` defines the transitions.
  *
  * @category models
  */
@@ -46,7 +46,7 @@ export type State =
   | "expired"
   | "lost"
 
-/** The highest priority is 9, the lowest 0. @category constants */
+/** The priority of tasks that do not set one. The range is 0 to 9, 9 first. @category constants */
 export const defaultPriority = 5
 
 /**
@@ -60,109 +60,143 @@ export type Due =
   | { readonly _tag: "At"; readonly at: DateTime.Utc }
 
 /**
- * An execution to be stored. `payload` is JSON text, encoded by the task's Schema.
+ * An execution to store.
  *
  * @category models
  */
 export interface NewExecution {
+  /** Its id. Used once. */
   readonly id: ExecutionId
+  /** The task's name, at most `Limits.maxNameBytes`. */
   readonly task: string
+  /** The queue's name, at most `Limits.maxNameBytes`. */
   readonly queue: string
   /** 0 to 9, 9 first. */
   readonly priority: number
+  /** JSON text, encoded by the task's Schema, at most `Limits.maxCarriedBytes`. */
   readonly payload: string
+  /** The number of the payload's stored format, `Envelope.format`. */
   readonly format: number
+  /** When it becomes due. */
   readonly due: Due
-  /** Attempts that may fail or time out before the execution is `failed`. */
+  /** How many attempts may fail or time out before the execution is `failed`. */
   readonly maxAttempts: number
-  /** The limit of one attempt. The row's `deadline_at` is set from it when an attempt is claimed. */
+  /** The limit of one attempt. A claim sets the row's `deadline_at` from it. */
   readonly timeout: Duration.Duration
-  /** A queued execution that was not started by then becomes `expired`. */
+  /** If the first attempt has not begun by then, the execution becomes `expired`. */
   readonly startBy: Option.Option<Due>
+  /** The key, which belongs to the task; `None` if the execution has no key. */
   readonly idempotencyKey: Option.Option<{
+    /** At most `Limits.maxKeyBytes`. */
     readonly key: string
-    /** How long the key is kept; as long as the record is, when absent. */
+    /** How long the key is kept. `None`: as long as the execution's record. */
     readonly timeToLive: Option.Option<Duration.Duration>
-    /** What the payload is compared by. Default: `BrokerInput.identity` of its text, which knows no Map and no Set. */
+    /**
+     * The text by which payloads are compared. Default: `BrokerInput.identity` of the payload, which treats Maps and
+     * Sets as lists.
+     */
     readonly identity?: string
   }>
-  /** Never run again once an attempt may have started. */
+  /** Whether it must never run again once an attempt may have started. */
   readonly atMostOnce: boolean
+  /** Texts by name, at most `Limits.maxTagsBytes` as JSON. */
   readonly tags: { readonly [name: string]: string }
-  /** W3C trace context of the enqueuing span. */
+  /** The W3C trace context of the enqueuing span, if it has one. */
   readonly traceparent: Option.Option<string>
 }
 
 /**
- * The answer for one enqueued execution: its own id, or that of the execution that already holds its key.
+ * What enqueueing returns for one execution.
  *
  * @category models
  */
 export interface Enqueued {
+  /** The new execution's id, or the id of the execution that already has the key. */
   readonly id: ExecutionId
+  /** Whether the key was already known, so that nothing was stored. */
   readonly deduplicated: boolean
 }
 
 /**
- * What the broker knows of an execution.
+ * What the broker knows about an execution.
  *
  * @category models
  */
 export interface Record {
+  /** Its id. */
   readonly id: ExecutionId
+  /** The task's name. */
   readonly task: string
+  /** The queue's name. */
   readonly queue: string
+  /** Its current state. */
   readonly state: State
+  /** 0 to 9, 9 first. */
   readonly priority: number
+  /** The stored JSON text. */
   readonly payload: string
+  /** The number of the stored format of payload and result. */
   readonly format: number
-  /** Counted attempts so far. */
+  /** How many attempts have counted so far. */
   readonly attempts: number
+  /** How many attempts were lost with their process. */
   readonly losses: number
+  /** The fence of its last claim; 0 before the first. */
   readonly fence: Fence
+  /** Texts by name, as enqueued. */
   readonly tags: { readonly [name: string]: string }
+  /** When it was enqueued, by the broker's clock. */
   readonly enqueuedAt: DateTime.Utc
+  /** When it is due, or was due for its last attempt. */
   readonly runAt: DateTime.Utc
+  /** When it ended; `None` until then. */
   readonly finishedAt: Option.Option<DateTime.Utc>
-  /** Why it is not claimed, while it is queued: its queue or task is paused, or a supervisor that serves its lane says so. */
+  /** Why a queued execution is not claimed: its queue or task is paused, or a supervisor holds its lane back. */
   readonly held: Option.Option<string>
-  /** The stored envelope (see `Envelope`), once terminal. */
+  /** The stored envelope (see `Envelope`), once the execution has ended. */
   readonly result: Option.Option<string>
 }
 
 /**
- * One attempt as history keeps it, keyed by (execution, fence).
+ * One attempt in history, keyed by (execution, fence).
  *
  * @category models
  */
 export interface AttemptRecord {
+  /** The execution's id. */
   readonly execution: ExecutionId
+  /** The fence it was claimed with. */
   readonly fence: Fence
-  /** The attempt's number, from 1. An attempt that did not count (released, lost) shares its number with the next. */
+  /** The attempt's number, from 1. The attempt after one that did not count (released, lost) has the same number. */
   readonly attempt: number
+  /** How it ended. */
   readonly outcome: "succeeded" | "retry" | "failed" | "timed_out" | "cancelled" | "released" | "lost"
+  /** When it was claimed, by the broker's clock. */
   readonly claimedAt: DateTime.Utc
+  /** When its end was recorded, by the broker's clock. */
   readonly endedAt: DateTime.Utc
-  /** The stored envelope; none for released and cancelled attempts. */
+  /** The stored envelope; `None` for released and cancelled attempts. */
   readonly result: Option.Option<string>
-  /** Where it ran: cluster, host, node and process, as the runner tells it. */
+  /** The place where it ran, as a text (`Runner.formatPlace`); `None` if it did not begin. */
   readonly runnerRef: Option.Option<string>
-  /** False when an interruption could not be confirmed. */
+  /** False if it was interrupted and its handler is not known to have ended. */
   readonly confirmed: boolean
 }
 
 /**
- * A lane is what supervisors claim by: the pair of a queue and a task.
+ * What supervisors claim by: the pair of a queue and a task.
  *
  * @category models
  */
 export interface Lane {
+  /** The queue's name. */
   readonly queue: string
+  /** The task's name. */
   readonly task: string
 }
 
 /**
- * What can be paused: a queue with all that is in it, or a task in whatever queue.
+ * What can be paused: a queue with everything in it, or a task in every queue.
  *
  * @category models
  */
@@ -174,87 +208,102 @@ export type Pausable = { readonly queue: string } | { readonly task: string }
  * @category models
  */
 export interface ClaimLane extends Lane {
-  /** The most executions of each priority that are taken from it. Default: as many as the claim takes in all. */
+  /** The most executions to take from it in each priority. Default: the claim's `limit`. */
   readonly limit?: number
 }
 
 /**
- * An execution in a supervisor's hands.
+ * An execution that a supervisor has claimed.
  *
  * @category models
  */
 export interface Claimed {
+  /** Its id. */
   readonly id: ExecutionId
+  /** The fence of this claim, which `settle` needs. */
   readonly fence: Fence
+  /** The task's name. */
   readonly task: string
+  /** The queue's name. */
   readonly queue: string
   /** 0 to 9, 9 first. */
   readonly priority: number
+  /** The stored JSON text. */
   readonly payload: string
+  /** The number of the payload's stored format. */
   readonly format: number
-  /** This attempt's number, from 1, should it count. */
+  /** This attempt's number, from 1, if it counts. */
   readonly attempt: number
+  /** How many earlier attempts were lost with their process. */
   readonly losses: number
+  /** How many attempts may fail or time out. */
   readonly maxAttempts: number
+  /** The limit of one attempt, in milliseconds. */
   readonly timeoutMillis: number
+  /** Whether it must never run again once an attempt may have started. */
   readonly atMostOnce: boolean
+  /** The W3C trace context of the enqueuing span, if it has one. */
   readonly traceparent: Option.Option<string>
-  /** When it was claimed, in milliseconds since 1970 by the broker's clock. */
+  /** When it was claimed, in milliseconds since 1970, by the broker's clock. */
   readonly claimedAtMillis: number
-  /** Milliseconds between becoming due and this claim, by the broker's clock. */
+  /** How long it had been due when it was claimed, in milliseconds by the broker's clock. */
   readonly waitedMillis: number
 }
 
 /**
- * How a claimed execution is to be recorded.
+ * How to record the end of a claimed execution's attempt.
  *
  * @category models
  */
 export interface Settlement {
+  /** The execution's id. */
   readonly id: ExecutionId
+  /** The fence it was claimed with. */
   readonly fence: Fence
+  /** The outcome that the supervisor proposes. */
   readonly outcome: Outcome
+  /** The place where the attempt ran, as a text; `None` if it did not begin. */
   readonly runnerRef: Option.Option<string>
 }
 
 /**
- * What became of a settlement. `LeaseLost`: the fence has moved on and nothing was changed.
- * A settlement repeated after a lost acknowledgement is `Settled` again. `Locked`: another transaction holds the execution,
- * and the settlement has to be repeated.
+ * What became of a settlement. `LeaseLost`: the fence is older than the execution's, and nothing has changed. A
+ * settlement that is repeated after a lost acknowledgement is `Settled` again. `Locked`: another transaction holds the
+ * execution; repeat the settlement.
  *
  * @category models
  */
 export type Settled = "Settled" | "LeaseLost" | "Locked"
 
 /**
- * What one tick found. One statement renews the lease and returns all of this.
+ * What a tick returns. One statement renews the lease and reads all of this.
  *
  * @category models
  */
 export interface Tick {
-  /** False when this supervisor's lease has lapsed: it is never revived, and its executions have other owners. */
+  /** False if this supervisor's lease has lapsed. It is never revived, and its executions have other owners. */
   readonly alive: boolean
-  /** Those of its lanes that are paused: there is nothing to claim of them. */
+  /** The supervisor's paused lanes, from which nothing can be claimed. */
   readonly paused: ReadonlyArray<Lane>
-  /** Executions of this supervisor that somebody wants cancelled. */
+  /** Executions of this supervisor that are to be cancelled. */
   readonly cancelling: ReadonlyArray<ExecutionId>
-  /** How long until the next execution of its lanes is due; zero when one is due now; none when there is none. */
+  /** How long until an execution of its lanes is due; zero if one is due now; `None` if there is none. */
   readonly nextDue: Option.Option<Duration.Duration>
-  /** The names of those of the duties asked about whose turn may be taken. */
+  /** The duties, of those asked for, whose turn can be taken. */
   readonly dueDuties: ReadonlyArray<string>
 }
 
 /**
- * Something that is done periodically, once for all supervisors, whichever of them gets its turn.
+ * Periodic upkeep, done once for all supervisors by the one that takes its turn.
  *
  * @category models
  */
 export interface Duty {
-  /** Its name among all duties. */
+  /** Its name, unique among all duties. */
   readonly name: string
-  /** The shortest time between the beginnings of two turns. */
+  /** The shortest time between the starts of two turns. */
   readonly interval: Duration.Duration
-  /** Does a bounded part of it. True when there is more to do at once. May run twice at the same time. */
+  /** Does a bounded part of the duty. Returns true if there is more to do at once. May run twice at the same time. */
   readonly perform: Effect.Effect<boolean, BrokerError>
 }
 
@@ -266,119 +315,134 @@ export interface Duty {
 export type Wakeup =
   | { readonly _tag: "Enqueued"; readonly queue: string }
   | { readonly _tag: "Cancelling"; readonly id: ExecutionId }
-  /** Something was paused or resumed: the next tick tells what. */
+  /** Something was paused or resumed. The next tick says what. */
   | { readonly _tag: "Paused" }
-  /** Notifications may have been missed: look at everything at once. */
+  /** Notifications may have been missed: look at everything. */
   | { readonly _tag: "Resync" }
 
 /** Stores executions, hands each to one supervisor at a time, and records how they ended. @category services */
 export class Broker extends Context.Service<Broker, {
   /**
-   * Stores executions, all of them or none. Joins the ambient transaction of the app's SqlClient, if there is one.
-   * A key that is taken answers the existing execution, or fails with `KeyConflict` when the payload differs.
-   * An id is used once: that of an execution which is not over is refused, and nobody looks for it among those that are.
+   * Stores executions, all of them or none. Joins the transaction of the app's SqlClient, if the caller is in one.
+   * If a key is already known, it returns the existing execution, or fails with `KeyConflict` if the payload differs.
+   * An id is used once: the id of an execution that has not ended is refused. Ended executions are not searched.
    */
   readonly enqueue: (
     executions: ReadonlyArray<NewExecution>
   ) => Effect.Effect<ReadonlyArray<Enqueued>, BrokerError>
 
-  /** What is known of an execution, wherever it is: queued, running or history. */
+  /** Returns what is known about an execution, whether it is queued, running or in history. */
   readonly read: (id: ExecutionId) => Effect.Effect<Option.Option<Record>, BrokerError>
 
-  /** Every attempt of an execution that has ended, oldest first, at most `maxAttemptsRead`. */
+  /** Returns every attempt of an execution that has ended, oldest first, at most `maxAttemptsRead`. */
   readonly attempts: (id: ExecutionId) => Effect.Effect<ReadonlyArray<AttemptRecord>, BrokerError>
 
   /**
-   * Waits until the execution is terminal and answers its record; `None` for an id that is not known. The log says so when it
-   * has been due for `Limits.unservedPatience` and no live supervisor serves its lane.
+   * Waits until the execution has ended and returns its record; `None` for an unknown id. Logs a warning when the
+   * execution has been due for `Limits.unservedPatience` and no live supervisor serves its lane.
    */
   readonly awaitTerminal: (id: ExecutionId) => Effect.Effect<Option.Option<Record>, BrokerError>
 
-  /** `Cancelled`: it was queued. `Requested`: it is running and will be stopped. `TooLate`: it is over, or unknown. */
+  /**
+   * `Cancelled`: it was queued. `Requested`: it is running and will be stopped. `TooLate`: it has ended, or is unknown.
+   */
   readonly cancel: (id: ExecutionId) => Effect.Effect<"Cancelled" | "Requested" | "TooLate", BrokerError>
 
-  /** Starts a supervisor's lease. */
+  /** Starts a supervisor's lease. Registering again changes nothing. */
   readonly register: (options: {
+    /** The id that the supervisor chose. */
     readonly supervisor: SupervisorId
     /** Host name and process id, for people. */
     readonly label: string
+    /** The lanes it will claim from. */
     readonly lanes: ReadonlyArray<Lane>
+    /** How long the lease lasts without a tick. */
     readonly lease: Duration.Duration
   }) => Effect.Effect<void, BrokerError>
 
-  /** Ends a supervisor's lease. What it still owns goes back to its queue, uncounted. */
+  /** Ends a supervisor's lease. Executions that it still owns go back to their queue, uncounted. */
   readonly unregister: (supervisor: SupervisorId) => Effect.Effect<void, BrokerError>
 
   /**
    * Takes up to `limit` due executions of these lanes for the supervisor, each with a new fence: highest priority
-   * first, then oldest. A suspect (see `Outcome.suspectLosses`) is handed out alone. A lapsed supervisor gets nothing.
+   * first, then oldest. A suspect (see `Outcome.suspectLosses`) is claimed alone. A lapsed supervisor gets nothing.
    *
-   * A claim need not outlive a crash of the store: one that was undone leaves its executions queued, and the next claim
-   * of the same supervisor may answer them with the same fence. At-most-once executions are the exception.
+   * A crash of the store may undo a claim. Its executions are then queued again, and the supervisor's next claim may
+   * return them with the same fence. Claims of at-most-once executions are never undone.
    */
   readonly claim: (options: {
+    /** The supervisor, which must have registered. */
     readonly supervisor: SupervisorId
+    /** The lanes to take from. */
     readonly lanes: ReadonlyArray<ClaimLane>
+    /** The most executions to take in all. */
     readonly limit: number
-    /** Only executions that have been due for as long as this. Default: all that are due. */
+    /** Take only executions that have been due for at least this long. Default: all that are due. */
     readonly waited?: Duration.Duration
   }) => Effect.Effect<ReadonlyArray<Claimed>, BrokerError>
 
   /**
-   * What the supervisor holds, in any order. It asks after a claim whose answer was lost: the claim may have been
-   * carried out, and nobody else would ever run what it took.
+   * Returns what the supervisor owns, in any order. A supervisor asks after a claim without a response: the claim may
+   * have succeeded, and no other supervisor would ever run what it took.
    */
   readonly owned: (supervisor: SupervisorId) => Effect.Effect<ReadonlyArray<Claimed>, BrokerError>
 
-  /** Records how attempts ended, in one statement, answering each in the order given. */
+  /** Records how attempts ended, in one statement. Returns one result for each, in the order given. */
   readonly settle: (
     supervisor: SupervisorId,
     settlements: ReadonlyArray<Settlement>
   ) => Effect.Effect<ReadonlyArray<Settled>, BrokerError>
 
-  /** Renews the supervisor's lease, and tells what it has to know. */
+  /** Renews the supervisor's lease and returns what it needs to know. */
   readonly tick: (options: {
+    /** The supervisor, which must have registered. */
     readonly supervisor: SupervisorId
+    /** The lanes to report on. */
     readonly lanes: ReadonlyArray<Lane>
+    /** How long the lease lasts from now. */
     readonly lease: Duration.Duration
-    /** Names of duties that the supervisor would do. */
+    /** The names of the duties that the supervisor can do. */
     readonly duties: ReadonlyArray<string>
   }) => Effect.Effect<Tick, BrokerError>
 
-  /** The duties that keep the store in order, for whichever supervisor gets their turn. */
+  /** The duties that keep the store in order. Any supervisor may take their turns. */
   readonly duties: ReadonlyArray<Duty>
 
-  /** Takes a duty's turn. False when another supervisor has taken it within the duty's interval. */
+  /** Takes a duty's turn. Returns false if another supervisor has taken it within the duty's interval. */
   readonly takeTurn: (duty: Duty) => Effect.Effect<boolean, BrokerError>
 
   /**
-   * Pauses a queue or a task, by its name. What runs goes on; what waits, and what is enqueued, waits until `resume`. It
-   * is in force at the next claim of a supervisor that has heard of it, which is at its next tick at the latest. Returns
-   * false when it was paused already.
+   * Pauses a queue or a task by name. Running attempts continue; queued and newly enqueued executions wait until
+   * `resume`. It takes effect at a supervisor's next claim after it has learned of the pause, at its next tick at the
+   * latest. Returns false if it was already paused.
    */
   readonly pause: (what: Pausable) => Effect.Effect<boolean, BrokerError>
 
-  /** Resumes a queue or a task. Returns false when it was not paused. */
+  /** Resumes a queue or a task. Returns false if it was not paused. */
   readonly resume: (what: Pausable) => Effect.Effect<boolean, BrokerError>
 
   /**
-   * Says why this supervisor claims nothing of these lanes, for those who read their queued executions; `None`: it claims
-   * them again. It is forgotten with the supervisor's lease. Returns those of the lanes that are given up: each supervisor
-   * that served them during the last `patience`, this one included, was failing all that time.
+   * Records why this supervisor does not claim from these lanes; their queued executions show it as `held`. The record
+   * ends with the supervisor's lease. Returns the lanes that are given up: every supervisor that served them during the
+   * last `patience`, including this one, was failing all that time.
    */
   readonly hold: (options: {
+    /** The supervisor that holds the lanes back. */
     readonly supervisor: SupervisorId
+    /** The lanes. */
     readonly lanes: ReadonlyArray<Lane>
+    /** Why, for people. `None`: the supervisor claims from them again. */
     readonly reason: Option.Option<string>
-    /** No process can be had, and waiting alone does not change that. */
+    /** Whether no process can be had and waiting alone will not change that. */
     readonly failing: boolean
+    /** How long every supervisor must have been failing before a lane is given up. */
     readonly patience: Duration.Duration
   }) => Effect.Effect<ReadonlyArray<Lane>, BrokerError>
 
   /**
-   * Calls `hear` with wake-ups for these queues until the scope closes, each once what it tells of can be seen.
-   * They may be lost or doubled; ticks are the backstop. A callback, because a claim follows at once: each pair of hands
-   * in between would add to the latency of an idle queue.
+   * Calls `hear` with wake-ups for these queues until the scope closes, each after the change is visible. Wake-ups may
+   * be lost or repeated; ticks find the same things. It takes a callback because a claim follows at once, and every
+   * step in between adds to the latency of an idle queue.
    */
   readonly listen: (
     queues: ReadonlyArray<string>,
@@ -387,7 +451,7 @@ export class Broker extends Context.Service<Broker, {
 }>()("@effect-ray/core/Broker") {}
 
 /**
- * Says that what somebody awaits is run by nobody, as things are.
+ * Logs that no running worker serves the lane of an awaited execution.
  *
  * @category logging
  */
@@ -397,5 +461,5 @@ export const tellUnserved = ({ queue, task }: Lane): Effect.Effect<void> =>
     { queue, task }
   )
 
-/** The bound of `Broker.attempts`. @category constants */
+/** The most attempts that `Broker.attempts` returns. @category constants */
 export const maxAttemptsRead = 1_000

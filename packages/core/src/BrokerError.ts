@@ -1,14 +1,14 @@
 /**
  * Why the broker did not do what it was asked.
  *
- * One error with a reason. Nothing was written when it is one of the input's own
- * faults (`InvalidPayload`, `PayloadTooLarge`, `KeyConflict`, `OtherTransaction`, `InvalidId`).
+ * One error with a reason. With `InvalidPayload`, `PayloadTooLarge`, `KeyConflict`, `OtherTransaction` and `InvalidId`,
+ * the input was at fault and nothing was written.
  */
 import * as Schema from "effect/Schema"
 import { maxCarriedBytes } from "./Limits.ts"
 
 /**
- * The payload, key, tag or option cannot be stored; `detail` says what and where.
+ * The payload, key, tag or option cannot be stored; `detail` says which and why.
  *
  * @category reasons
  */
@@ -39,7 +39,7 @@ export class KeyConflict extends Schema.TaggedError<KeyConflict>("@effect-ray/co
 }) {}
 
 /**
- * The calling fiber is inside a transaction of another SqlClient than the broker's, so the enqueue could not join it.
+ * The calling fiber is in a transaction of a SqlClient other than the broker's, so the enqueue could not join it.
  *
  * @category reasons
  */
@@ -49,8 +49,8 @@ export class OtherTransaction extends Schema.TaggedError<OtherTransaction>("@eff
 ) {}
 
 /**
- * The store did not answer, or refused; `detail` carries its words. Safe to try again, but for one thing: an enqueue without an
- * idempotency key may have been stored, and is then stored twice.
+ * The store did not answer, or it refused; `detail` has its message. Safe to retry, with one exception: an enqueue
+ * without an idempotency key may have been stored, and would then be stored twice.
  *
  * @category reasons
  */
@@ -60,20 +60,20 @@ export class Unavailable extends Schema.TaggedError<Unavailable>("@effect-ray/co
 }) {}
 
 /**
- * The id is no UUID, or belongs to an execution of another task: a wrong variable, or a text that was cut.
+ * The id is not a UUID, or belongs to an execution of another task: a wrong variable, or a truncated text.
  *
  * @category reasons
  */
 export class InvalidId extends Schema.TaggedError<InvalidId>("@effect-ray/core/InvalidId")("InvalidId", {
   task: Schema.String,
-  /** What was given, cut to a hundred characters. */
+  /** The given id, cut to a hundred characters. */
   id: Schema.String,
   detail: Schema.String
 }) {}
 
 /**
- * Something stored, or to be stored, is not what it should be, so trying again does not help: a row that was written by hand,
- * or one that is larger than the client takes. `detail` carries the store's words.
+ * Stored data cannot be read, or this data cannot be stored, so retrying does not help: for instance a row written by
+ * hand, or one that is larger than the client accepts. `detail` has the store's message.
  *
  * @category reasons
  */

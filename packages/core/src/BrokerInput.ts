@@ -1,10 +1,10 @@
 /**
- * What every broker checks before it stores anything.
+ * The checks that every broker does before it stores anything.
  *
- * The payload itself was checked against its Schema by `Task.enqueue`. This is the
- * last door: what no store can take is refused here with a typed error, so that one
- * bad execution is told apart from a store that does not answer. How an attempt ended
- * cannot be refused, so it is put into a form that can be stored.
+ * `Task.enqueue` has already checked the payload against its Schema. This is the last
+ * check: input that no store can take is refused here with a typed error, so that a bad
+ * execution is not mistaken for a store that does not answer. The end of an attempt
+ * cannot be refused, so it is converted into a form that can be stored.
  */
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
@@ -27,14 +27,15 @@ import {
 import type { Outcome } from "./Outcome.ts"
 
 /**
- * Whether Postgres can keep the text: no NUL character and no half of a surrogate pair.
+ * Whether Postgres can store the text: it has no NUL character and no half of a surrogate pair.
  *
  * @category guards
  */
 export const isStorable = (text: string): boolean => !text.includes("\u0000") && text.isWellFormed()
 
 /**
- * A text for people, cut to a length and without what Postgres cannot keep: it must never make fail what it tells of.
+ * Cuts a text for people to a length and removes what Postgres cannot store, so that it can never fail the record it
+ * describes.
  *
  * @category converting
  */
@@ -50,17 +51,18 @@ const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
 export const isUuid = (text: string): boolean => uuid.test(text)
 
 /**
- * The longest time that is stored, in milliseconds: a hundred thousand years. Postgres' timestamps and intervals end beyond.
+ * The longest time that is stored, in milliseconds: a hundred thousand years. Postgres' timestamps and intervals end
+ * there.
  *
  * @category constants
  */
 export const maxMillis = 3.2e15
 
-/** The first moment that is stored: the beginning of the year 1. */
+/** The earliest time that is stored: the beginning of the year 1. */
 const minEpochMillis = Date.parse("0001-01-01T00:00:00Z")
 
 /**
- * A duration as it is stored, in milliseconds: never below zero, never above `maxMillis`.
+ * A duration in stored form, in milliseconds: never negative, never above `maxMillis`.
  *
  * @category converting
  */
@@ -69,16 +71,16 @@ export const storedMillis = (duration: Duration.Duration): number => {
   return millis > 0 ? Math.min(millis, maxMillis) : 0
 }
 
-/** Nothing in the store is older: a thousand years. */
+/** The greatest age in the store, in milliseconds: a thousand years. */
 const maxAgeMillis = 3.2e13
 
-/** How long ago, in milliseconds, as far as a store can go back. */
+/** A duration as an age, in milliseconds, at most the greatest age in the store. */
 export const ageMillis = (duration: Duration.Duration): number => Math.min(storedMillis(duration), maxAgeMillis)
 
-/** The most bytes of a result as it is stored. */
+/** The most bytes of a stored result. */
 const maxResultBytes = maxCarriedBytes + maxEnvelopeBytes
 
-/** What stands for a result that cannot be stored, if it cannot. */
+/** The replacement for a result that cannot be stored; undefined if it can. */
 const substitute = (result: string): string | undefined => {
   if (!isStorable(result)) return Endings.unstorable
   const bytes = utf8Bytes(result, maxResultBytes)
@@ -86,8 +88,8 @@ const substitute = (result: string): string | undefined => {
 }
 
 /**
- * The outcome in a form that can be stored. A result that cannot be kept fails its own execution and nobody else's; an
- * error that cannot be kept is replaced.
+ * The outcome in a form that can be stored. A result that cannot be stored fails its own execution and no other; an
+ * error that cannot be stored is replaced.
  *
  * @category converting
  */
@@ -99,7 +101,7 @@ export const storable = (outcome: Outcome): Outcome => {
 }
 
 /**
- * The first thing that is wrong with a batch of executions, if anything is.
+ * The first fault in a batch of executions, if there is one.
  *
  * @category checks
  */
@@ -123,7 +125,7 @@ export const check = (executions: ReadonlyArray<NewExecution>): BrokerError | un
       ids.add(execution.id)
     }
     if (detail !== undefined) {
-      // The error may end up in a log or a row itself.
+      // The error itself may be written to a log or a row.
       return new BrokerError({
         reason: new InvalidPayload({ task: printable(String(execution.task), maxNameBytes), detail })
       })
@@ -132,7 +134,7 @@ export const check = (executions: ReadonlyArray<NewExecution>): BrokerError | un
   return undefined
 }
 
-// Not everybody who calls has been through a compiler.
+// Callers in JavaScript have no compiler.
 const fault = (execution: NewExecution): string | undefined => {
   for (const [what, text] of texts(execution)) {
     if (typeof text !== "string") return `${what} is no text`
@@ -172,14 +174,15 @@ const faultOfKey = (
 }
 
 /**
- * What the payload of an execution with a key is compared by: its JSON, without blanks and with the keys of objects in order.
+ * The text by which the payload of an execution with a key is compared: its JSON, without white space, with object keys
+ * sorted.
  *
  * @category converting
  */
 export const identity = ({ idempotencyKey, payload }: NewExecution): string =>
   (Option.isSome(idempotencyKey) ? idempotencyKey.value.identity : undefined) ?? canonical(payload)
 
-/** What Postgres counts in an integer column. */
+/** The largest value of a Postgres integer column. */
 const maxInteger = 2 ** 31 - 1
 
 const isSpan = (duration: Duration.Duration): boolean =>

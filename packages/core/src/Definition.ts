@@ -1,7 +1,7 @@
 /**
- * What a task is, whatever it is used for: its name, its Schemas, and its options with their defaults.
+ * A task's name, Schemas, and options with their defaults.
  *
- * `Task` is the face of this: apps define, enqueue and handle tasks there.
+ * `Task` is the public side of this module: apps define, enqueue and handle tasks there.
  */
 import type * as Duration from "effect/Duration"
 import type * as Pipeable from "effect/Pipeable"
@@ -15,7 +15,7 @@ import type * as Retry from "./Retry.ts"
 const TypeId = "~@effect-ray/core/Task"
 
 /**
- * A Schema for errors: it decodes and encodes without services, because retry policies run anywhere.
+ * A Schema for errors. It decodes and encodes without services, because retry policies run anywhere.
  *
  * @category models
  */
@@ -25,29 +25,32 @@ export interface ErrorSchema extends Schema.Top {
 }
 
 /**
- * Resources and sharing of the host that runs a task on Ray.
+ * What the hosts of a task on Ray get, and how tasks share them.
  *
  * @category models
  */
 export interface Placement {
-  /** `pool`: warm hosts shared with other tasks of the same placement. */
+  /** `pool`: warm hosts, shared with other tasks of the same placement. Default `pool`, the only mode. */
   readonly mode?: "pool"
-  /** CPUs of one pool host; it runs one handler thread per whole CPU. Default 1. */
+  /** CPUs of one host, which runs one handler thread for each whole CPU, and at least one. Default 1. */
   readonly cpus?: number
-  /** Bytes of memory Ray reserves for one pool host. */
+  /** Bytes of memory that Ray reserves for one host. Default: none are reserved. */
   readonly memory?: number
-  /** Custom Ray resources of one pool host. */
+  /** Custom Ray resources of one host. Default: none. */
   readonly resources?: Readonly<Record<string, number>>
   /**
-   * Attempts that run at once in one handler thread. Default 10. A Python host runs so many in one process, by default 1:
-   * a plain function that will not stop takes its process down, and what else runs there with it.
+   * Attempts that run at once in one handler thread. Default 10. For Python, attempts at once in one process. Default
+   * 1, because a plain function that does not stop takes down its process with everything else there.
    */
   readonly concurrency?: number
-  /** The most hosts of this placement. Default: as many as the cluster has CPUs for. */
+  /** The most hosts of this placement. Default: as many as the cluster has room for. */
   readonly maxHosts?: number
-  /** `main` runs purely asynchronous handlers on the host's main thread, where nothing can stop a busy loop. Default `worker`. */
+  /**
+   * `main` runs handlers on the host's main thread, for handlers that never block: nothing can stop a busy loop there.
+   * Default `worker`.
+   */
   readonly thread?: "worker" | "main"
-  /** Python packages to install for the hosts, as Ray's `runtime_env` takes them. */
+  /** Python packages that Ray's `runtime_env` installs for the hosts. Default: none. */
   readonly runtimeEnv?: { readonly pip?: ReadonlyArray<string> }
 }
 
@@ -63,26 +66,32 @@ export interface Options<
 > {
   /** A Schema, or the fields of a struct. Default: no payload. */
   readonly payload?: P
+  /** The Schema of what the handler returns. Default `Schema.Void`. */
   readonly success?: S
+  /** The Schema of the error that the handler declares. Default `Schema.Never`. */
   readonly error?: E
-  /** Default `default`. Where it is changed, what is queued stays in the old queue, which some worker has to serve. */
+  /** Default `default`. If you change it, a worker must still serve the old queue for what is queued there. */
   readonly queue?: string
-  /** Default: 3 attempts in all, exponential from 1 second with jitter, capped at 5 minutes. */
+  /** Default: 3 attempts in all, with an exponential delay from 1 second, with jitter, capped at 5 minutes. */
   readonly retry?: Retry.Policy<E["Type"]>
-  /** The limit of one attempt. Default 1 hour. */
+  /** The limit of one attempt, from the start of its handler. Default 1 hour. */
   readonly timeout?: Duration.Input
-  /** The same key enqueued again answers the existing execution. Scope: the task. At most `Limits.maxKeyBytes`. */
+  /**
+   * A key that is already known returns the existing execution. Keys belong to the task and have at most
+   * `Limits.maxKeyBytes`. Default: no key.
+   */
   readonly idempotencyKey?: (payload: PayloadSchema<P>["Type"]) => string
   /** 0 to 9, 9 first. Default 5. */
   readonly priority?: number
-  /** Never run again once an attempt may have started, not for a retry either. Default false. */
+  /** Never run again once an attempt may have started, not even as a retry. Default false. */
   readonly atMostOnce?: boolean
+  /** What its hosts on Ray get. Runners in the worker's own process ignore it. */
   readonly placement?: Placement
 }
 
 /**
- * A Schema that decodes without services. Those of Python tasks do: the worker checks by them what a Python function is given and
- * what it answers.
+ * A Schema that decodes without services. Python tasks need such Schemas: the worker uses them to check a Python
+ * function's input and return value.
  *
  * @category models
  */
@@ -90,7 +99,7 @@ export interface PlainSchema extends Schema.Top {
   readonly DecodingServices: never
 }
 
-/** The fields of a struct, each of which decodes without services. @category models */
+/** The fields of a struct, all of which decode without services. @category models */
 export interface PlainFields extends Schema.Struct.Fields {
   readonly [key: PropertyKey]: PlainSchema
 }
@@ -102,7 +111,7 @@ export type PayloadSchema<P extends Schema.Top | Schema.Struct.Fields> = P exten
   : never
 
 /**
- * What every kind of task has.
+ * The common parts of every kind of task.
  *
  * @category models
  */
@@ -114,10 +123,15 @@ export interface Definition<
 > extends Pipeable.Pipeable {
   new(_: never): {}
   readonly [TypeId]: typeof TypeId
+  /** The task's name. */
   readonly _tag: Tag
+  /** The Schema of the payload. */
   readonly payloadSchema: Payload
+  /** The Schema of what the handler returns. */
   readonly successSchema: Success
+  /** The Schema of the declared error. */
   readonly errorSchema: Error
+  /** The options, with defaults filled in. */
   readonly options: ResolvedOptions
 }
 
@@ -127,13 +141,19 @@ export interface Definition<
  * @category models
  */
 export interface ResolvedPlacement {
+  /** CPUs of one host. */
   readonly cpus: number
-  /** In bytes; null: nothing is reserved. */
+  /** Bytes of memory of one host; null if none are reserved. */
   readonly memory: number | null
+  /** Custom Ray resources of one host. */
   readonly resources: Readonly<Record<string, number>>
+  /** Attempts at once in one handler thread, or in one Python process. */
   readonly concurrency: number
+  /** The most hosts. */
   readonly maxHosts: number
+  /** Which thread of a Node host runs handlers. */
   readonly thread: "worker" | "main"
+  /** Python packages that Ray installs for the hosts. */
   readonly pip: ReadonlyArray<string>
 }
 
@@ -143,18 +163,25 @@ export interface ResolvedPlacement {
  * @category models
  */
 export interface ResolvedOptions {
+  /** The queue's name. */
   readonly queue: string
+  /** 0 to 9, 9 first. */
   readonly priority: number
+  /** The limit of one attempt. */
   readonly timeout: Duration.Duration
+  /** Whether it must never run again once an attempt may have started. */
   readonly atMostOnce: boolean
+  /** What its hosts on Ray get. */
   readonly placement: ResolvedPlacement
-  /** Undecoded: the policy takes the decoded error, whose type the definition knows. */
+  /** The retry policy, if one is set. It takes the decoded error, whose type only the definition knows. */
   readonly retry: Retry.Policy<unknown> | undefined
+  /** Returns the key of a decoded payload, if the task has keys. */
   readonly idempotencyKey: ((payload: unknown) => string) | undefined
 }
 
 /** Any task, whatever its payload, success and error: for functions that take tasks. @category models */
 export interface Any extends Definition<string, Schema.Top, Schema.Top, ErrorSchema> {
+  /** Where the handler is written: as an Effect, or in Python. */
   readonly runtime: "effect" | "python"
 }
 
@@ -168,7 +195,7 @@ const Proto = {
   }
 }
 
-/** Makes a definition. Throws, naming the option, for what no definition can be. @internal */
+/** Makes a definition. Throws an error that names the option if an option is invalid. @internal */
 export const make = (
   tag: string,
   options: Options<any, any, any>,
@@ -199,7 +226,7 @@ export const make = (
   })
 }
 
-/** The default of `concurrency`: a Python function that will not stop takes its process down. */
+/** The defaults of `concurrency`. A Python function that does not stop takes down its process. */
 const defaultConcurrency = { effect: 10, python: 1 }
 
 const resolvePlacement = (placement: Placement, runtime: "effect" | "python"): ResolvedPlacement => ({
@@ -213,8 +240,8 @@ const resolvePlacement = (placement: Placement, runtime: "effect" | "python"): R
 })
 
 /**
- * How many attempts a policy allows; undefined: the limit's default. A bare Schedule says nothing of the number of attempts:
- * it ends by itself.
+ * How many attempts a policy allows; undefined: the default of `Limits`. A bare Schedule does not set a number of
+ * attempts, because it ends by itself.
  *
  * @internal
  */

@@ -1,9 +1,9 @@
 /**
- * The stored form of an ended execution: one JSON text for success, declared error and `TaskError` reason.
+ * The stored form of an ended execution: its success, declared error or `TaskError` reason, as one JSON text.
  *
  * A success is wrapped by concatenation, without parsing it, because the supervisor
- * settles tens of thousands of them a second and reads none. An envelope is opened the
- * same way, by its first and last characters, so that no text in it can close it and
+ * settles tens of thousands of them a second and reads none. An envelope is opened in the
+ * same way, by its first and last characters, so that no text inside it can close it and
  * begin another.
  */
 import * as Effect from "effect/Effect"
@@ -14,13 +14,13 @@ import * as Limits from "./Limits.ts"
 import * as TaskError from "./TaskError.ts"
 
 /**
- * The number of the stored format. Rows carry it, so that a later format can be told apart.
+ * The number of the stored format. Rows carry it, so that later formats can be distinguished.
  *
  * @category constants
  */
 export const format = 1
 
-/** What to say of a row in a format that this version does not know. @category formatting */
+/** The message for a row in a format that this version does not know. @category formatting */
 export const unknownFormat = (found: number): string =>
   `it is stored in format ${found}, and this version reads format ${format}: a newer version wrote it, and has to read it`
 
@@ -28,7 +28,7 @@ const Reason = Schema.toCodecJson(TaskError.Reason)
 const encodeReason = Schema.encodeSync(Schema.fromJsonString(Reason))
 const decodeReason = Schema.decodeUnknownEffect(Reason)
 
-/** What stands before the text of each kind of envelope; after it stands one brace. */
+/** The text before the value in each kind of envelope. After the value comes one brace. */
 const heads = {
   Success: `{"_tag":"Success","value":`,
   Failure: `{"_tag":"Failure","error":`,
@@ -49,7 +49,7 @@ interface Opened {
   readonly json: unknown
 }
 
-/** What stands between the head and the last brace, parsed alone. */
+/** Parses the text between the head and the last brace. */
 const open = (envelope: string): Opened | undefined => {
   for (const kind of ["Success", "Failure", "TaskError"] as const) {
     if (!envelope.startsWith(heads[kind]) || !envelope.endsWith("}")) continue
@@ -63,7 +63,8 @@ const open = (envelope: string): Opened | undefined => {
 }
 
 /**
- * Decodes an envelope with the task's Schemas. What does not fit them becomes a `TaskError` with reason `Undecodable`.
+ * Decodes an envelope with the task's Schemas. A value that does not fit becomes a `TaskError` with the reason
+ * `Undecodable`.
  *
  * @category decoding
  */
@@ -73,7 +74,7 @@ export const decode = Effect.fnUntraced(function*<S extends Schema.Top, E extend
   readonly successSchema: S
   readonly errorSchema: E
   readonly envelope: string
-  /** The row's format. A reason reads the same in every one. */
+  /** The row's format. Reasons are the same in every format. */
   readonly format?: number
 }): Effect.fn.Return<
   Exit.Exit<S["Type"], E["Type"] | TaskError.TaskError>,

@@ -1,8 +1,8 @@
 /**
  * A handle on one enqueued run of a task.
  *
- * The handle holds an id and nothing else of value: another process makes an equal
- * one by `Task.execution(task, id)`. What it answers is read from the row.
+ * The handle holds little more than an id: another process makes an equal one with
+ * `Task.execution(task, id)`. What it returns is read from the row.
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -13,23 +13,25 @@ import * as Envelope from "./Envelope.ts"
 import type { Any } from "./Definition.ts"
 import * as TaskError from "./TaskError.ts"
 
-/** A handle on an execution: waits for its end, looks at it, cancels it. @category models */
+/** A handle on an execution: awaits its end, polls it, cancels it. @category models */
 export interface Execution<out A, out E, out R = never> {
+  /** The execution's id, a UUID. */
   readonly id: Broker.ExecutionId
-  /** The idempotency key was taken: this is the execution that had it before. */
+  /** Whether the idempotency key was already known, so that this is the existing execution. */
   readonly deduplicated: boolean
   /**
-   * Waits for the end: the task's success, its declared error, or a `TaskError` with the reason. To be asked after the commit:
-   * within the transaction that enqueues it nobody else knows of it, and it counts as lost.
+   * Waits for the end: the task's success, its declared error, or a `TaskError` with the reason. Call it after the
+   * commit: inside the transaction that enqueues it, the execution is visible to no one else and counts as lost.
    */
   readonly await: Effect.Effect<A, E | TaskError.TaskError | BrokerError, R>
-  /** The end, if it has come. */
+  /** The end, or `None` if the execution has not ended. Returns at once. */
   readonly poll: Effect.Effect<Option.Option<Exit.Exit<A, E | TaskError.TaskError>>, BrokerError, R>
   /**
-   * `Cancelled`: it was queued. `Requested`: it is running, `await` tells the end. `TooLate`: it is over, or unknown.
+   * `Cancelled`: it was queued. `Requested`: it is running, and `await` says how it ends. `TooLate`: it has ended, or
+   * is unknown.
    *
-   * Inside a transaction it takes effect at once, over a connection of the broker's, and survives a rollback; only what the
-   * transaction itself has enqueued is cancelled within it.
+   * Inside a transaction it takes effect at once, over a connection of the broker's own, and survives a rollback. Only
+   * executions that the transaction itself has enqueued are cancelled within it.
    */
   readonly cancel: Effect.Effect<"Cancelled" | "Requested" | "TooLate", BrokerError>
 }
@@ -66,7 +68,7 @@ export const make = <T extends Any>(
           format: record.format
         })
     })
-  // Its result might fit this task's Schema by chance.
+  // A result of another task might fit this task's Schema by chance.
   const ofThisTask = (record: Broker.Record): Effect.Effect<Broker.Record, BrokerError> =>
     record.task === task._tag ? Effect.succeed(record) : Effect.fail(
       new BrokerError({
@@ -101,7 +103,7 @@ export const make = <T extends Any>(
 }
 
 /**
- * Whether a state is an end: nothing changes it any more.
+ * Whether a state is final.
  *
  * @category guards
  */

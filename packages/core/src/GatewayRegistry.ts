@@ -1,9 +1,9 @@
 /**
  * Where workers agree on one gateway.
  *
- * Inserting the row is the lock for starting a gateway; address and secret are then
- * published in it, and every worker of the deployment finds them there. An epoch is
- * never reused: a gateway that is gone is replaced by the next one.
+ * Inserting the row is the lock for starting a gateway. The worker that started it then
+ * publishes its address and secret there, and every worker of the deployment reads them.
+ * An epoch is never reused: a gateway that is gone is followed by one with the next number.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -12,9 +12,11 @@ import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
 import type { BrokerError } from "./BrokerError.ts"
 
-/** Where workers dial a gateway. @category models */
+/** Where workers connect to a gateway. @category models */
 export interface GatewayAddress {
+  /** A host name or IP address. */
   readonly host: string
+  /** A TCP port. */
   readonly port: number
 }
 
@@ -24,23 +26,27 @@ export interface GatewayAddress {
  * @category models
  */
 export interface GatewayEntry {
+  /** The deployment's name. */
   readonly deployment: string
-  /** The Ray dashboard's URL, as `RAY_ADDRESS` has it. */
+  /** The URL of the Ray dashboard, as in `RAY_ADDRESS`. */
   readonly cluster: string
+  /** From 1, one more for each gateway. */
   readonly epoch: number
+  /** The id of the gateway's Ray Job. */
   readonly submissionId: string
+  /** The version of the gateway protocol. */
   readonly protocol: number
-  /** Proves both sides to each other; never sent itself. */
+  /** Each side proves to the other that it knows this. Never sent itself. */
   readonly secret: Redacted.Redacted<string>
-  /** None until the gateway is reachable. */
+  /** `None` until the gateway can be reached. */
   readonly address: Option.Option<GatewayAddress>
 }
 
 /** Keeps the epochs of gateways, one row each. @category services */
 export class GatewayRegistry extends Context.Service<GatewayRegistry, {
-  /** The newest epoch, if any. */
+  /** Returns the newest epoch, if there is one. */
   readonly current: (deployment: string, cluster: string) => Effect.Effect<Option.Option<GatewayEntry>, BrokerError>
-  /** Inserts an epoch. False: another worker did, read `current` again. */
+  /** Inserts an epoch. Returns false if another worker has done so: read `current` again. */
   readonly open: (entry: GatewayEntry) => Effect.Effect<boolean, BrokerError>
   /** Publishes the address of an epoch. */
   readonly publish: (
@@ -50,7 +56,7 @@ export class GatewayRegistry extends Context.Service<GatewayRegistry, {
 }>()("@effect-ray/core/GatewayRegistry") {}
 
 /**
- * A registry for one process.
+ * A registry within one process.
  *
  * @category layers
  */
@@ -65,7 +71,7 @@ export const layerMemory: Layer.Layer<GatewayRegistry> = Layer.sync(GatewayRegis
         const last = of(entry.deployment, entry.cluster).at(-1)
         if (last !== undefined && last.epoch >= entry.epoch) return false
         entries.push(entry)
-        // The newest, and the one before: their secrets are of use.
+        // Keeps the newest and the one before, whose secrets may still be in use.
         for (const old of of(entry.deployment, entry.cluster).slice(0, -2)) entries.splice(entries.indexOf(old), 1)
         return true
       }),

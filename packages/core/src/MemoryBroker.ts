@@ -1,9 +1,9 @@
 /**
  * A broker for one process: tests, scripts, and trying things out.
  *
- * It keeps every promise of `Broker` but durability, and it forgets nothing until its
+ * It keeps every promise of `Broker` except durability, and forgets nothing until its
  * layer is closed. Time is Effect's `Clock`, so a `TestClock` drives leases, delays
- * and expiry. Each verb is one synchronous step: nothing comes between.
+ * and expiry. Each verb is one synchronous step, so nothing runs in between.
  */
 import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
@@ -43,21 +43,24 @@ interface Supervisor {
   expiresAt: number
   readonly lanes: ReadonlyArray<Lane>
   readonly owned: Set<Row>
-  /** Why it does not claim a lane, by the lane's name. */
+  /** Why it does not claim from a lane, by the lane's name. */
   readonly holds: Map<string, Hold>
 }
 
 interface Hold {
   readonly reason: string
-  /** Since when every supervisor of the lane has been failing, as far as the holder knows; undefined while it is not. */
+  /**
+   * Since when every supervisor of the lane has been failing, as far as the holder knows; undefined while it is not
+   * failing.
+   */
   failingSince: number | undefined
 }
 
 interface Key {
   readonly row: Row
-  /** What its payload is compared by. */
+  /** The text by which its payload is compared. */
   readonly identity: string
-  /** Infinite: as long as the record is kept. */
+  /** Infinity: as long as the record is kept. */
   readonly expiresAt: number
 }
 
@@ -69,14 +72,14 @@ interface Store {
   /** Rows that may still expire. */
   readonly expiring: Set<Row>
   readonly bell: Bell
-  /** What is paused, by `pauseOf`. */
+  /** Paused queues and tasks, by `pauseOf`. */
   readonly pauses: Set<string>
-  /** When the next turn of each duty may be taken, by the duty's name. */
+  /** When the next turn of each duty can be taken, by the duty's name. */
   readonly turns: Map<string, number>
 }
 
 /**
- * A store of its own for each build of the layer.
+ * Each build of the layer has a store of its own.
  *
  * @category layers
  */
@@ -128,7 +131,7 @@ export const layer: Layer.Layer<Broker> = Layer.sync(Broker, () => {
   })
 })
 
-/** Runs one verb without interleaving, at one time of the caller's clock. */
+/** Runs one verb without interleaving, at one reading of the caller's clock. */
 const atOnce = <A>(verb: (now: number) => A): Effect.Effect<A> =>
   Clock.clockWith((clock) => Effect.sync(() => verb(clock.currentTimeMillisUnsafe())))
 
@@ -139,7 +142,7 @@ const enqueue = (
 ): Result.Result<ReadonlyArray<Enqueued>, BrokerError> => {
   const fault = BrokerInput.check(executions)
   if (fault !== undefined) return Result.fail(fault)
-  // All or none: nothing is stored until every key of the batch has been looked at.
+  // All or none: nothing is stored until every key of the batch has been checked.
   const rows = new Map<ExecutionId, Row>()
   const keys = new Map<string, Key>()
   const answers: Array<Enqueued> = []
@@ -187,7 +190,7 @@ const millisOf = (due: Due, now: number): number => {
   }
 }
 
-/** A key's scope is its task. */
+/** A key belongs to its task. */
 const keyOf = (execution: NewExecution): string | undefined =>
   Option.getOrUndefined(Option.map(execution.idempotencyKey, ({ key }) => `${execution.task}\u0000${key}`))
 
@@ -248,7 +251,7 @@ const hold = (store: Store, options: Parameters<Broker["Service"]["hold"]>[0], n
   })
 }
 
-/** A supervisor served the lane until now without failing: the patience of the others begins anew. */
+/** A supervisor served the lane until now without failing, so the patience of the others starts again. */
 const noteServed = (store: Store, lane: Lane, until: number): void => {
   for (const { holds } of store.supervisors.values()) {
     const hold = holds.get(nameOf(lane))
@@ -256,7 +259,7 @@ const noteServed = (store: Store, lane: Lane, until: number): void => {
   }
 }
 
-/** Takes a supervisor out, whose lease ends then. */
+/** Removes a supervisor whose lease has ended. */
 const dismiss = (store: Store, id: SupervisorId, { holds, lanes }: Supervisor, ends: number): void => {
   store.supervisors.delete(id)
   for (const lane of lanes) {
@@ -283,13 +286,13 @@ const resume = ({ bell, pauses }: Store, what: Pausable): boolean => {
 const isPaused = ({ pauses }: Store, { queue, task }: Lane): boolean =>
   pauses.size > 0 && (pauses.has(pauseOf({ queue })) || pauses.has(pauseOf({ task })))
 
-/** The supervisors that served a lane then, or later. */
+/** The supervisors that served a lane at that time, or later. */
 const serving = (store: Store, { queue, task }: Lane, then: number): ReadonlyArray<Supervisor> =>
   Array.from(store.supervisors.values()).filter(({ expiresAt, lanes }) =>
     expiresAt > then && lanes.some((lane) => lane.queue === queue && lane.task === task)
   )
 
-/** Why a queued row is not claimed: a pause, or what one of the supervisors says of its lane. */
+/** Why a queued row is not claimed: a pause, or a supervisor that holds its lane back. */
 const heldOf = (store: Store, row: Row): Option.Option<string> => {
   if (row.state !== "queued") return Option.none()
   const { queue } = row.execution
@@ -303,7 +306,7 @@ const heldOf = (store: Store, row: Row): Option.Option<string> => {
   return Option.map(first, ({ reason }) => reason)
 }
 
-/** Says once that a row is due and that nobody serves its lane. Never ends. */
+/** Logs once when a row is due and no supervisor serves its lane. Never ends. */
 const watchUnserved = (store: Store, row: Row): Effect.Effect<never> => {
   const patience = Duration.toMillis(Limits.unservedPatience)
   const isUnserved = (now: number): boolean =>
@@ -373,7 +376,7 @@ const settle = (store: Store, supervisor: SupervisorId, settlement: Settlement, 
   const row = store.rows.get(settlement.id)
   if (row === undefined) return "LeaseLost"
   if (!isHeld(row) || row.owner !== supervisor || row.fence !== settlement.fence) {
-    // Its acknowledgement may have been lost: what this owner settled under this fence is settled.
+    // The acknowledgement may have been lost. What this owner settled with this fence stays settled.
     const repeated = row.history.some(({ record, settledBy }) =>
       settledBy === supervisor && record.fence === settlement.fence
     )
@@ -391,7 +394,7 @@ const settle = (store: Store, supervisor: SupervisorId, settlement: Settlement, 
   return "Settled"
 }
 
-/** Records a held row's attempt and moves the row on. */
+/** Records the attempt of a held row and moves the row on. */
 const carryOut = (store: Store, row: Row, verdict: Verdict, now: number, by: {
   readonly settledBy: SupervisorId | undefined
   readonly runnerRef: Option.Option<string>
@@ -506,7 +509,7 @@ const expireAll = (store: Store, now: number): void => {
   }
 }
 
-/** Takes their executions from every supervisor whose lease has lapsed. */
+/** Takes the executions from every supervisor whose lease has lapsed. */
 const reap = (store: Store, now: number): void => {
   for (const [id, supervisor] of store.supervisors) {
     if (supervisor.expiresAt > now) continue

@@ -1,8 +1,8 @@
 /**
- * When a failed attempt is tried again.
+ * Whether and when a failed attempt is retried.
  *
- * The delay comes from the task's `Schedule`, stepped with the recorded attempts, so
- * a restart of the worker does not begin the backoff again. Random is seeded by the
+ * The delay comes from the task's `Schedule`, stepped through the recorded attempts, so
+ * a restart of the worker does not restart the backoff. Random is seeded with the
  * execution's id: the same history gives the same delay.
  */
 import * as Clock from "effect/Clock"
@@ -17,31 +17,35 @@ import * as Limits from "./Limits.ts"
 import type { TaskError } from "./TaskError.ts"
 
 /**
- * A Schedule, which ends by itself, or options: `attempts` in all (default `EFFECT_RAY_MAX_ATTEMPTS`), the `schedule` of the
- * delays (default exponential from 1 second with jitter, capped at 5 minutes), and `while`, false for errors that are final.
+ * Either a Schedule, which ends by itself, or options.
  *
  * @category models
  */
 export type Policy<E> =
   | Schedule.Schedule<unknown, E | TaskError>
   | {
+    /** The delays between attempts. Default: exponential from 1 second with jitter, capped at 5 minutes. */
     readonly schedule?: Schedule.Schedule<unknown, E | TaskError>
+    /** How many attempts in all, including the first. Default: `EFFECT_RAY_MAX_ATTEMPTS`. */
     readonly attempts?: number
+    /** Returns false for an error that ends the execution. Default: always true. */
     readonly while?: (error: E | TaskError) => boolean
   }
 
 /**
- * One counted attempt that failed: when, and of what. `None`: the stored error can no longer be decoded.
+ * One counted attempt that failed.
  *
  * @category models
  */
 export interface Failure {
+  /** When it ended, in milliseconds since 1970, by the broker's clock. */
   readonly endedAtMillis: number
+  /** The error; `None` if the stored error can no longer be decoded. */
   readonly error: Option.Option<unknown>
 }
 
 /**
- * The default schedule of delays, from the first delay given.
+ * The default schedule, which starts with the given delay.
  *
  * @category constructors
  */
@@ -49,7 +53,7 @@ export const defaultSchedule = (backoff: Duration.Duration): Schedule.Schedule<u
   Schedule.min([Schedule.exponential(backoff), Schedule.spaced(Limits.maxDefaultBackoff)]).pipe(Schedule.jittered)
 
 /**
- * The delay before the next attempt; none when this failure was the last.
+ * The delay before the next attempt; `None` if no attempt is left.
  *
  * @category deciding
  */
@@ -68,7 +72,8 @@ export const nextDelay = Effect.fnUntraced(function*(options: {
     return Option.none()
   }
   const fallback = defaultSchedule(yield* Limits.RetryBackoff)
-  // A Schedule that reads its input cannot be stepped with an error nobody can decode: the default policy takes over.
+  // A Schedule that reads its input cannot be stepped with an error that cannot be decoded, so the default policy is
+  // used.
   const decodable = options.failures.every((failure) => Option.isSome(failure.error))
   const schedule = decodable && policy.schedule !== undefined ? policy.schedule : fallback
   return yield* replay(schedule, options.failures).pipe(Random.withSeed(options.executionId))
@@ -79,7 +84,7 @@ const normalise = (policy: Policy<unknown> | undefined): Exclude<Policy<unknown>
   return Schedule.isSchedule(policy) ? { schedule: policy } : policy
 }
 
-/** The clock as it stood at the failure, for schedules that look at it themselves. */
+/** A clock that stands still at the failure, for schedules that read the clock themselves. */
 const pinned = (clock: Clock.Clock, millis: number): Clock.Clock => {
   const nanos = BigInt(Math.round(millis)) * 1_000_000n
   return {
@@ -104,9 +109,9 @@ const replay = Effect.fnUntraced(function*(
     const exit = yield* Effect.exit(step(failure.endedAtMillis, Option.getOrUndefined(failure.error))).pipe(
       Effect.provideService(Clock.Clock, pinned(clock, failure.endedAtMillis))
     )
-    // A schedule that is done, or that fails, asks for no further attempt.
+    // A schedule that is done, or that fails, ends the retries.
     if (Exit.isFailure(exit)) return Option.none<Duration.Duration>()
-    // A schedule is the app's code: what it asks for may be below zero, or no number.
+    // A schedule is the app's code: its delay may be negative, or not a number.
     delay = Option.some(Duration.millis(storedMillis(exit.value[1])))
   }
   return delay

@@ -1,10 +1,10 @@
 /**
- * The fiber pool that moves executions: it claims, runs, renews, cancels and settles.
+ * The part of a worker that claims, runs, renews, cancels and settles.
  *
- * Once claimed, an execution is moved by its supervisor alone. Interrupting `run`
- * drains: nothing more is claimed, what is running may finish within `drain`, the
- * rest is handed back uncounted. A supervisor whose lease lapses abandons what it
- * runs, because others own it by then, and begins again under a new id.
+ * Once claimed, only the supervisor moves an execution. Interrupting `run` drains:
+ * nothing more is claimed, running attempts may finish within `drain`, and the
+ * rest is handed back uncounted. A supervisor whose lease lapses abandons its
+ * attempts, which have other owners by then, and begins again under a new id.
  */
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Deferred from "effect/Deferred"
@@ -25,45 +25,48 @@ import * as Limits from "./Limits.ts"
 import { Runner } from "./Runner.ts"
 import type { Worker } from "./Worker.ts"
 
-/** How long executions stay with a supervisor that says nothing. @category constants */
+/** How long a silent supervisor keeps its executions. @category constants */
 export const defaultLease = Duration.seconds(30)
 
-/** The shortest lease: it is renewed three times in its length. @category constants */
+/** The shortest lease. A lease is renewed three times in its length. @category constants */
 export const minLease = Duration.seconds(1)
 
-/** How long running attempts may go on after an interruption. @category constants */
+/** How long running attempts may continue after an interruption. @category constants */
 export const defaultDrain = Duration.seconds(30)
 
 /** How long executions wait for a process that cannot be had. @category constants */
 export const defaultUnschedulableAfter = Duration.minutes(10)
 
-/** What a supervisor serves, how much of it at once, and how long it may take to stop. @category models */
+/** What a supervisor serves, how much at once, and how long it may take to stop. @category models */
 export interface Options {
+  /** The tasks and their handlers. */
   readonly worker: Worker
-  /** Serve these queues only. Default: all queues of the worker's tasks. */
+  /** The queues to serve. Default: all queues of the worker's tasks. */
   readonly queues?: ReadonlyArray<string>
   /**
-   * The most attempts that run at once, at least 1. One that looks for a pool's first process does not count until its
-   * handler begins, and may then be one too many.
+   * The most attempts that run at once, at least 1. An attempt that waits for its pool's first process does not count
+   * until its handler begins, which may exceed the limit by one.
    */
   readonly concurrency: number
-  /** Default 30 seconds, at least `minLease`. Another supervisor takes over this long after the last sign of life. */
+  /**
+   * How long after its last tick another supervisor takes over its executions. Default 30 seconds, at least `minLease`.
+   */
   readonly lease?: Duration.Input
-  /** How long running attempts may go on after an interruption. Default 30 seconds. */
+  /** How long running attempts may continue after an interruption. Default 30 seconds. */
   readonly drain?: Duration.Input
   /**
-   * How long an execution waits while no process for it can be had, because no node can hold one or none starts. It then
-   * fails with `Unschedulable` or `HostFailed`, unless another supervisor can still run it. Default 10 minutes.
+   * How long an execution waits while no process can be had for it, because no node can hold one or none starts. It
+   * then fails with `Unschedulable` or `HostFailed`, unless another supervisor can run it. Default 10 minutes.
    */
   readonly unschedulableAfter?: Duration.Input
-  /** Host and process, for people. */
+  /** Host and process id, for people. Default: the supervisor's id. */
   readonly label?: string
 }
 
 /**
  * Serves the worker's tasks until interrupted, then drains.
  *
- * Fails with `BrokerError` only before it has begun; afterwards it waits for a broker that is away.
+ * Fails with `BrokerError` only before it has begun. Later it waits for a broker that does not answer.
  *
  * @category running
  */
@@ -75,7 +78,7 @@ export const run = (options: Options): Effect.Effect<never, BrokerError, Broker.
     return Effect.forever(work(options, () => shifts++ === 0))
   })
 
-/** Throws: what is wrong here is wrong in the program. */
+/** Throws, because invalid options are an error in the program. */
 const check = (options: Options): void => {
   const refuse = (name: keyof Options, what: string) => {
     throw new Error(`Supervisor.run: ${name} is ${Formatter.format(options[name])}: expected ${what}`)
@@ -103,7 +106,7 @@ const work = (options: Options, isFirst: () => boolean) =>
     yield* Effect.forkScoped(holds.tellLoop(shift))
     yield* loops.watchPools(shift)
     yield* Effect.forkScoped(loops.claimLoop(shift))
-    // The last finalizer added is the first to run: the loops still work while the shift drains.
+    // The last finalizer to be added runs first: the loops still work while the shift drains.
     yield* Effect.addFinalizer(() => end(shift, options))
     yield* Deferred.await(shift.lapsed)
   }))
@@ -152,7 +155,7 @@ const begin = Effect.fnUntraced(function*(options: Options, isFirst: boolean): E
   return shift
 })
 
-/** Finishes what fits, hands back the rest, ends the lease. */
+/** Lets running attempts finish within the drain time, hands back the rest, and ends the lease. */
 const end = Effect.fnUntraced(function*(shift: Shift.Shift, options: Options) {
   const hasLapsed = () => shift.phase === "lapsed"
   const abandoned = until(shift, () => shift.slots.inFlight() === 0, attempts.stopGrace)
@@ -177,7 +180,7 @@ const end = Effect.fnUntraced(function*(shift: Shift.Shift, options: Options) {
 })
 
 /**
- * Waits until something holds, as long as the limit. In a fiber of its own: a finalizer cannot be interrupted, so
+ * Waits until the condition holds, up to the limit. It uses a separate fiber: a finalizer cannot be interrupted, so
  * a timeout inside it would wait for what it should end.
  */
 const until = (shift: Shift.Shift, holds: () => boolean, limit: Duration.Duration): Effect.Effect<void> =>

@@ -1,10 +1,10 @@
 /**
- * Definitions of work, and enqueueing it.
+ * Defining and enqueueing work.
  *
- * A task is a name with Schemas for payload, success and error, and options. The
- * definition travels to every app that enqueues; its handler (`task.toLayer`) lives
- * only where the work runs. `Task.enqueue` stores an execution, inside the app's own
- * transaction when there is one, and returns a handle whose `await` is typed.
+ * A task is a name with Schemas for payload, success and error, and options. Every app
+ * that enqueues imports the definition; its handler (`task.toLayer`) exists only where
+ * the work runs. `Task.enqueue` stores an execution, inside the app's own transaction
+ * if there is one, and returns a handle whose `await` is typed.
  *
  * ```ts
  * class Render extends Task.make("Render", {
@@ -63,8 +63,9 @@ export interface Task<
   Success extends Schema.Top,
   Error extends ErrorSchema
 > extends Definition<Tag, Payload, Success, Error> {
+  /** The handler is an Effect. */
   readonly runtime: "effect"
-  /** Gives the task its handler. What the handler needs becomes what the layer needs. */
+  /** Makes the layer of the task's handler. The layer needs the services that the handler needs. */
   readonly toLayer: <R>(
     handler: (payload: Payload["Type"]) => Effect.Effect<Success["Type"], Error["Type"], R>
   ) => Layer.Layer<
@@ -75,7 +76,7 @@ export interface Task<
 }
 
 /**
- * A task whose handler is a Python function, found by module and function name. It runs on Ray only.
+ * A task whose handler is a Python function. It runs on Ray only.
  *
  * @category models
  */
@@ -85,13 +86,16 @@ export interface PythonTask<
   Success extends Schema.Top,
   Error extends ErrorSchema
 > extends Definition<Tag, Payload, Success, Error> {
+  /** The handler is a Python function. */
   readonly runtime: "python"
+  /** The dotted name of the Python module. */
   readonly module: string
+  /** The function in the module, or `Class.method`. */
   readonly function: string
 }
 
 /**
- * The arguments after the task: a payload, unless it is void, and options.
+ * The arguments after the task: a payload, unless the task has none, and options.
  *
  * @category utility types
  */
@@ -100,7 +104,7 @@ export type Args<T extends Any, O> = unknown extends PayloadIn<T> ? [payload: Pa
   : [payload: PayloadIn<T>, options?: O]
 
 /**
- * Defines a task. Extend it as a class: hovers and messages then say the class's name.
+ * Defines a task. Extend it as a class, so that hovers and messages show the class's name.
  *
  * @category constructors
  */
@@ -121,11 +125,11 @@ export const make = <
   }) as any
 
 /**
- * Defines a task whose work is a Python function.
+ * Defines a task whose work is done by a Python function.
  *
- * A struct payload arrives as keyword arguments, no payload as none, anything else as the one argument. The module is imported by
- * name from the folder that `Worker.make({ python })` uploads. What the function returns has to fit `success`; without one it
- * is of no interest.
+ * A struct payload arrives as keyword arguments, no payload as no argument, anything else as the only argument. The
+ * module is imported by name from the folder that `Worker.make({ python })` uploads. What the function returns must fit
+ * `success`; without `success` it is ignored.
  *
  * @category constructors
  */
@@ -160,7 +164,7 @@ export const enqueue = <T extends Any>(
   )
 
 /**
- * Stores an execution for each payload, in one statement, all of them or none.
+ * Stores an execution for each payload in one statement, all of them or none.
  *
  * @category enqueueing
  */
@@ -179,12 +183,12 @@ export const enqueueAll = <T extends Any>(
     captureStackTrace: false
   })
 
-/** As much of an id that is none as an error tells. */
+/** How much of an invalid id an error shows, in characters. */
 const maxIdLength = 100
 
 /**
- * A handle on an execution from its id, for instance in another process. Fails with `BrokerError`: `InvalidId`, for what is
- * no UUID. What only the row can tell is left to `await` and `poll`: that the id is unknown, or belongs to another task.
+ * A handle on an execution from its id, for instance in another process. Fails with `BrokerError`: `InvalidId` if the
+ * id is not a UUID. Only `await` and `poll` can tell whether it is unknown or belongs to another task.
  *
  * @category enqueueing
  */

@@ -1,9 +1,9 @@
 /**
  * Why an execution did not end with the task's own success or error.
  *
- * A caller that awaits an execution sees either the error its task declared or one
+ * A caller that awaits an execution gets either the error its task declared or one
  * `TaskError`, whose `reason` says what happened to the attempt or the execution.
- * Reasons are data: they travel through the row, the gateway and both languages.
+ * Reasons are data: they pass through the row, the gateway and both languages.
  */
 import * as Schema from "effect/Schema"
 import { sanitise, sanitiseEnd } from "./internal/text.ts"
@@ -20,7 +20,7 @@ export class TimedOut extends Schema.TaggedError<TimedOut>("@effect-ray/core/Tim
 }) {}
 
 /**
- * Somebody cancelled the execution. `confirmed` is false when nobody could tell whether the handler has ended.
+ * The execution was cancelled. `confirmed` is false if the handler is not known to have ended.
  *
  * @category reasons
  */
@@ -45,7 +45,7 @@ export class Lost extends Schema.TaggedError<Lost>("@effect-ray/core/Lost")("Los
 }) {}
 
 /**
- * The execution is set aside: its attempts took their workers down `losses` times.
+ * The execution is quarantined: `losses` of its attempts took down the process that ran them.
  *
  * @category reasons
  */
@@ -70,9 +70,9 @@ export class OutOfMemory extends Schema.TaggedError<OutOfMemory>("@effect-ray/co
  */
 export class Defect extends Schema.TaggedError<Defect>("@effect-ray/core/Defect")("Defect", {
   name: Schema.String,
-  /** The message, with the fields of the error and what caused it. */
+  /** The message, with the error's fields and causes. */
   detail: Schema.String,
-  /** Where it was thrown, and where what caused it was. Empty where that is not known. */
+  /** Where it and its causes were thrown. Empty if unknown. */
   stack: Schema.String
 }) {}
 
@@ -83,7 +83,7 @@ export class Defect extends Schema.TaggedError<Defect>("@effect-ray/core/Defect"
  */
 export class PythonError extends Schema.TaggedError<PythonError>("@effect-ray/core/PythonError")("PythonError", {
   type: Schema.String,
-  /** The message, with its notes and what caused it. */
+  /** The message, with its notes and causes. */
   detail: Schema.String,
   traceback: Schema.String
 }) {}
@@ -119,8 +119,8 @@ export class Unschedulable extends Schema.TaggedError<Unschedulable>("@effect-ra
 ) {}
 
 /**
- * No host that could run the task came up; `detail` has the last host's words. Its module may throw, its handlers' layer
- * may fail, or a package may not install.
+ * No host that could run the task started; `detail` has the last host's error. The module may throw, the handlers'
+ * layer may fail, or a package may not install.
  *
  * @category reasons
  */
@@ -152,7 +152,7 @@ export const Reason = Schema.Union([
 export type Reason = typeof Reason.Type
 
 /**
- * One sentence about a reason, for logs and messages.
+ * One sentence about a reason, for logs and error messages.
  *
  * @category formatting
  */
@@ -186,7 +186,7 @@ export const describe = (reason: Reason): string => {
 }
 
 /**
- * The reason with its texts bounded and storable: what comes from a host is as long as the host makes it.
+ * The reason with its texts bounded and storable, because the texts come from a host and may have any length.
  *
  * @category formatting
  */
@@ -202,7 +202,7 @@ export const bounded = (reason: Reason): Reason => {
       return new PythonError({
         type: words(reason.type),
         detail: words(reason.detail),
-        // Its last lines say most.
+        // The last lines say most.
         traceback: sanitiseEnd(reason.traceback, maxStackLength)
       })
     case "Lost":
@@ -222,7 +222,7 @@ export const bounded = (reason: Reason): Reason => {
 
 const words = (text: string): string => sanitise(text, maxDetailLength)
 
-/** What was thrown where the attempt ran, as an error of this process: for whoever prints one with its causes. */
+/** The value thrown where the attempt ran, as an error of this process, so that printing a cause shows it. */
 const thrownAs = (reason: Reason): Error | undefined => {
   if (reason._tag === "Defect") return revive(reason.name, reason.detail, reason.stack)
   if (reason._tag === "PythonError") return revive(reason.type, reason.detail, reason.traceback)
@@ -238,8 +238,8 @@ const revive = (name: string, message: string, stack: string): Error =>
 /**
  * The failure of an execution that is not its task's declared error.
  *
- * Match on the reason with `Effect.catchReason("TaskError", "TimedOut", …)`. Its `cause` is what the handler died of, with the stack
- * or the traceback of the host.
+ * Match on the reason with `Effect.catchReason("TaskError", "TimedOut", …)`. Its `cause` is what the handler died of,
+ * with the host's stack or traceback.
  *
  * @category errors
  */

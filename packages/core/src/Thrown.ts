@@ -1,24 +1,24 @@
 /**
- * What was thrown, in words: for what ends without being an attempt, such as a handler thread that crashes.
+ * Describes what was thrown, for ends that are not those of an attempt, such as a crashed handler thread.
  *
- * It needs nothing of Effect's runtime, so that a program which only carries attempts need not load it.
+ * It does not need Effect's runtime, so a program that only carries attempts need not load it.
  */
 import { describe as describeAll } from "./internal/describe.ts"
 
 /**
- * Whatever was thrown, with what is behind it, bounded and storable.
+ * A description of a thrown value and its causes, bounded and storable.
  *
  * @category models
  */
 export interface Thrown {
-  /** Its name, message and fields, and in brackets what is behind it, down to the root. */
+  /** Its name, message and fields, followed in brackets by its causes, down to the root. */
   readonly words: string
-  /** The words of each, with its frames. */
+  /** The words of it and of each cause, with their frames. */
   readonly stack: string
 }
 
 /**
- * Describes what was thrown, be it an error or not. Never throws.
+ * Describes a thrown value, which need not be an error. Never throws.
  *
  * @category formatting
  */

@@ -1,9 +1,9 @@
 /**
  * What a worker serves: tasks, and the layer of their handlers.
  *
- * A worker module exports one as default; `effect-ray worker MODULE` runs it. A
- * supervisor reads `tasks` without building `handlers`, so it loads no model and
- * opens no connection that only hosts need.
+ * A worker module exports one as default, and `effect-ray worker MODULE` runs it. A
+ * supervisor reads `tasks` without building `handlers`, so it loads no model and opens
+ * no connection that only hosts need.
  */
 import type * as Layer from "effect/Layer"
 import type * as Task from "./Task.ts"
@@ -13,10 +13,11 @@ const TypeId = "~@effect-ray/core/Worker"
 /** What a worker module exports as default: tasks, and what their hosts need. @category models */
 export interface Worker<out Tasks extends Task.Any = Task.Any> {
   readonly [TypeId]: typeof TypeId
+  /** The tasks it serves. */
   readonly tasks: ReadonlyArray<Tasks>
-  /** Built once in each handler thread. None when every task is Python's. */
+  /** Built once in each handler thread. Undefined if every task is a Python task. */
   readonly handlers: Layer.Layer<never, unknown> | undefined
-  /** The folder with the modules of the Python tasks, relative to the worker module. None: the hosts have them. */
+  /** The folder with the Python modules, relative to the worker module. Undefined: the hosts have them installed. */
   readonly python: string | undefined
   /** Names of environment variables that hosts may see. */
   readonly env: ReadonlyArray<string>
@@ -31,27 +32,28 @@ type Python<Tasks extends Task.Any> = [Extract<Tasks, { readonly runtime: "pytho
   ? { readonly python?: string | null }
   : {
     /**
-     * The folder with the modules of the Python tasks, relative to the worker module; it travels to the hosts. `null`: the
-     * modules are installed where the hosts run.
+     * The folder with the Python modules, relative to the worker module. It travels to the hosts. `null`: the hosts
+     * have the modules installed.
      */
     readonly python: string | null
   }
 
 /**
- * Makes a worker. A task without a handler, a handler with a service nobody provides, and a Python task without a word
- * about where its module is are compile errors.
+ * Makes a worker. These are compile errors: a task without a handler, a handler that needs a service nobody provides,
+ * and a Python task without `python`.
  *
  * @category constructors
  */
 export const make = <const Tasks extends ReadonlyArray<Task.Any>, E = never>(
   options:
     & {
+      /** The tasks to serve, each name once. */
       readonly tasks: Tasks
-      /** Names of environment variables that hosts may see; they see no others. */
+      /** The names of environment variables that hosts may see. They see no others. Default: none. */
       readonly env?: ReadonlyArray<string>
       /**
-       * Names of npm packages that hosts get as they are installed here, file by file, and not as part of the bundle: those
-       * that read files of their own. Packages with native code are found without being named.
+       * The names of npm packages that travel to hosts as they are installed, instead of in the bundle: packages that
+       * read files of their own. Packages with native code are found without being named. Default: none.
        */
       readonly external?: ReadonlyArray<string>
     }
@@ -74,7 +76,7 @@ export const make = <const Tasks extends ReadonlyArray<Task.Any>, E = never>(
   return {
     [TypeId]: TypeId,
     tasks: options.tasks,
-    // The context of handlers is read by each task's own key, so the layer's output type has done its duty here.
+    // Each task reads its handler by its own key, so the layer's output type is no longer needed here.
     handlers: options.handlers as Layer.Layer<never, unknown> | undefined,
     python: options.python ?? undefined,
     env: options.env ?? [],
@@ -83,15 +85,15 @@ export const make = <const Tasks extends ReadonlyArray<Task.Any>, E = never>(
 }
 
 /**
- * Whether a value is a worker. The CLI checks a module's default export by it.
+ * Whether a value is a worker. The command line checks a module's default export with it.
  *
  * @category guards
  */
 export const isWorker = (u: unknown): u is Worker => typeof u === "object" && u !== null && TypeId in u
 
 /**
- * The worker that a module exports as default; none when that is something else. A module that was compiled to CommonJS
- * has its own exports there, and the worker as `default` of these.
+ * The worker that a module exports as default; undefined if the default export is something else. A module compiled to
+ * CommonJS has its own exports as its default, and the worker as `default` of those.
  *
  * @category guards
  */

@@ -5,7 +5,7 @@ import * as Option from "effect/Option"
 import type { AttemptRecord, Fence, Lane, NewExecution, Record, State, SupervisorId } from "../Broker.ts"
 import { type Heap, makeHeap } from "./heap.ts"
 
-/** One execution, changed in place. Times are milliseconds of the broker's clock. */
+/** One execution, changed in position. Times are milliseconds of the broker's clock. */
 export interface Row {
   readonly execution: NewExecution
   /** The order of arrival, which decides between rows that are due at the same time. */
@@ -83,8 +83,8 @@ export const toRecord = (row: Row, held: Option.Option<string> = Option.none()):
   result: Option.fromUndefinedOr(row.result)
 })
 
-/** A row's place in its line. It is out of date as soon as the row was claimed, cancelled or expired. */
-interface Place {
+/** A row's position in its line. It is out of date as soon as the row was claimed, cancelled or expired. */
+interface Position {
   readonly row: Row
   readonly runAt: number
   readonly fence: Fence
@@ -106,17 +106,17 @@ export interface Lines {
 const priorities = [9, 8, 7, 6, 5, 4, 3, 2, 1, 0] as const
 
 export const makeLines = (): Lines => {
-  const lines = new Map<string, Heap<Place>>()
+  const lines = new Map<string, Heap<Position>>()
   // No name holds a NUL, so no two lanes share a line.
   const name = (lane: Lane, priority: number) => `${priority}\u0000${lane.queue}\u0000${lane.task}`
 
-  const isBefore = (a: Place, b: Place) => a.runAt !== b.runAt ? a.runAt < b.runAt : a.row.arrival < b.row.arrival
+  const isBefore = (a: Position, b: Position) => a.runAt !== b.runAt ? a.runAt < b.runAt : a.row.arrival < b.row.arrival
 
-  const head = (lane: Lane, priority: number): Place | undefined => {
+  const head = (lane: Lane, priority: number): Position | undefined => {
     const line = lines.get(name(lane, priority))
     if (line === undefined) return undefined
-    for (let place = line.peek(); place !== undefined; place = line.peek()) {
-      if (place.row.state === "queued" && place.row.fence === place.fence) return place
+    for (let position = line.peek(); position !== undefined; position = line.peek()) {
+      if (position.row.state === "queued" && position.row.fence === position.fence) return position
       line.pop()
     }
     return undefined
@@ -126,11 +126,11 @@ export const makeLines = (): Lines => {
     lanes: ReadonlyArray<Lane>,
     priority: number,
     mayTake: (lane: Lane, priority: number) => boolean = () => true
-  ): Place | undefined => {
-    let best: Place | undefined
+  ): Position | undefined => {
+    let best: Position | undefined
     for (const lane of lanes) {
-      const place = mayTake(lane, priority) ? head(lane, priority) : undefined
-      if (place !== undefined && (best === undefined || isBefore(place, best))) best = place
+      const position = mayTake(lane, priority) ? head(lane, priority) : undefined
+      if (position !== undefined && (best === undefined || isBefore(position, best))) best = position
     }
     return best
   }
@@ -144,16 +144,16 @@ export const makeLines = (): Lines => {
     },
     first: (lanes, now, mayTake) => {
       for (const priority of priorities) {
-        const place = firstOf(lanes, priority, mayTake)
-        if (place !== undefined && place.runAt <= now) return place.row
+        const position = firstOf(lanes, priority, mayTake)
+        if (position !== undefined && position.runAt <= now) return position.row
       }
       return undefined
     },
     nextDue: (lanes) => {
       let next: number | undefined
       for (const priority of priorities) {
-        const place = firstOf(lanes, priority)
-        if (place !== undefined && (next === undefined || place.runAt < next)) next = place.runAt
+        const position = firstOf(lanes, priority)
+        if (position !== undefined && (next === undefined || position.runAt < next)) next = position.runAt
       }
       return next
     }

@@ -136,7 +136,7 @@ export const makeEnqueue = Effect.fnUntraced(function*(
     run: (calls) => run(calls, insert)
   })
 
-  // Calls with keys have a lane of their own, and those that wait for somebody's transaction yet another: they hold
+  // Calls with keys have batches of their own, and those that wait for somebody's transaction yet another: they hold
   // up nobody else.
   const keyed = yield* Batcher.make<Call, ReadonlyArray<Enqueued>>({
     concurrency: 1,

@@ -60,10 +60,10 @@ BEGIN
     GROUP BY d.lane, d.priority, d.floor_at, d.floor_id
   ),
   locked AS MATERIALIZED (
-    SELECT c.place, c.losses, row_number() OVER found AS ord, sum(c.bytes) OVER found AS bytes
+    SELECT c.at, c.losses, row_number() OVER found AS ord, sum(c.bytes) OVER found AS bytes
     FROM due d
     CROSS JOIN LATERAL (
-      SELECT e.ctid AS place, e.id, e.losses, e.run_at, octet_length(e.payload) AS bytes
+      SELECT e.ctid AS at, e.id, e.losses, e.run_at, octet_length(e.payload) AS bytes
       FROM {schema}.executions e
       WHERE e.state = 'queued' AND e.lane = d.lane AND e.priority = d.priority
         AND (e.run_at, e.id) >= (d.floor_at, d.floor_id) AND e.run_at <= due_by
@@ -77,7 +77,7 @@ BEGIN
   -- As much as one message should carry. A suspect goes alone: either it is the first and the only one, or what comes
   -- before it is taken.
   chosen AS MATERIALIZED (
-    SELECT l.place, l.ord
+    SELECT l.at, l.ord
     FROM locked l
     WHERE l.ord = 1 OR (
       l.bytes <= max_bytes
@@ -89,8 +89,8 @@ BEGIN
     SET state = 'running', owner = me, fence = e.fence + 1, claimed_at = claimed,
       deadline_at = claimed + e.timeout_millis * interval '1 millisecond'
     FROM chosen c
-    -- By their place, which cannot change under the lock. One that moved before it was locked is left for later.
-    WHERE e.ctid = c.place
+    -- By their position, which cannot change under the lock. One that moved before it was locked is left for later.
+    WHERE e.ctid = c.at
     RETURNING c.ord::integer,
       e.id, e.fence::bigint, e.lane, e.priority::smallint, e.task::text, e.queue::text, e.payload::text,
       e.format::integer, e.attempts + 1, e.losses::integer, e.max_attempts::integer, e.timeout_millis::float8,

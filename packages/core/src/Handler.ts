@@ -12,10 +12,12 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as References from "effect/References"
 import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
 import type { ExecutionId } from "./Broker.ts"
 import type { Any } from "./Definition.ts"
 import { describe } from "./internal/describe.ts"
-import { NotJson, toText } from "./internal/json.ts"
+import { toText } from "./internal/json.ts"
+import { isNotJson } from "./internal/plain.ts"
 import { sanitise, utf8Bytes } from "./internal/text.ts"
 import { continueTrace } from "./internal/trace.ts"
 import * as Limits from "./Limits.ts"
@@ -97,24 +99,42 @@ export class MissingHandlers extends Schema.TaggedError<MissingHandlers>("@effec
 }
 
 /**
- * The handlers of a worker's Effect tasks by the tasks' names, from the context that its layer built.
+ * The handlers of a worker's Effect tasks by the tasks' names. Their layer is built here, once, and released with the scope; what
+ * else it provides, a logger for instance, holds for every attempt.
  *
  * @category services
  */
-export const ofWorker = (
-  worker: { readonly tasks: ReadonlyArray<Any> },
-  context: Context.Context<never>
-): Effect.Effect<ReadonlyMap<string, Service>, MissingHandlers> =>
-  Effect.suspend(() => {
+export const build = (worker: {
+  readonly tasks: ReadonlyArray<Any>
+  readonly handlers: Layer.Layer<never, unknown> | undefined
+}): Effect.Effect<ReadonlyMap<string, Service>, unknown, Scope.Scope> =>
+  Effect.gen(function*() {
+    const layer: Layer.Layer<never, unknown> = worker.handlers ?? Layer.empty
+    const context = yield* Layer.build(layer)
+    const around = merging(context)
     const found = new Map<string, Service>()
     const missing: Array<string> = []
     for (const { _tag, runtime } of worker.tasks) {
       const service = Context.getOrUndefined(context, key(_tag))
-      if (service !== undefined) found.set(_tag, service)
-      else if (runtime === "effect") missing.push(_tag)
+      if (service !== undefined) {
+        found.set(_tag, { ...service, run: (input) => Effect.updateContext(service.run(input), around) })
+      } else if (runtime === "effect") missing.push(_tag)
     }
-    return missing.length === 0 ? Effect.succeed(found) : Effect.fail(new MissingHandlers({ tasks: missing }))
+    return missing.length === 0 ? found : yield* new MissingHandlers({ tasks: missing })
   })
+
+/** Adds a context to others. That copies both, and attempts mostly begin from the same one. */
+const merging = <R>(context: Context.Context<R>) => {
+  let last: Context.Context<never> | undefined
+  let merged: Context.Context<R>
+  return (outer: Context.Context<never>): Context.Context<R> => {
+    if (outer !== last) {
+      merged = Context.merge(outer, context)
+      last = outer
+    }
+    return merged
+  }
+}
 
 /**
  * Builds the layer of `task.toLayer`. The handler's services are taken once, when the layer is built.
@@ -155,7 +175,7 @@ const makeRun = <R>(
   const encodeEnd = (exit: Exit.Exit<unknown, unknown>): Effect.Effect<Ended> => {
     if (Exit.isSuccess(exit)) {
       return Effect.matchCauseEffect(encodeSuccess(exit.value), {
-        onFailure: (cause) => Effect.succeed(undecodable("result", wordsOf(cause))),
+        onFailure: (cause) => Effect.succeed(undecodable("result", misfit(cause))),
         onSuccess: (text) => bounded(text, (value) => Ended.Succeeded({ value }))
       })
     }
@@ -166,27 +186,18 @@ const makeRun = <R>(
         Effect.succeed(
           // What the task did not declare is a defect, whatever its type said.
           isDeclared(failed.value)
-            ? undecodable("error", `${wordsOf(cause)}, in ${TaskError.describe(defect(exit.cause))}`)
+            ? undecodable("error", `${misfit(cause)}, in ${TaskError.describe(defect(exit.cause))}`)
             : Ended.Died({ reason: defect(exit.cause) })
         ),
       onSuccess: (text) => bounded(text, (error) => Ended.Failed({ error }))
     })
   }
 
-  // Merging copies both contexts, and attempts mostly begin from the same one.
-  let outerOfLast: Context.Context<never> | undefined
-  let merged: Context.Context<R>
-  const within = (outer: Context.Context<never>): Context.Context<R> => {
-    if (outer !== outerOfLast) {
-      merged = Context.merge(outer, context)
-      outerOfLast = outer
-    }
-    return merged
-  }
+  const within = merging(context)
 
   const work = (json: unknown): Effect.Effect<Ended, never, R | Attempt> =>
     Effect.matchCauseEffect(decodePayload(json), {
-      onFailure: (cause) => Effect.succeed(undecodable("payload", wordsOf(cause))),
+      onFailure: (cause) => Effect.succeed(undecodable("payload", misfit(cause))),
       onSuccess: (payload) =>
         Effect.flatMap(
           Effect.exit(Effect.scoped(Effect.suspend(() => effectOf(handler(payload))))),
@@ -230,10 +241,22 @@ const bounded = (text: string, end: (text: string) => Ended): Effect.Effect<Ende
     return bytes <= maxBytes ? end(text) : Ended.Died({ reason: new TaskError.ResultTooLarge({ bytes, maxBytes }) })
   })
 
-/** Why something could not be decoded or encoded. */
-const wordsOf = (cause: Cause.Cause<unknown>): string => {
-  const error = Cause.squash(cause)
-  return Schema.isSchemaError(error) || error instanceof NotJson ? error.message : TaskError.describe(defect(cause))
+/**
+ * Why something could not be decoded or encoded by a Schema, in words: whatever the Schema's own code threw.
+ *
+ * @category formatting
+ */
+export const misfit = (cause: Cause.Cause<unknown>): string =>
+  misfitOf(Cause.squash(cause)) ?? TaskError.describe(defect(cause))
+
+const misfitOf = (thrown: unknown): string | undefined => {
+  try {
+    const message = Schema.isSchemaError(thrown) || isNotJson(thrown) ? thrown.message : undefined
+    return typeof message === "string" ? message : undefined
+  } catch {
+    // A proxy may refuse to be looked at, and a message to be read.
+    return undefined
+  }
 }
 
 const undecodable = (what: "payload" | "result" | "error", detail: string) =>

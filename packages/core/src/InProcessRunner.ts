@@ -3,29 +3,25 @@
  *
  * The handlers' layer is built once. Python tasks need Ray and are not supported here.
  */
-import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Semaphore from "effect/Semaphore"
 import * as Handler from "./Handler.ts"
-import { refusalOf } from "./internal/payload.ts"
-import { Ended } from "./Outcome.ts"
-import { type Attempt, type Pool, Runner } from "./Runner.ts"
+import * as Limits from "./Limits.ts"
+import { type Attempt, type Pool, refusalOf, Runner } from "./Runner.ts"
 import type { Worker } from "./Worker.ts"
 
 /** A process id where there is one; this package assumes no platform. */
 const pid = (globalThis as { readonly process?: { readonly pid?: number } }).process?.pid ?? 0
 
 const make = Effect.fnUntraced(function*(worker: Worker, name: "in-process" | "sync") {
-  const context: Context.Context<never> = worker.handlers === undefined
-    ? Context.empty()
-    : yield* Layer.build(worker.handlers)
-  const handlers = yield* Handler.ofWorker(worker, context)
+  const handlers = yield* Handler.build(worker)
   const place = { host: name, node: "this process", pid }
   const run = (attempt: Attempt) =>
-    Effect.interruptible(Effect.flatMap(refusalOf(attempt.payload), (refusal) => {
+    Effect.interruptible(Effect.flatMap(Limits.MaxPayloadBytes, (maxBytes) => {
       attempt.onStart(place)
-      if (refusal !== undefined) return Effect.succeed(Ended.Died({ reason: refusal }))
+      const refusal = refusalOf(attempt.payload, maxBytes)
+      if (refusal !== undefined) return Effect.succeed(refusal)
       return handlers.get(attempt.task._tag)!.run({
         executionId: attempt.execution,
         queue: attempt.queue,

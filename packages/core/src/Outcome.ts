@@ -8,6 +8,7 @@
 import * as Data from "effect/Data"
 import type * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
 import * as Envelope from "./Envelope.ts"
 import * as TaskError from "./TaskError.ts"
 
@@ -43,15 +44,33 @@ export type Ended = Data.TaggedEnum<{
  * - `waiting`: the resources for a host are taken by others.
  * - `unreachable`: nothing can be asked for a host, for instance while there is no gateway.
  *
- * @category models
+ * @category schemas
  */
-export interface Obstacle {
-  readonly kind: "failed" | "unschedulable" | "starting" | "waiting" | "unreachable"
-  readonly detail: string
-}
+export const Obstacle = Schema.Struct({
+  kind: Schema.Literals(["failed", "unschedulable", "starting", "waiting", "unreachable"]),
+  detail: Schema.String
+})
+
+/** What keeps attempts from starting. @category models */
+export type Obstacle = typeof Obstacle.Type
 
 /** Makes an `Ended`: `Ended.Succeeded({ value })`, and so on for each case. @category constructors */
 export const Ended = Data.taggedEnum<Ended>()
+
+/**
+ * An `Ended` as JSON text: how a runner whose handlers run in another process carries it from there. `value` and `error` stay
+ * the texts that they are.
+ *
+ * @category schemas
+ */
+export const EndedJson: Schema.Codec<Ended, string> = Schema.fromJsonString(Schema.toCodecJson(Schema.TaggedUnion({
+  Succeeded: { value: Schema.String },
+  Failed: { error: Schema.String },
+  Died: { reason: TaskError.Reason },
+  Interrupted: { confirmed: Schema.Boolean },
+  Lost: { reason: TaskError.Reason, collateral: Schema.Boolean },
+  NotStarted: { obstacle: Obstacle }
+})))
 
 /**
  * Why the supervisor stopped an attempt, when it did.

@@ -1,18 +1,19 @@
 /**
  * Where an attempt runs.
  *
- * A runner takes one attempt, runs it somewhere, and answers how it ended. It
- * decides nothing about retries and never sees the broker. Three implementations:
- * `InProcessRunner.layer` (parallel fibers), `InProcessRunner.layerSync` (one at a
- * time) and `RayRunner` in `@effect-ray/ray`.
+ * A runner takes one attempt, runs it somewhere, and returns how it ended. It
+ * decides nothing about retries and never sees the broker. `docs/runners.md` has
+ * a table of them; each passes `test/RunnerSuite.ts`.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { ExecutionId, Fence } from "./Broker.ts"
-import type { Ended } from "./Outcome.ts"
+import { utf8Bytes } from "./internal/text.ts"
+import { Ended } from "./Outcome.ts"
 import type * as Definition from "./Definition.ts"
+import { Undecodable } from "./TaskError.ts"
 
 /**
  * Where an attempt runs, for people: "cluster/gateway/host" names, the node and the process.
@@ -97,6 +98,19 @@ export class Runner extends Context.Service<Runner, {
   /** The ends of these attempts are recorded: whatever kept them may forget them. */
   readonly acknowledge: (attempts: ReadonlyArray<Pick<Attempt, "execution" | "fence">>) => Effect.Effect<void>
 }>()("@effect-ray/core/Runner") {}
+
+/**
+ * The end of an attempt that is not made because its payload has more than `maxBytes` (`Limits.MaxPayloadBytes`); none where it
+ * has not. The limit was another where it was enqueued, or its row was written by hand.
+ *
+ * @category deciding
+ */
+export const refusalOf = (payload: string, maxBytes: number): Ended | undefined => {
+  const bytes = utf8Bytes(payload, maxBytes)
+  if (bytes <= maxBytes) return undefined
+  const detail = `it has ${bytes} bytes and this worker takes ${maxBytes} (EFFECT_RAY_MAX_PAYLOAD_BYTES)`
+  return Ended.Died({ reason: new Undecodable({ what: "payload", detail }) })
+}
 
 /**
  * A runner that hands each attempt to the first of these that supports its task.

@@ -1,6 +1,6 @@
 /** What is told of a handler's death, whatever it threw. */
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Data, Effect, Exit, Redacted, Schema } from "effect"
+import { Cause, Chunk, Data, Duration, Effect, Exit, HashMap, Option, Redacted, Result, Schema } from "effect"
 import * as vm from "node:vm"
 import { Handler, Limits, TaskError } from "../src/index.ts"
 
@@ -32,6 +32,13 @@ const revoked = (): unknown => {
   revoke()
   return proxy
 }
+
+const nameless = (): unknown =>
+  Object.defineProperty(() => 1, "name", {
+    get() {
+      throw new Error("no name")
+    }
+  })
 
 const circle = (): Error => {
   const first: Error = new Error("first")
@@ -111,6 +118,22 @@ describe("Handler.defect", () => {
     ["nothing", undefined, "Error", "undefined"],
     ["null", null, "Error", "null"],
     ["a function", () => 1, "Error", "[function]"],
+    ["a function with a name", function save() {}, "Error", "[function save]"],
+    ["a class, thrown without new", Refused, "Error", "[class Refused]"],
+    ["a function whose name cannot be read", nameless(), "Error", "[function]"],
+    [
+      "words of its own",
+      { url: new URL("http://localhost/"), at: Duration.seconds(1) },
+      "Object",
+      "{\"url\":http://localhost/,\"at\":1000 millis}"
+    ],
+    ["what Effect made", Option.some([1, Result.fail("no")]), "Some", "some([1,failure(\"no\")])"],
+    [
+      "what a Chunk and a HashMap hold",
+      { a: Chunk.make(1), b: HashMap.make(["k", 1]) },
+      "Object",
+      "{\"a\":Chunk([1]),\"b\":HashMap([[\"k\",1]])}"
+    ],
     ["an object without a prototype", Object.create(null), "Error", "{}"],
     ["a list", [1, [2]], "Array", "[1,[2]]"],
     ["a message that is no text", Object.assign(new Error(), { message: { a: 1 } }), "Error", "{\"a\":1}"],
@@ -209,6 +232,73 @@ describe("Handler.defect", () => {
       assert.strictEqual(defect.detail, detail)
     })
   }
+
+  it("tells the root of errors that are not linked by causes", () => {
+    const aggregated = (leaf: Error) => new AggregateError([leaf], "level")
+    const held = (leaf: Error) => Object.assign(new Error("level"), { original: leaf })
+    const suppressing = (leaf: Error) => suppressed(leaf, new Error("beside"))
+    const caused = (leaf: Error) => new Error("level", { cause: leaf })
+    const named = (leaf: Error) => Object.assign(new Error("level"), { errors: { first: leaf } })
+    const kinds = [aggregated, held, suppressing, caused, named]
+    for (const around of [...kinds.map((kind) => [kind]), kinds]) {
+      let error = new RangeError("the leaf of it")
+      for (let level = 0; level < 50; level++) error = around[level % around.length]!(error)
+      assert.include(died(error).detail, "RangeError: the leaf of it")
+      assert.include(died(error).stack, "RangeError: the leaf of it")
+    }
+  })
+
+  it("tells no secret, wherever it stands", () => {
+    const held = {
+      password: "hidden",
+      "api-key": ["hidden"],
+      headers: { authorization: "hidden" },
+      tokens: 5,
+      author: "Ada"
+    }
+    class Login extends Schema.Class<Login>("Login")({ user: Schema.String, password: Schema.String }) {}
+    const things: ReadonlyArray<unknown> = [
+      held,
+      [held],
+      new Map([["set-cookie", "hidden"]]),
+      HashMap.make(["set-cookie", "hidden"]),
+      Option.some(held),
+      Option.some(HashMap.make(["authorization", "hidden"])),
+      Chunk.of(Option.some(held)),
+      Exit.fail(held),
+      Cause.fail(held),
+      new Login({ user: "Ada", password: "hidden" }),
+      { login: new Login({ user: "Ada", password: "hidden" }), redacted: Option.some(Redacted.make("hidden")) },
+      Object.assign(new Error("failed"), { token: "hidden" }),
+      Object.assign(new SaveFailed({ table: "x", rows: [] }), held)
+    ]
+    for (const thing of things) {
+      for (const cause of [Cause.die(thing), Cause.fail(thing)]) {
+        const defect = Handler.defect(cause)
+        assert.notInclude(JSON.stringify(defect), "hidden")
+        assert.notStrictEqual(defect.detail, "<it cannot be described>")
+      }
+    }
+    const { detail } = died(held)
+    assert.strictEqual(
+      detail,
+      "{\"password\":<redacted>,\"api-key\":<redacted>,\"headers\":{\"authorization\":<redacted>},\"tokens\":5,\"author\":\"Ada\"}"
+    )
+  })
+
+  it("looks at a bounded part of what shares its parts", () => {
+    let parts: unknown = 1
+    for (let level = 0; level < 100; level++) parts = [parts, parts]
+    let objects: unknown = 1
+    for (let level = 0; level < 100; level++) objects = { a: objects, b: objects }
+    for (const dag of [parts, objects]) {
+      for (const thing of [dag, Option.some(dag), Chunk.of(dag), HashMap.make(["k", dag]), Exit.fail(dag), { dag }]) {
+        for (const cause of [Cause.die(thing), Cause.fail(thing), Cause.die({ thing })]) {
+          assert.isAtMost(Handler.defect(cause).detail.length, Limits.maxDetailLength)
+        }
+      }
+    }
+  })
 
   it("shows no objects in the fields of an error that is not tagged: they may hold whole requests", () => {
     const error = Object.assign(new Error("failed"), {

@@ -1,6 +1,6 @@
 /** What JSON would lose of a payload or a result without a word. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Option, Schema } from "effect"
+import { Chunk, Effect, HashMap, Option, Schema, SchemaGetter, SchemaTransformation } from "effect"
 import { Broker, Handler, MemoryBroker, Task } from "../src/index.ts"
 
 class Money {
@@ -9,6 +9,39 @@ class Money {
     return this.#cents
   }
 }
+
+const Fields = Schema.Record(Schema.String, Schema.Unknown)
+
+/** A record behind a transformation. */
+const Renamed = Fields.pipe(Schema.encodeTo(Schema.Struct({ fields: Fields }), {
+  decode: SchemaGetter.transform(({ fields }) => fields),
+  encode: SchemaGetter.transform((fields) => ({ fields }))
+}))
+
+/** A value behind one that makes a list of it. */
+const Listed = (of: Schema.Codec<any, any>) => Schema.Tuple([of])
+
+interface Tree {
+  readonly nested?: Tree
+  readonly of?: unknown
+}
+
+const Nested = (of: Schema.Codec<any, any>): Schema.Codec<Tree, any> => {
+  const tree: Schema.Codec<Tree, any> = Schema.Struct({
+    nested: Schema.optionalKey(Schema.suspend(() => tree)),
+    of: Schema.optionalKey(of)
+  })
+  return tree
+}
+
+/** It has its own form in JSON, which is a record. */
+const Sum = Schema.declare((u: unknown): u is Money => u instanceof Money, {
+  toCodecJson: () =>
+    Schema.link<Money>()(Schema.Record(Schema.String, Schema.Int), {
+      decode: SchemaGetter.transform(() => new Money()),
+      encode: SchemaGetter.transform(({ cents }) => ({ cents }))
+    })
+})
 
 class Choices extends Schema.Class<Choices>("Choices")({ page: Schema.optionalKey(Schema.Int) }) {}
 
@@ -54,21 +87,77 @@ describe("JSON", () => {
     [new Set([1]), "an instance of Set"],
     [new Date(0), "an instance of Date"],
     [new TypeError("no"), "an instance of TypeError"],
-    [new Money(), "an instance of Money"]
+    [new Money(), "an instance of Money"],
+    [Object.assign(new Error("no"), { code: 1 }), "an instance of Error"],
+    [Object.assign(new Map([["a", 1]]), { code: 1 }), "an instance of Map"],
+    [new Choices({ page: 1 }), "an instance of Choices"]
   ]
   for (const [value, words] of things) {
     it.effect(`refuses ${words} where the Schema takes an object, and says where it is`, () =>
       Effect.gen(function*() {
-        const Fields = Schema.Record(Schema.String, Schema.Unknown)
         for (const schema of [Schema.ObjectKeyword, Fields]) {
           yield* refuses(schema, value, words)
           yield* refuses(Schema.Struct({ rows: Schema.Array(schema) }), { rows: [{}, value] }, "\n  at [\"rows\"][1]")
-          yield* refuses(Schema.ReadonlyMap(Schema.String, schema), new Map([["k", value]]), "\n  at [0][1]")
+          yield* refuses(Schema.ReadonlyMap(Schema.String, schema), new Map([["k", value]]), "[0][1]")
           yield* refuses(Schema.Option(schema), Option.some(value), words)
         }
         yield* refuses(Schema.Any, { a: [value] }, "\n  at [\"a\"][0]")
+        for (const schema of [Schema.ObjectKeyword, Fields, Renamed]) {
+          yield* refuses(Schema.Chunk(schema), Chunk.of(value), words)
+          yield* refuses(Schema.HashMap(Schema.String, schema), HashMap.make(["k", value]), words)
+          yield* refuses(Schema.Union([Schema.String, schema]), value, words)
+          yield* refuses(Schema.Struct({ a: schema }).pipe(Schema.encodeKeys({ a: "b" })), { a: value }, "[\"a\"]")
+          yield* refuses(Listed(schema), [value], words)
+          yield* refuses(Nested(schema), { nested: { of: value } }, "[\"nested\"][\"of\"]")
+        }
       }))
   }
+
+  it.effect("takes the fields that a struct names, of any object", () =>
+    Effect.gen(function*() {
+      const error = Object.assign(new Error("no"), { code: 1, more: 2 })
+      yield* takes(Schema.Struct({ code: Schema.Int }), error, "{\"code\":1}")
+      yield* takes(Schema.Struct({ message: Schema.String }), error, "{\"message\":\"no\"}")
+    }))
+
+  it.effect("takes a record wherever it stands, and what has a record as its own form", () =>
+    Effect.gen(function*() {
+      yield* takes(Schema.Array(Sum), [new Money()], "[{\"cents\":5}]")
+      yield* takes(Schema.Array(Choices), [new Choices({ page: 1 })], "[{\"page\":1}]")
+      yield* takes(Schema.ReadonlyMap(Schema.String, Fields), new Map([["k", { a: 1 }]]), "[[\"k\",{\"a\":1}]]")
+      yield* takes(Schema.HashMap(Schema.String, Fields), HashMap.make(["k", { a: 1 }]), "[[\"k\",{\"a\":1}]]")
+      yield* takes(Renamed, { a: 1 }, "{\"fields\":{\"a\":1}}")
+      yield* takes(Nested(Fields), { nested: { of: { a: 1 } } }, "{\"nested\":{\"of\":{\"a\":1}}}")
+      yield* takes(
+        Schema.Union([Fields, Schema.ReadonlyMap(Schema.String, Schema.Int)]),
+        new Map([["a", 1]]),
+        "[[\"a\",1]]"
+      )
+    }))
+
+  it.effect("refuses two keys that are one in JSON, and a key that no record takes", () =>
+    Effect.gen(function*() {
+      const key = Symbol.for("a")
+      const Keyed = Schema.Record(Schema.Union([Schema.String, Schema.Symbol]), Schema.Int)
+      const Lower = Schema.Record(
+        Schema.String.pipe(Schema.decode(SchemaTransformation.toLowerCase())).pipe(Schema.flip),
+        Schema.Int
+      )
+      const words = "an object with two properties that are \"Symbol(a)\" in JSON"
+      yield* takes(Keyed, { a: 1, [key]: 2 }, "{\"a\":1,\"Symbol(a)\":2}")
+      yield* refuses(Keyed, { "Symbol(a)": 1, [key]: 2 }, words)
+      yield* refuses(Schema.Array(Keyed), [{}, { [key]: 1, "Symbol(a)": 2 }], `${words}\n  at [1]`)
+      yield* refuses(
+        Schema.StructWithRest(Schema.Struct({ "Symbol(a)": Schema.Int }), [Schema.Record(Schema.Symbol, Schema.Int)]),
+        { "Symbol(a)": 1, [key]: 2 },
+        words
+      )
+      yield* takes(Lower, { A: 1, b: 2 }, "{\"a\":1,\"b\":2}")
+      yield* refuses(Lower, { A: 1, a: 2 }, "an object with two properties that are \"a\" in JSON")
+      yield* refuses(Fields, { a: 1, [key]: 2 }, "an object with the property Symbol(a)")
+      yield* refuses(Schema.ObjectKeyword, { a: 1, [key]: 2 }, "an object with the property Symbol(a)")
+      yield* refuses(Schema.ObjectKeyword, "abc".match(/b/), "an array with the property \"index\"")
+    }))
 
   it.effect("takes what a Schema itself makes an empty object of", () =>
     Effect.gen(function*() {
@@ -121,4 +210,37 @@ describe("JSON", () => {
       }
       assert.deepStrictEqual(yield* resultOf(Schema.Any, fickle), { _tag: "Succeeded", value: "{\"a\":1}" })
     }))
+
+  const { proxy, revoke } = Proxy.revocable({}, {})
+  revoke()
+  const throwing = (thrown: unknown): object =>
+    Object.defineProperty({}, "a", {
+      enumerable: true,
+      get() {
+        throw thrown
+      }
+    })
+  const silent = {
+    toString() {
+      throw new Error("no words")
+    }
+  }
+  const hostile: ReadonlyArray<readonly [what: string, value: object, words: string]> = [
+    ["a getter that throws", throwing(new Error("no a")), "no a"],
+    ["a getter that throws what has no words", throwing(silent), "Object"],
+    ["a getter that throws a proxy that was revoked", throwing(proxy), "<it cannot be described>"],
+    ["a proxy that was revoked", proxy, "revoked"]
+  ]
+  for (const [what, value, words] of hostile) {
+    it.effect(`refuses ${what}`, () =>
+      Effect.gen(function*() {
+        for (
+          const schema of [Schema.Any, Schema.Unknown, Schema.ObjectKeyword, Fields, Schema.Struct({ a: Schema.Int })]
+        ) {
+          for (const [of, held] of [[schema, value], [Schema.Array(schema), [value]]] as const) {
+            yield* refuses(of, held, words)
+          }
+        }
+      }))
+  }
 })

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Option } from "effect"
+import { Duration, Option, Schema } from "effect"
 import { Envelope, Outcome, TaskError } from "../src/index.ts"
 
 const { Ended, Outcome: O, propose } = Outcome
@@ -101,5 +101,37 @@ describe("Outcome.propose", () => {
       assert(outcome._tag === "Lost")
       assert.isTrue(outcome.final)
     }
+  })
+})
+
+describe("Outcome.EndedJson", () => {
+  const ends = [
+    Ended.Succeeded({ value: "{\"a\":1}" }),
+    Ended.Failed({ error: "\"no\"" }),
+    Ended.Died({ reason: new TaskError.Undecodable({ what: "payload", detail: "\u0000" }) }),
+    Ended.Interrupted({ confirmed: false }),
+    Ended.Lost({ reason: lost, collateral: true }),
+    Ended.NotStarted({ obstacle: { kind: "waiting", detail: "1 CPU" } })
+  ]
+
+  it("brings every end over", () => {
+    for (const ended of ends) {
+      const text = Schema.encodeSync(Outcome.EndedJson)(ended)
+      assert.deepStrictEqual(Schema.decodeSync(Outcome.EndedJson)(text), ended)
+    }
+  })
+
+  it("takes nothing for an end that is none", () => {
+    const decode = Schema.decodeUnknownOption(Outcome.EndedJson)
+    const rubbish = [
+      "",
+      "{",
+      "null",
+      "{}",
+      "{\"_tag\":\"Succeeded\"}",
+      "{\"_tag\":\"Failed\",\"error\":{}}",
+      "{\"_tag\":\"Won\"}"
+    ]
+    for (const text of rubbish) assert.isTrue(Option.isNone(decode(text)), text)
   })
 })

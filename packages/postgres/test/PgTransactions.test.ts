@@ -340,7 +340,7 @@ for (const version of TestPostgres.versions) {
                 ${worker.supervisor}, ARRAY[${
               laneId(lane)
             }]::bigint[], ARRAY[5]::smallint[], ARRAY['-Infinity']::float8[],
-                ARRAY['00000000-0000-0000-0000-000000000000']::uuid[], ARRAY[10], 10, 2, 1000000
+                ARRAY['00000000-0000-0000-0000-000000000000']::uuid[], ARRAY[10], 10, 2, 1000000, 0
               )
             `
             assert.strictEqual(taken.length, 2, "a header, and the execution")

@@ -14,7 +14,7 @@ import * as path from "node:path"
 import { fileURLToPath } from "node:url"
 import { addPackages, type Inputs, nativePackages, packageName } from "./internal/installedPackages.ts"
 import { outside } from "./internal/outside.ts"
-import { asksForPlace, ownPlaces, placeBanner, placeNames } from "./internal/ownPlaces.ts"
+import { asksForLocation, fileLocations, locationBanner, locationNames } from "./internal/fileLocations.ts"
 import { readPythonFolder } from "./internal/pythonFolder.ts"
 import { droppedImports, keepImports } from "./internal/sideEffects.ts"
 import { type File, maxSourceBytes, Source } from "./internal/sourceFolder.ts"
@@ -76,7 +76,7 @@ export const node = Effect.fn("Bundle.node")(function*(
       },
       // Native code is found and taken out below.
       loader: { ".node": "empty" },
-      define: placeNames,
+      define: locationNames,
       plugins: [outside({ named, native }), ...plugins],
       // Stacks then name the user's files and lines. The sources themselves stay here.
       sourcemap: "inline",
@@ -89,7 +89,7 @@ export const node = Effect.fn("Bundle.node")(function*(
   // Few workers need any of this, so it is looked for in what the first try was made of.
   const native = yield* attempt(file, () => nativePackages(first.inputs))
   const plugins = [
-    ...(asksForPlace(first.content) ? [ownPlaces(first.inputs.keys(), path.dirname(file))] : []),
+    ...(asksForLocation(first.content) ? [fileLocations(first.inputs.keys(), path.dirname(file))] : []),
     ...(first.dropped.size > 0 ? [keepImports(first.dropped)] : [])
   ]
   const thread = native.size + plugins.length === 0 ? first : yield* bundle(native, plugins)
@@ -142,7 +142,7 @@ const build = (module: string, input: esbuild.BuildOptions): Effect.Effect<Built
         // Node's own, besides those that esbuild adds by itself.
         conditions: ["module-sync", "node-addons", ...(extension === ".ts" ? ["@effect-ray/source"] : [])],
         // Packages written for CommonJS ask for Node's own modules by `require`.
-        banner: { js: placeBanner }
+        banner: { js: locationBanner }
       }),
     catch: (error) => failed(module, describe(error, path.dirname(module)))
   }).pipe(

@@ -7,6 +7,7 @@
  */
 import type { BrokerError } from "@effect-ray/core/BrokerError"
 import { type GatewayAddress, type GatewayEntry, GatewayRegistry } from "@effect-ray/core/GatewayRegistry"
+import * as Timer from "@effect-ray/core/Timer"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -105,13 +106,16 @@ const pythonFiles = (): Record<string, Bundle.File> => {
   return files
 }
 
+/** JSON knows no infinity. */
+const secondsOf = (duration: Duration.Duration): number => Timer.bounded(Duration.toMillis(duration)) / 1_000
+
 const submit = Effect.fn("Gateway.submit")(function*(entry: GatewayEntry, options: Options) {
   const cluster = yield* RayCluster.RayCluster
   const config = {
     deployment: entry.deployment,
     epoch: entry.epoch,
-    idleSeconds: Duration.toSeconds(options.idle ?? Duration.seconds(60)),
-    waitSeconds: Duration.toSeconds(options.wait ?? Duration.seconds(10)),
+    idleSeconds: secondsOf(options.idle ?? Duration.seconds(60)),
+    waitSeconds: secondsOf(options.wait ?? Duration.seconds(10)),
     drainSeconds
   }
   const text = new TextEncoder()

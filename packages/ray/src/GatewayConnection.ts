@@ -5,10 +5,9 @@
  * survives being cut: it dials the same gateway again, and sends again what is pending, which the gateway
  * recognises, so that nothing runs twice. When the gateway itself is gone, every pending call ends at once.
  */
-import type { Obstacle } from "@effect-ray/core/Outcome"
 import * as Frame from "./Frame.ts"
 import { Acknowledgements } from "./internal/acknowledgements.ts"
-import { cleanText } from "./internal/cleanText.ts"
+import * as bodies from "./internal/bodies.ts"
 import { FrameSocket, maxUnsentBytes } from "./internal/frameSocket.ts"
 import { type Credit, Handshake, plain, Refused, type Welcome } from "./internal/handshake.ts"
 
@@ -24,22 +23,10 @@ export interface HostPlace {
  *
  * @category models
  */
-export interface LostBody {
-  readonly kind: string
-  /** Of an `unplaced` call: what kept it from a host. */
-  readonly why?: Obstacle["kind"]
-  readonly detail: string
-  readonly collateral: boolean
-}
+export type LostBody = typeof bodies.LostBody.Type
 
-/** @category models */
-export interface PoolState {
-  readonly ref: number
-  readonly pool: number
-  readonly state: "starting" | "ready" | "unschedulable" | "failed"
-  readonly detail: string
-  readonly slots: number
-}
+/** A pool of hosts as it is now. @category models */
+export type PoolState = typeof bodies.PoolStateBody.Type
 
 /**
  * What a call's owner is told. After `onResult`, `onLost`, `onUnsent` or a `discard` nothing more is called.
@@ -131,19 +118,6 @@ const envelopeBytes = 64 * 1024
 /** Ends calls that a gateway had. Not the attempts' doing: nobody is to blame. */
 const lose = (calls: ReadonlyArray<Call>, detail: string): void => {
   for (const call of calls) call.owner.onLost({ kind: "gateway", detail, collateral: true }, undefined)
-}
-
-const whys: ReadonlyArray<Obstacle["kind"]> = ["failed", "unschedulable", "starting", "waiting", "unreachable"]
-
-/** A host writes it, and the gateway passes it on unread. Its detail may end with the last words of any program. */
-const lostBody = (text: string): LostBody => {
-  try {
-    const { collateral, detail, kind, why } = JSON.parse(text)
-    const lost = { kind: String(kind), detail: cleanText(String(detail)), collateral: collateral === true }
-    return whys.includes(why) ? { ...lost, why } : lost
-  } catch {
-    return { kind: "exit", detail: `its host said: ${cleanText(text.slice(0, 200))}`, collateral: false }
-  }
 }
 
 const isRefusedConnection = (error: Error | undefined): boolean =>
@@ -472,11 +446,11 @@ export class GatewayConnection {
         return
       }
       case Frame.Type.LOST: {
-        const lost = lostBody(frame.text)
+        const lost = bodies.readLost(frame.text)
         return this.take(frame)?.owner.onLost(lost, this.place(frame))
       }
       case Frame.Type.REFUSED:
-        return this.socket?.destroy(new Refused(cleanText(String(JSON.parse(frame.text).reason))))
+        return this.socket?.destroy(new Refused(bodies.readRefused(frame.text)))
       case Frame.Type.CREDIT: {
         const credit: Credit = {
           frames: frame.body.readUInt32BE(0),
@@ -488,8 +462,7 @@ export class GatewayConnection {
         return
       }
       case Frame.Type.POOL_STATE: {
-        const told: PoolState = JSON.parse(frame.text)
-        const state = { ...told, detail: cleanText(String(told.detail)) }
+        const state = bodies.readPoolState(frame.text)
         const pool = this.pools.get(state.ref)
         if (pool === undefined) return
         pool.number = state.pool
@@ -498,12 +471,12 @@ export class GatewayConnection {
         return this.options.onPoolState(state)
       }
       case Frame.Type.HOST_UP: {
-        const { number, host, node, pid } = JSON.parse(frame.text)
+        const { number, host, node, pid } = bodies.readHostUp(frame.text)
         this.places.set(number, { host, node, pid })
         return
       }
       case Frame.Type.HOST_DOWN:
-        this.places.delete(JSON.parse(frame.text).number)
+        this.places.delete(bodies.readHostDown(frame.text).number)
         return
       case Frame.Type.PING:
         return this.write(Frame.Type.PONG, "")

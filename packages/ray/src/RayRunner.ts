@@ -10,6 +10,7 @@ import type { GatewayRegistry } from "@effect-ray/core/GatewayRegistry"
 import * as Limits from "@effect-ray/core/Limits"
 import { Ended } from "@effect-ray/core/Outcome"
 import * as Runner from "@effect-ray/core/Runner"
+import * as Timer from "@effect-ray/core/Timer"
 import type { Worker } from "@effect-ray/core/Worker"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -30,6 +31,15 @@ import type { RayError } from "./RayError.ts"
 /** How long an interrupted attempt may take to end by itself. @category constants */
 export const defaultGrace = Duration.seconds(5)
 
+/** The longest grace that a gateway takes. @category constants */
+export const maxGrace = Duration.hours(1)
+
+/** How long the gateway knows of a worker that is out of reach. @category constants */
+export const defaultLease = Duration.seconds(30)
+
+/** The longest lease that a gateway takes. @category constants */
+export const maxLease = Duration.hours(1)
+
 /** The gateway ends a host that has not answered 2 s after the grace; a little later nobody is waited for. */
 const confirmTimeout = Duration.seconds(3)
 
@@ -46,9 +56,9 @@ export interface Options extends Omit<Gateway.Options, "deployment"> {
   readonly module: string
   /** Workers of one deployment share a gateway. Default `effect_ray`. */
   readonly deployment?: string
-  /** A worker out of reach for so long is given up by the gateway, and its attempts end. Default 30 seconds. */
+  /** A worker out of reach for so long is given up by the gateway, and its attempts end. Default 30 seconds, at most 1 hour. */
   readonly lease?: Duration.Duration
-  /** How long an interrupted attempt may take to end by itself before its thread is ended. Default 5 seconds. */
+  /** How long an interrupted attempt may take to end by itself before its thread is ended. Default 5 seconds, at most 1 hour. */
   readonly grace?: Duration.Duration
   /**
    * How often the worker's packages are pinned. Ray drops a package that nothing uses
@@ -66,12 +76,25 @@ export interface Controls {
   readonly connection: () => GatewayConnection | undefined
 }
 
+/** Throws: what is wrong here is wrong in the program. A gateway would end the connection over it, or take no attempt. */
+const check = (options: Options): void => {
+  const refuse = (name: string, given: Duration.Duration, most: Duration.Duration) => {
+    if (Duration.isLessThanOrEqualTo(given, most)) return
+    throw new Error(
+      `RayRunner.layer: ${name} is ${Duration.format(given)}: expected a duration of at most ${Duration.format(most)}`
+    )
+  }
+  refuse("grace", options.grace ?? defaultGrace, maxGrace)
+  refuse("lease", options.lease ?? defaultLease, maxLease)
+}
+
 const make = Effect.fnUntraced(function*(options: Options, controls?: (controls: Controls) => void) {
+  check(options)
   const cluster = yield* RayCluster.RayCluster
   const limits = {
     maxResultBytes: yield* Limits.MaxResultBytes,
     maxPayloadBytes: yield* Limits.MaxPayloadBytes,
-    graceMillis: Duration.toMillis(options.grace ?? defaultGrace)
+    graceMillis: Math.ceil(Duration.toMillis(options.grace ?? defaultGrace))
   }
   yield* RayCluster.check
   const unset = options.worker.env.filter((name) => process.env[name] === undefined)
@@ -98,7 +121,7 @@ const make = Effect.fnUntraced(function*(options: Options, controls?: (controls:
       const timer = setTimeout(() => {
         flights.discard(flight)
         resume(Effect.succeed(Ended.Interrupted({ confirmed: false })))
-      }, limits.graceMillis + Duration.toMillis(confirmTimeout))
+      }, Timer.bounded(limits.graceMillis + Duration.toMillis(confirmTimeout)))
       flight.listen((ended) => {
         clearTimeout(timer)
         resume(Effect.succeed(ended))
@@ -142,7 +165,7 @@ const make = Effect.fnUntraced(function*(options: Options, controls?: (controls:
   const gateway: Gateway.Options = { deployment: "effect_ray", ...options }
   const connection = {
     id: randomUUID(),
-    leaseSeconds: Duration.toSeconds(options.lease ?? Duration.seconds(30)),
+    leaseSeconds: Duration.toSeconds(options.lease ?? defaultLease),
     maxPayloadBytes: limits.maxPayloadBytes,
     maxResultBytes: limits.maxResultBytes,
     onPoolState

@@ -247,6 +247,25 @@ describe("GatewayConnection", () => {
       assert.deepStrictEqual(unclear.losses, [{ kind: "exit", detail: "its host said: {rubbish", collateral: false }])
     }))
 
+  it.live("dials again after a body that is none, and loses nothing", () =>
+    Effect.gen(function*() {
+      const { call, gateway, gone } = yield* connected()
+      const pending = call()
+      const rubbish = [
+        [Frame.Type.POOL_STATE, "{\"ref\":1}"],
+        [Frame.Type.HOST_UP, "{"],
+        [Frame.Type.HOST_DOWN, "null"]
+      ] as const
+      for (const [index, [type, body]] of rubbish.entries()) {
+        yield* until(() => gateway.runs().length === index + 1)
+        gateway.say(type, body)
+      }
+      yield* until(() => gateway.runs().length === rubbish.length + 1)
+      gateway.say(Frame.Type.RESULT, "7", gateway.runs().at(-1))
+      yield* until(() => pending.results.length === 1)
+      assert.deepStrictEqual([pending.results, pending.losses, gone], [["7"], [], []])
+    }))
+
   it.live("says nothing to a terminal, whatever a host or Ray said", () =>
     Effect.gen(function*() {
       const { call, gateway, gone, states } = yield* connected()

@@ -55,6 +55,28 @@ describe("pythonSchemas", () => {
       }
     }))
 
+  it.effect("tells of an error that does not fit what was raised, and stores none of it with one that does", () =>
+    Effect.gen(function*() {
+      const told = "what was raised: TaskFailure: Bad {'at': 1}\n  File \"train.py\", line 3, in train"
+      const sent = (error: string) => Ended.Failed({ error: `${error}\n${JSON.stringify(told)}` })
+      const fits = `{"_tag":"Bad","at":${date}}`
+      assert.deepStrictEqual(yield* pythonSchemas.ofEnd(Dated, sent(fits)), Ended.Failed({ error: fits }))
+      const misfits = [
+        { error: "{\"_tag\":\"Bad\",\"at\":1}", why: "[\"at\"]" },
+        { error: "{\"_tag\":\"Bad\",\"on\":1}", why: "Missing key" },
+        { error: "{\"_tag\":\"Worse\"}", why: "the tag \"Worse\", and the task declares Bad" },
+        { error: `{"_tag":"${"x".repeat(10_000)}"}`, why: "and the task declares Bad" },
+        { error: `{"_tag":"Bad","at":"${"x".repeat(10_000)}"}`, why: "valid Date" },
+        { error: "{\"_tag\":\"Bad\",\"at\":12345678901234567890}", why: "beyond what a number holds exactly" }
+      ]
+      for (const { error, why } of misfits) {
+        const misfit = whyNot(yield* pythonSchemas.ofEnd(Dated, sent(error)))
+        assert(misfit?.what === "error", error)
+        assert.include(misfit.detail, why, error)
+        assert.isTrue(misfit.detail.endsWith(`\n${told}`), error)
+      }
+    }))
+
   it("finds every number that would be another one here", () => {
     const changed = [
       "9007199254740993",

@@ -1,4 +1,4 @@
-/** Attempts on a real Ray, through a real gateway, to each of the ways in which they end. */
+/** What attempts on a real Ray, through a real gateway, are promised beyond the contract of runners (`RayRunnerSuite.test.ts`). */
 import * as Limits from "@effect-ray/core/Limits"
 import { Ended } from "@effect-ray/core/Outcome"
 import * as Runner from "@effect-ray/core/Runner"
@@ -54,12 +54,6 @@ layer(RunnerLive, { excludeTestServices: true, timeout: "3 minutes" })("RayRunne
       assert.match(place!.host, /^test-/)
     }))
 
-  it.effect("answers a declared error, as its Schema encodes it", () =>
-    Effect.gen(function*() {
-      const { ended } = yield* run(yield* Runner.Runner, Tasks.Print, { page: 7 })
-      assert.deepStrictEqual(ended, { _tag: "Failed", error: `{"_tag":"OutOfInk","page":7}` })
-    }))
-
   it.effect("answers what a handler died of, and where in its own source", () =>
     Effect.gen(function*() {
       for (const task of [Tasks.Crash, Tasks.CrashOnMain]) {
@@ -73,12 +67,6 @@ layer(RunnerLive, { excludeTestServices: true, timeout: "3 minutes" })("RayRunne
         ) + 1
         assert.match(ended.reason.stack!.split("\n")[1]!, new RegExp(`at offTheRoad \\(.*worker\\.ts:${line}:`))
       }
-    }))
-
-  it.effect("answers that a payload does not fit its Schema", () =>
-    Effect.gen(function*() {
-      const { ended } = yield* run(yield* Runner.Runner, Tasks.Add, { a: "one" })
-      assert(ended._tag === "Died" && ended.reason._tag === "Undecodable")
     }))
 
   it.effect("answers that a payload is not JSON, whoever wrote it, and disturbs nothing else", () =>
@@ -139,13 +127,6 @@ layer(RunnerLive, { excludeTestServices: true, timeout: "3 minutes" })("RayRunne
       const [first] = ends
       assert(first?._tag === "Succeeded", JSON.stringify(first))
       assert.deepStrictEqual(ends, [first, first, first])
-    }))
-
-  it.effect("refuses a result over the limit", () =>
-    Effect.gen(function*() {
-      const { ended } = yield* run(yield* Runner.Runner, Tasks.Echo, "x".repeat(maxResultBytes + 1))
-      assert(ended._tag === "Died" && ended.reason._tag === "ResultTooLarge")
-      assert.strictEqual(ended.reason.maxBytes, maxResultBytes)
     }))
 
   it.effect("refuses an error over the limit, and its host lives on", () =>
@@ -213,24 +194,10 @@ layer(RunnerLive, { excludeTestServices: true, timeout: "3 minutes" })("RayRunne
       }
     }))
 
-  it.effect("continues the trace of the attempt", () =>
-    Effect.gen(function*() {
-      const traceId = "0af7651916cd43dd8448eb211c80319c"
-      const traceparent = `00-${traceId}-b7ad6b7169203331-01`
-      const { ended } = yield* run(yield* Runner.Runner, Tasks.Trace, null, { traceparent })
-      assert.deepStrictEqual(ended, { _tag: "Succeeded", value: JSON.stringify(traceId) })
-    }))
-
   it.effect("runs handlers on a host's main thread when the placement says so", () =>
     Effect.gen(function*() {
       const { ended } = yield* run(yield* Runner.Runner, Tasks.Quick, { text: "quick" })
       assert.deepStrictEqual(ended, { _tag: "Succeeded", value: `"QUICK"` })
-    }))
-
-  it.effect("runs a suspect", () =>
-    Effect.gen(function*() {
-      const { ended } = yield* run(yield* Runner.Runner, Tasks.Add, { a: 1, b: 1 }, { suspect: true })
-      assert.deepStrictEqual(ended, { _tag: "Succeeded", value: "2" })
     }))
 
   it.effect("answers that no node can run a task", () =>
@@ -238,26 +205,6 @@ layer(RunnerLive, { excludeTestServices: true, timeout: "3 minutes" })("RayRunne
       const { ended } = yield* run(yield* Runner.Runner, Tasks.Impossible, null)
       assert(ended._tag === "NotStarted" && ended.obstacle.kind === "unschedulable")
       assert.include(ended.obstacle.detail, "unobtainium")
-    }))
-
-  it.effect("confirms that an interrupted attempt has stopped", () =>
-    Effect.gen(function*() {
-      const runner = yield* Runner.Runner
-      const { attempt, fiber, file, started } = yield* startAndWait(runner, Tasks.Wait, yield* tempFolder)
-      yield* eventually(Effect.sync(() => started.length), (length) => length === 1)
-      yield* Fiber.interrupt(fiber)
-      assert.deepStrictEqual(yield* Fiber.await(fiber), stopped)
-      assert.deepStrictEqual(yield* lines(file), ["started", "interrupted"])
-      yield* runner.acknowledge([attempt])
-    }))
-
-  it.effect("stops an attempt whose time is up", () =>
-    Effect.gen(function*() {
-      const runner = yield* Runner.Runner
-      const file = path.join(yield* tempFolder, "wait")
-      const { attempt: one } = attempt(Tasks.Wait, { file })
-      assert.strictEqual((yield* Effect.timeoutOption(runner.run(one), "1 second"))._tag, "None")
-      assert.deepStrictEqual((yield* lines(file)).slice(-1), ["interrupted"])
     }))
 
   it.effect("stops a busy loop by ending its thread; what shared the thread is lost as collateral", () =>
@@ -339,25 +286,6 @@ layer(RunnerLive, { excludeTestServices: true, timeout: "3 minutes" })("RayRunne
       assert.isTrue(isAlive(place!.pid))
     }))
 
-  it.effect("stops an attempt that still waits for a host", () =>
-    Effect.gen(function*() {
-      const runner = yield* Runner.Runner
-      const folder = yield* tempFolder
-      const release = path.join(folder, "release")
-      // More than all hosts of a pool of one can hold.
-      const gates = yield* Effect.forEach(Array.from({ length: 60 }, (_, index) => index), (index) =>
-        Effect.forkChild(runner.run(attempt(Tasks.Gate, { file: path.join(folder, String(index)), release }).attempt)))
-      const late = attempt(Tasks.Wait, { file: path.join(folder, "late") })
-      const fiber = yield* Effect.forkChild(runner.run(late.attempt), { startImmediately: true, uninterruptible: true })
-      yield* Fiber.interrupt(fiber)
-      assert.deepStrictEqual(yield* Fiber.await(fiber), stopped)
-      assert.deepStrictEqual(yield* lines(path.join(folder, "late")), [])
-      fs.writeFileSync(release, "")
-      for (const gate of gates) {
-        assert.strictEqual((yield* Fiber.join(gate))._tag, "Succeeded")
-      }
-    }))
-
   it.effect("answers what a thread died of, also where that is no error", () =>
     Effect.gen(function*() {
       const { ended, place } = yield* run(yield* Runner.Runner, Tasks.Strand, null)
@@ -432,6 +360,15 @@ layer(RunnerLive, { excludeTestServices: true, timeout: "3 minutes" })("RayRunne
       )
       yield* misfit(Tasks.Answer, "error", "effect_ray.fail('Diverged', step='one')", "[\"step\"]")
       yield* misfit(Tasks.AnswerNothing, "error", "effect_ray.fail('Diverged', step=1)", "the task declares no error")
+      // What was raised, and where.
+      yield* misfit(Tasks.Answer, "error", "effect_ray.fail('Diverged', stp=1)", "TaskFailure: Diverged {'stp': 1}")
+      yield* misfit(Tasks.Answer, "error", "effect_ray.fail('Divergd', step=1)", "in answer\n")
+      yield* misfit(
+        Tasks.Answer,
+        "error",
+        "effect_ray.fail('Diverged', step={1})",
+        "TaskFailure: Diverged {'step': {1}}"
+      )
       assert.deepStrictEqual(yield* end(Tasks.Answer, "effect_ray.fail('Diverged', step=1)"), {
         _tag: "Failed",
         error: "{\"_tag\":\"Diverged\",\"step\":1}"

@@ -6,18 +6,17 @@ import type * as Task from "@effect-ray/core/Task"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import * as Schedule from "effect/Schedule"
-import { randomBytes, randomUUID } from "node:crypto"
+import { randomBytes } from "node:crypto"
 import * as fs from "node:fs"
-import * as os from "node:os"
-import * as path from "node:path"
 import { fileURLToPath } from "node:url"
 import { inject } from "vitest"
+import { makeAttempt as attempt } from "../../core/test/runnerSuite/kit.ts"
 import * as RayCluster from "../src/RayCluster.ts"
 import * as RayRunner from "../src/RayRunner.ts"
 import worker from "./fixtures/worker.ts"
+
+export { eventually, lines, makeAttempt as attempt, tempFolder } from "../../core/test/runnerSuite/kit.ts"
 
 export const ray = inject("ray")
 
@@ -53,55 +52,18 @@ export interface Tried {
   readonly place: Runner.Place | undefined
 }
 
-/** An attempt, and what became of its place. */
-export const attempt = (
-  task: Task.Any,
-  payload: unknown,
-  options: { readonly suspect?: boolean; readonly traceparent?: string } = {}
-) => {
-  const started: Array<Runner.Place> = []
-  const attempt: Runner.Attempt = {
-    execution: randomUUID(),
-    fence: 3,
-    task,
-    queue: "default",
-    priority: 5,
-    attempt: 1,
-    payload: JSON.stringify(payload),
-    traceparent: Option.fromNullishOr(options.traceparent),
-    suspect: options.suspect ?? false,
-    onStart: (place) => started.push(place)
-  }
-  return { attempt, started }
-}
-
 /** Runs an attempt to its end and acknowledges it, as a supervisor does. */
 export const run = (
   runner: Runner.Runner["Service"],
   task: Task.Any,
-  payload: unknown,
-  options?: { readonly suspect?: boolean; readonly traceparent?: string }
+  payload: unknown
 ): Effect.Effect<Tried> =>
   Effect.gen(function*() {
-    const one = attempt(task, payload, options)
+    const one = attempt(task, payload)
     const ended = yield* runner.run(one.attempt)
     yield* runner.acknowledge([one.attempt])
     return { ended, place: one.started[0] }
   })
-
-/** Tries until it holds. The test's own timeout is the bound. */
-export const eventually = <A, E, R>(effect: Effect.Effect<A, E, R>, holds: (a: A) => boolean): Effect.Effect<A, E, R> =>
-  Effect.repeat(effect, { until: holds, schedule: Schedule.spaced("25 millis") })
-
-/** A folder that is gone after the test. */
-export const tempFolder = Effect.acquireRelease(
-  Effect.sync(() => fs.mkdtempSync(path.join(os.tmpdir(), "effect-ray-test-"))),
-  (folder) => Effect.sync(() => fs.rmSync(folder, { recursive: true, force: true }))
-)
-
-/** The lines of a file that handlers write; none before it exists. */
-export const lines = (file: string): Effect.Effect<ReadonlyArray<string>> =>
-  Effect.sync(() => fs.existsSync(file) ? fs.readFileSync(file, "utf8").trim().split("\n") : [])
 
 export const isAlive = (pid: number): boolean => {
   try {

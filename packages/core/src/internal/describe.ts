@@ -28,8 +28,14 @@ const maxNameLength = 200
 /** In how many properties of one object errors are looked for. */
 const maxSearched = 100
 
-/** How many causes are followed to the root. */
+/** How many errors are followed to the root. */
 const maxChain = 1_000
+
+/**
+ * The most values that something may hold, to be asked for words of its own: it may look at all of them, and at those that
+ * are shared each time.
+ */
+const maxHeld = 100
 
 /** How far a stack is read. */
 const maxReadLength = 100_000
@@ -116,7 +122,7 @@ const tell = (thrown: unknown, budget: Budget, located?: (stack: string) => stri
   budget.left--
   const frames = orElse(() => framesOf(thrown, located), [])
   if (!isObject(thrown)) {
-    const words = typeof thrown === "string" ? thrown : orElse(() => format(thrown), "<it cannot be described>")
+    const words = typeof thrown === "string" ? thrown : orElse(() => format(thrown), undescribed)
     return { name: "Error", words, frames, behind: [] }
   }
   budget.seen.add(thrown)
@@ -132,23 +138,35 @@ const tell = (thrown: unknown, budget: Budget, located?: (stack: string) => stri
 
 const messageOf = (thrown: object): string => {
   const message = get(thrown, "message")
-  return typeof message === "string" ? message : "<it cannot be described>"
+  return typeof message === "string" ? message : undescribed
 }
 
+const undescribed = "<it cannot be described>"
+
 const tellBehind = (thrown: object, told: Told, budget: Budget): void => {
-  const behind = (as: string, other: unknown): void => {
-    if (other === undefined || other === null || budget.seen.has(other)) return
+  for (const [as, other] of behindOf(thrown, told.name)) {
+    if (budget.left === 0) return
+    if (budget.seen.has(other)) continue
     // The last one that is told is the root, for that says most.
     const last = budget.left === 1 ? rootOf(other) : other
     const root = budget.seen.has(last) ? other : last
-    if (budget.left > 0) told.behind.push({ as: root === other ? as : `root ${as}`, told: tell(root, budget) })
+    told.behind.push({ as: root === other ? as : `root ${as}`, told: tell(root, budget) })
   }
-  for (const link of linksOf(told.name)) behind(link, get(thrown, link))
-  for (const [key, error] of groupOf(get(thrown, "errors"))) behind(`errors ${key}`, error)
+}
+
+/** What is behind it, the likeliest first, each with what it is to this one. */
+function* behindOf(thrown: object, name: string): Iterable<readonly [as: string, other: unknown]> {
+  for (const link of linksOf(name)) {
+    const linked = get(thrown, link)
+    if (linked !== undefined && linked !== null) yield [link, linked]
+  }
+  for (const [key, error] of groupOf(get(thrown, "errors"))) {
+    if (error !== undefined && error !== null) yield [`errors ${key}`, error]
+  }
   // Errors are told wherever they are found. SuppressedError has its own where no loop finds them.
   for (const key of namesOf(thrown)) {
     const value = get(thrown, key)
-    if (isError(value)) behind(sanitise(key, maxNameLength), value)
+    if (isError(value)) yield [sanitise(key, maxNameLength), value]
   }
 }
 
@@ -175,15 +193,22 @@ const groupOf = (errors: unknown): ReadonlyArray<readonly [key: string, error: u
   return named.filter(([, error]) => isError(error)).map(([key, error]) => [sanitise(key, maxNameLength), error])
 }
 
-/** The last of the causes that are behind this one. */
+/** What is behind this one in the end: the first that is behind each. */
 const rootOf = (thrown: unknown): unknown => {
+  const passed = new Set<unknown>()
   let root = thrown
-  for (let step = 0; step < maxChain && isObject(root); step++) {
-    const cause = get(root, "cause")
-    if (cause === undefined || cause === null) break
-    root = cause
+  while (isObject(root) && passed.size < maxChain) {
+    passed.add(root)
+    const behind = firstOf(behindOf(root, nameOf(root)))
+    if (behind === undefined || passed.has(behind[1])) break
+    root = behind[1]
   }
   return root
+}
+
+const firstOf = <A>(all: Iterable<A>): A | undefined => {
+  for (const one of all) return one
+  return undefined
 }
 
 const isObject = (u: unknown): u is object => typeof u === "object" && u !== null
@@ -251,16 +276,18 @@ const fields = (thrown: object, none: string): string => {
   const shown = name === "SchemaError"
     // Its message tells all of its issue.
     ? []
-    : Object.keys(thrown).filter((key) => !isSaid(thrown, key, name) && isShown(thrown, key))
+    : Object.keys(thrown).slice(0, maxSearched).filter((key) => !isSaid(thrown, key, name) && isShown(thrown, key))
   return shown.length === 0 ? none : new Writer().entries(thrown, shown, 1).text
 }
 
 /** Whether the name, the message, the frames or what is behind it say it; or it is a mark that Effect has put there. */
 const isSaid = (thrown: object, key: string, name: string): boolean => {
-  if (key === "message" || key === "stack" || key === "cause" || key.startsWith("~effect/")) return true
+  if (key === "message" || key === "stack" || key === "cause" || isMark(key)) return true
   if (key === "name" || key === "_tag") return get(thrown, key) === name
   return key === "errors" && groupOf(get(thrown, key)).length > 0
 }
+
+const isMark = (key: PropertyKey): boolean => typeof key === "string" && key.startsWith("~effect/")
 
 /**
  * The fields of a tagged error, and of what is no error, are data that somebody chose to tell. Others may hold whole
@@ -284,29 +311,56 @@ const framesOf = (thrown: unknown, located: (stack: string) => string = (stack) 
   return end < 0 ? lines : lines.slice(0, end)
 }
 
-/** What an object says of itself, where it is made to. */
-const ownWords = (u: object): string | undefined => {
-  const { toString } = u as { readonly toString: unknown }
-  if (typeof toString !== "function" || toString === Object.prototype.toString) return undefined
-  const words: unknown = toString.call(u)
-  return typeof words === "string" ? words : undefined
+/** What it says of itself with, where it is made to. */
+const ownWordsOf = (u: object): Function | undefined => {
+  const toString = get(u, "toString")
+  return typeof toString === "function" && toString !== Object.prototype.toString ? toString : undefined
 }
-
-/** A Map, a Set, or what is made like them, as the headers of a response. An iterator has no entries: to read it would use it up. */
-const isCollection = (u: object): u is Iterable<unknown> =>
-  !isArray(u) && typeof get(u, "entries") === "function" && typeof get(u, Symbol.iterator) === "function"
 
 /** Names of what is not told, as of the header `authorization`. */
-const secret = /auth|cookie|credential|passw|private|secret|token|api.?key/i
+const secret = /auth(?!or(?!i[sz]))|cookie|credential|passw|private|secret|token|api.?key/i
 
-const entriesOf = (collection: Iterable<unknown>): ReadonlyArray<unknown> => {
-  const entries: Array<unknown> = []
-  for (const entry of collection) {
-    const isSecret = isArray(entry) && entry.length === 2 && typeof entry[0] === "string" && secret.test(entry[0])
-    if (entries.push(isSecret ? [entry[0], "<redacted>"] : entry) > maxEntries) break
+const isSecret = (name: unknown, value: unknown): boolean =>
+  typeof name === "string" && secret.test(name) && (typeof value === "string" || isObject(value))
+
+/** Whether it holds so little, and nothing by a secret's name, that it may say all of it in its own words. */
+const isModest = (u: object): boolean => {
+  let left = maxHeld
+  const isFine = (name: unknown, value: unknown): boolean => {
+    if (left-- === 0 || isSecret(name, value)) return false
+    if (!isObject(value) || Redactable.isRedactable(value) || ArrayBuffer.isView(value)) return true
+    if (isCollection(value)) return firstEntries(value).every((entry) => isFine(...pairOf(entry)))
+    return Object.keys(value).every((key) => isFine(key, get(value, key)))
   }
+  return isFine(undefined, u)
+}
+
+/**
+ * A Map, a Set, or what is made like them, as the headers of a response. An iterator has no entries: to read it would use it
+ * up. What Effect can yield gives itself.
+ */
+const isCollection = (u: object): u is Iterable<unknown> => {
+  if (isArray(u) || typeof get(u, Symbol.iterator) !== "function" || typeof get(u, "next") === "function") return false
+  return typeof get(u, "entries") === "function" || !firstEntries(u as Iterable<unknown>).includes(u)
+}
+
+const firstEntries = (collection: Iterable<unknown>): ReadonlyArray<unknown> => {
+  const entries: Array<unknown> = []
+  for (const entry of collection) if (entries.push(entry) > maxEntries) break
   return entries
 }
+
+/** The name that an entry of a collection has, and what stands under it. */
+const pairOf = (entry: unknown): readonly [name: unknown, value: unknown] =>
+  isArray(entry) && entry.length === 2 ? [entry[0], entry[1]] : [undefined, entry]
+
+const entriesOf = (collection: Iterable<unknown>): ReadonlyArray<unknown> =>
+  firstEntries(collection).map((entry) => {
+    const [name, value] = pairOf(entry)
+    return isSecret(name, value) ? [name, redacted] : entry
+  })
+
+const redacted = "<redacted>"
 
 /** What an object tells that has no fields, as a response does: what its getters give and is no object. */
 const gettersOf = (u: object): ReadonlyArray<string> => {
@@ -321,19 +375,30 @@ const gettersOf = (u: object): ReadonlyArray<string> => {
 
 const format = (u: unknown): string => new Writer().value(u, 0).text
 
+/** A class or another function, by its name. */
+const functionName = (u: Function): string => {
+  const kind = /^class\b/.test(Function.prototype.toString.call(u)) ? "class" : "function"
+  const name = get(u, "name")
+  return typeof name === "string" && name !== "" ? `[${kind} ${sanitise(name, maxNameLength)}]` : `[${kind}]`
+}
+
 /** Writes values much as JSON does, until there is enough of it. */
 class Writer {
   text = ""
   private readonly ancestors = new Set<object>()
 
+  private get isFull(): boolean {
+    return this.text.length > maxFieldsLength
+  }
+
   private write(text: string): this {
-    if (this.text.length <= maxFieldsLength) this.text = sanitise(this.text + text, maxFieldsLength + 1)
+    if (!this.isFull) this.text = sanitise(this.text + text, maxFieldsLength + 1)
     return this
   }
 
   value(u: unknown, depth: number): this {
     try {
-      return this.valueUnsafe(Redactable.redact(u), depth)
+      return this.isFull ? this : this.valueUnsafe(Redactable.redact(u), depth)
     } catch {
       return this.write("[threw]")
     }
@@ -342,23 +407,23 @@ class Writer {
   private valueUnsafe(u: unknown, depth: number): this {
     if (typeof u === "string") return this.write(JSON.stringify(sanitise(u, maxTextLength)))
     if (typeof u === "bigint") return this.write(`${u}n`)
-    if (typeof u === "function") return this.write("[function]")
+    if (typeof u === "function") return this.write(functionName(u))
     if (!isObject(u)) return this.write(String(u))
     if (this.ancestors.has(u)) return this.write("[circular]")
     if (u instanceof Date) return this.write(Number.isNaN(u.getTime()) ? "Invalid Date" : `"${u.toISOString()}"`)
     if (ArrayBuffer.isView(u)) return this.write(`[${u.byteLength} bytes]`)
-    if (isCollection(u)) return this.write(nameOf(u)).value(entriesOf(u), depth)
     if (isError(u)) {
       const message = get(u, "message")
       return this.write(headed(nameOf(u), typeof message === "string" ? sanitise(message, maxTextLength) : ""))
     }
     if (isArray(u)) return this.nested(u, u.slice(0, maxEntries + 1).keys(), depth)
-    const own = ownWords(u)
-    if (own !== undefined) return this.write(sanitise(own, maxTextLength))
-    const keys = Object.keys(u)
-    return keys.length > 0 || isPlain(u)
-      ? this.nested(u, keys, depth)
-      : this.write(nameOf(u)).nested(u, gettersOf(u), depth)
+    const ownWords = ownWordsOf(u)
+    if (ownWords !== undefined && isModest(u)) return this.write(sanitise(String(ownWords.call(u)), maxTextLength))
+    if (isCollection(u)) return this.write(nameOf(u)).value(entriesOf(u), depth)
+    const keys = Object.keys(u).filter((key) => !isMark(key))
+    if (isPlain(u)) return this.nested(u, keys, depth)
+    if (ownWords !== undefined) this.write(nameOf(u))
+    return keys.length > 0 ? this.nested(u, keys, depth) : this.write(nameOf(u)).nested(u, gettersOf(u), depth)
   }
 
   private nested(of: object, keys: Iterable<PropertyKey>, depth: number): this {
@@ -371,6 +436,7 @@ class Writer {
     this.write(array ? "[" : "{")
     let written = 0
     for (const key of keys) {
+      if (this.isFull) break
       if (written > 0) this.write(",")
       if (written++ === maxEntries) {
         this.write("…")
@@ -379,6 +445,7 @@ class Writer {
       if (!array) this.write(`${JSON.stringify(sanitise(String(key), maxTextLength))}:`)
       const value = look(of, key)
       if (value === threw) this.write("[threw]")
+      else if (!array && isSecret(key, value)) this.write(redacted)
       else this.value(value, depth)
     }
     this.write(array ? "]" : "}")

@@ -115,8 +115,8 @@ export const makeLines = (): Lines => {
   const head = (lane: Lane, priority: number): Position | undefined => {
     const line = lines.get(name(lane, priority))
     if (line === undefined) return undefined
-    for (let place = line.peek(); place !== undefined; place = line.peek()) {
-      if (place.row.state === "queued" && place.row.fence === place.fence) return place
+    for (let position = line.peek(); position !== undefined; position = line.peek()) {
+      if (position.row.state === "queued" && position.row.fence === position.fence) return position
       line.pop()
     }
     return undefined
@@ -129,8 +129,8 @@ export const makeLines = (): Lines => {
   ): Position | undefined => {
     let best: Position | undefined
     for (const lane of lanes) {
-      const place = mayTake(lane, priority) ? head(lane, priority) : undefined
-      if (place !== undefined && (best === undefined || isBefore(place, best))) best = place
+      const position = mayTake(lane, priority) ? head(lane, priority) : undefined
+      if (position !== undefined && (best === undefined || isBefore(position, best))) best = position
     }
     return best
   }
@@ -144,16 +144,16 @@ export const makeLines = (): Lines => {
     },
     first: (lanes, now, mayTake) => {
       for (const priority of priorities) {
-        const place = firstOf(lanes, priority, mayTake)
-        if (place !== undefined && place.runAt <= now) return place.row
+        const position = firstOf(lanes, priority, mayTake)
+        if (position !== undefined && position.runAt <= now) return position.row
       }
       return undefined
     },
     nextDue: (lanes) => {
       let next: number | undefined
       for (const priority of priorities) {
-        const place = firstOf(lanes, priority)
-        if (place !== undefined && (next === undefined || place.runAt < next)) next = place.runAt
+        const position = firstOf(lanes, priority)
+        if (position !== undefined && (next === undefined || position.runAt < next)) next = position.runAt
       }
       return next
     }

@@ -1,16 +1,19 @@
 /** Turns a payload from the caller's value into the stored text. */
 import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import * as SchemaAST from "effect/SchemaAST"
 import * as SchemaIssue from "effect/SchemaIssue"
 import { BrokerError, InvalidPayload, PayloadTooLarge } from "../BrokerError.ts"
 import * as Limits from "../Limits.ts"
 import type { Any } from "../Definition.ts"
-import { Undecodable } from "../TaskError.ts"
+import { describe } from "../Thrown.ts"
 import { toText } from "./json.ts"
 import { hasUnstorableEscape, utf8Bytes } from "./text.ts"
+import { wholeInput } from "./whole.ts"
 
 interface Codec {
   readonly make: (input: unknown) => Effect.Effect<unknown, { readonly message: string }>
-  readonly encode: (value: unknown, given: unknown) => Effect.Effect<string, { readonly message: string }, any>
+  readonly encode: (value: unknown) => Effect.Effect<string, { readonly message: string }, any>
 }
 
 const formatIssue = SchemaIssue.makeFormatterDefault()
@@ -21,27 +24,17 @@ const codecs = new WeakMap<object, Codec>()
 const codecOf = (task: Any): Codec => {
   const known = codecs.get(task)
   if (known !== undefined) return known
+  const { payloadSchema } = task
+  const ast = wholeInput(payloadSchema.ast)
+  // A class makes itself of nothing, too.
+  const schema = ast === SchemaAST.toType(payloadSchema.ast) ? payloadSchema : Schema.make<typeof payloadSchema>(ast)
   const codec: Codec = {
-    make: (input) =>
-      Effect.mapError(task.payloadSchema.makeEffect(input as never), (issue) => ({ message: formatIssue(issue) })),
-    encode: toText(task.payloadSchema)
+    make: (input) => Effect.mapError(schema.makeEffect(input as never), (issue) => ({ message: formatIssue(issue) })),
+    encode: toText(payloadSchema)
   }
   codecs.set(task, codec)
   return codec
 }
-
-/**
- * Why no attempt is made with this payload, if so: the limit was different where it was enqueued, or it was not
- * checked.
- */
-export const refusalOf = (payload: string): Effect.Effect<Undecodable | undefined> =>
-  Effect.map(Limits.MaxPayloadBytes, (maxBytes) => {
-    const bytes = utf8Bytes(payload, maxBytes)
-    return bytes <= maxBytes ? undefined : new Undecodable({
-      what: "payload",
-      detail: `it has ${bytes} bytes and this worker accepts ${maxBytes} (EFFECT_RAY_MAX_PAYLOAD_BYTES)`
-    })
-  })
 
 /** Checks, encodes and bounds a payload. Reports every problem before anything is written. */
 export const encodePayload = Effect.fnUntraced(function*<T extends Any>(
@@ -54,8 +47,14 @@ export const encodePayload = Effect.fnUntraced(function*<T extends Any>(
 > {
   const invalid = (detail: string) => new BrokerError({ reason: new InvalidPayload({ task: task._tag, detail }) })
   const codec = codecOf(task)
-  const value = yield* Effect.mapError(codec.make(input), (issue) => invalid(issue.message))
-  const text = yield* Effect.mapError(codec.encode(value, input), (issue) => invalid(issue.message))
+  const refused = <A, R>(step: () => Effect.Effect<A, { readonly message: string }, R>) =>
+    Effect.suspend(step).pipe(
+      Effect.mapError(({ message }) => invalid(message)),
+      // A getter or a proxy of the input threw, or the Schema's own code did.
+      Effect.catchDefect((thrown) => Effect.fail(invalid(describe(thrown, Limits).words)))
+    )
+  const value = yield* refused(() => codec.make(input))
+  const text = yield* refused(() => codec.encode(value))
   if (hasUnstorableEscape(text)) {
     return yield* invalid(
       "the payload contains a NUL character or half a surrogate pair; remove it, or send the bytes as base64"

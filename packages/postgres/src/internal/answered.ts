@@ -1,4 +1,5 @@
 /** Limits how long a statement waits for its response. */
+import * as Timer from "@effect-ray/core/Timer"
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -17,9 +18,6 @@ export const defaultPatience = Duration.seconds(15)
 
 /** The slowest network supported for large statements, in characters per millisecond. */
 const slowest = 4_000
-
-/** The longest delay of a timer, 24.8 days. A longer one would fire at once. */
-const maxTimerMillis = 2 ** 31 - 1
 
 const unanswered = (millis: number): SqlError =>
   new SqlError({
@@ -40,8 +38,8 @@ export const answered = <A, R>(
   weight: Weight = {}
 ): Effect.Effect<A, SqlError, R> => {
   const most = Duration.toMillis(patience) + (weight.characters ?? 0) / slowest
-  const atMost = weight.atMost === undefined ? maxTimerMillis : Duration.toMillis(weight.atMost)
-  const millis = Math.min(most, atMost, maxTimerMillis)
+  const atMost = weight.atMost === undefined ? Timer.maxMillis : Duration.toMillis(weight.atMost)
+  const millis = Timer.bounded(Math.min(most, atMost))
   return Effect.contextWith((context: Context.Context<R>) =>
     Effect.callback((resume) => {
       const timer = setTimeout(() => {

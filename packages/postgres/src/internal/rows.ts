@@ -76,7 +76,7 @@ export const makeSetAside = (store: Store, notifier: Notifier, partitions: Parti
         SELECT * FROM ${s}.settle(
           ${supervisor}, ${arrays.uuid(rows.map(({ id }) => id))}, ${arrays.int8(rows.map(({ fence }) => fence))},
           ${arrays.text(each("failed"))}, ${arrays.text(each(Endings.unreadable))}, ${arrays.float8(each(0))},
-          ${arrays.bool(each(true))}, ${arrays.text(each(null))}, ${Endings.cancelled}, ${Endings.unconfirmed}
+          ${arrays.bool(each(true))}, ${arrays.text(each(null))}, ${Endings.cancelled}, ${Endings.unconfirmed}, true
         )
       `
     )

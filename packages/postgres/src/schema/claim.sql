@@ -60,10 +60,10 @@ BEGIN
     GROUP BY d.lane, d.priority, d.floor_at, d.floor_id
   ),
   locked AS MATERIALIZED (
-    SELECT c.tuple, c.losses, row_number() OVER found AS ord, sum(c.bytes) OVER found AS bytes
+    SELECT c.at, c.losses, row_number() OVER found AS ord, sum(c.bytes) OVER found AS bytes
     FROM due d
     CROSS JOIN LATERAL (
-      SELECT e.ctid AS tuple, e.id, e.losses, e.run_at, octet_length(e.payload) AS bytes
+      SELECT e.ctid AS at, e.id, e.losses, e.run_at, octet_length(e.payload) AS bytes
       FROM {schema}.executions e
       WHERE e.state = 'queued' AND e.lane = d.lane AND e.priority = d.priority
         AND (e.run_at, e.id) >= (d.floor_at, d.floor_id) AND e.run_at <= due_by
@@ -77,7 +77,7 @@ BEGIN
   -- As much as fits one message. A suspect goes alone: either it is the first and only one, or only the rows before it
   -- are taken.
   chosen AS MATERIALIZED (
-    SELECT l.tuple, l.ord
+    SELECT l.at, l.ord
     FROM locked l
     WHERE l.ord = 1 OR (
       l.bytes <= max_bytes
@@ -91,7 +91,7 @@ BEGIN
     FROM chosen c
     -- By their physical position, which cannot change under the lock. A row that moved before it was locked is left for
     -- later.
-    WHERE e.ctid = c.tuple
+    WHERE e.ctid = c.at
     RETURNING c.ord::integer,
       e.id, e.fence::bigint, e.lane, e.priority::smallint, e.task::text, e.queue::text, e.payload::text,
       e.format::integer, e.attempts + 1, e.losses::integer, e.max_attempts::integer, e.timeout_millis::float8,

@@ -41,6 +41,7 @@ HOST_MODULES = (
     "effect_ray_gateway.python_calls",
     "effect_ray_gateway.python_errors",
     "effect_ray_gateway.python_host",
+    "effect_ray_gateway.python_values",
 )
 
 

@@ -3,35 +3,28 @@
 import asyncio
 import collections.abc
 import contextvars
-import dataclasses
-import enum
 import importlib
 import inspect
 import json
-import sys
 import threading
 import types
 import uuid
 from concurrent.futures import Future
-from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 
 import effect_ray
 
-from . import frames, python_errors
+from . import frames, python_errors, python_values
+from .python_values import Refused
 
 #: The kind of a RESULT, and its body.
 Ended = Tuple[int, bytes]
 
 
-class _Refused(ValueError):
-    """What is not JSON, in our own words."""
-
-
 def _refuse(constant: str) -> None:
-    raise _Refused(f"{constant} is not JSON")
+    raise Refused(f"{constant} is not JSON")
 
 
-_of = python_errors.type_name
 _PAYLOADS = json.JSONDecoder(parse_constant=_refuse)
 
 
@@ -58,7 +51,7 @@ class Call:
         self.request = json.loads(header)
         self.payload = _PAYLOADS.decode(payload.decode())
         if self.request["keywords"] and not isinstance(self.payload, dict):
-            raise _Refused("a JSON object was expected, for keyword arguments")
+            raise Refused("a JSON object was expected, for keyword arguments")
         execution, fence = frames.IDENT.unpack(self.ident)
         attempt = effect_ray.Attempt(
             task=self.request.get("task", ""),
@@ -101,17 +94,31 @@ def is_awaitable(value: Any) -> bool:
 
 def succeeded(call: Call, value: Any, max_bytes: int) -> Ended:
     """The end of a handler that returned."""
-    return _encode(frames.SUCCESS, lambda: _returned(value, call.request.get("discard", False)), max_bytes, "result")
+    try:
+        return _encode(frames.SUCCESS, lambda: _returned(value, call.request.get("discard", False)), max_bytes)
+    except BaseException as error:
+        return _undecodable("result", error)
 
 
 def raised(error: BaseException, cancelled: bool, max_bytes: int) -> Ended:
     """The end of a handler that raised."""
     kind = type(error)
     if issubclass(kind, effect_ray.TaskFailure):
-        return _encode(frames.FAILURE, lambda: _declared(error), max_bytes, "error")
+        return _failed(error, max_bytes)
     if cancelled and issubclass(kind, (effect_ray.Cancelled, asyncio.CancelledError)):
         return frames.INTERRUPTED, b""
     return _died(python_errors.python_error(error))
+
+
+def _failed(error: BaseException, max_bytes: int) -> Ended:
+    # Whether it fits the error's Schema is found out by the supervisor, which then tells this too: as it stands behind a
+    # line feed, of which JSON that we write has none, the supervisor parts the two without reading them.
+    told = python_errors.declared_error(error)
+    try:
+        kind, body = _encode(frames.FAILURE, lambda: _declared(error), max_bytes)
+    except BaseException as another:
+        return _undecodable("error", another, told)
+    return (kind, body + b"\n" + _json(told)) if kind == frames.FAILURE else (kind, body)
 
 
 def untold(error: BaseException) -> Ended:
@@ -131,113 +138,40 @@ _NOT_RUN = [
 def _returned(value: Any, discard: bool) -> Any:
     for kind, what in _NOT_RUN:
         if issubclass(type(value), kind):
-            raise _Refused(f"the function returned {what}, and return what comes of it")
+            raise Refused(f"the function returned {what}, and return what comes of it")
     return None if discard else value
 
 
 def _declared(error: Any) -> Dict[str, Any]:
-    return {"_tag": error.tag, **error.fields, "_tag": error.tag}
-
-
-def _encode(kind: int, value: Callable[[], Any], max_bytes: int, what: str) -> Ended:
     try:
-        body = _json(value()).encode()
-    except BaseException as error:
-        # Among them what the methods of the value or the error raise, and a value too large for memory.
-        return _undecodable(what, error)
-    if len(body) > max_bytes:
-        return _died({"_tag": "ResultTooLarge", "bytes": len(body), "maxBytes": max_bytes})
-    return kind, body
+        return {"_tag": error.tag, **error.fields, "_tag": error.tag}
+    except BaseException as another:
+        name, words = python_errors.type_name(error), python_errors.words(another)
+        raise Refused(f"a {name} whose tag and fields cannot be read is no declared error: {words}") from None
 
 
-def _json(value: Any) -> str:
-    return json.dumps(_plain(value), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+def _encode(kind: int, value: Callable[[], Any], max_bytes: int) -> Ended:
+    """Raises `Refused`, and whatever looking at the value raises."""
+    try:
+        return kind, python_values.encode(value(), max_bytes)
+    except python_values.TooLarge as error:
+        return _died({"_tag": "ResultTooLarge", "bytes": error.size, "maxBytes": max_bytes})
 
 
-#: What `json` writes as it is, and so do we with what is derived from it.
-_SCALARS = (str, int, float, bool, type(None))
-
-
-def _plain(value: Any) -> Any:
-    """The value in lists, dictionaries and scalars.
-
-    Left to itself `json` would write two keys that are one, and some members of an `Enum` by their text. One call a level, as deep as
-    payloads can be.
-    """
-    kind = type(value)
-    if kind in _SCALARS:
-        return value
-    if issubclass(kind, enum.Enum):
-        return _plain(value.value)
-    is_dataclass = kind not in (list, dict) and dataclasses.is_dataclass(kind)
-    items: Iterable[Tuple[Any, Any]]
-    if issubclass(kind, (dict, list, tuple, *_SCALARS)):
-        if is_dataclass:
-            raise _Refused(f"a {_of(value)} is a dataclass and something else too: it cannot be encoded as JSON")
-        if issubclass(kind, (list, tuple)):
-            plain_list: List[Any] = []
-            for item in value:
-                plain_list.append(_plain(item))
-            return plain_list
-        if not issubclass(kind, dict):
-            return value
-        items = value.items()
-    elif hasattr(value, "tolist"):
-        return _plain(_listed(value))
-    elif is_dataclass:
-        items = [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
-    else:
-        raise _Refused(f"a {_of(value)} cannot be encoded as JSON")
-    plain: Dict[str, Any] = {}
-    for key, item in items:
-        name = _name(key)
-        if name in plain:
-            raise _Refused(f"two keys of a dictionary are {name!r} in JSON")
-        plain[name] = _plain(item)
-    return plain
-
-
-def _name(key: Any) -> str:
-    """A key as JSON has it: what is not text becomes text, as `json` does it, after it became what a value would."""
-    kind = type(key)
-    if kind is str:
-        return str(key)
-    if issubclass(kind, enum.Enum):
-        return _name(key.value)
-    if issubclass(kind, _SCALARS) and not dataclasses.is_dataclass(kind):
-        return str.__str__(key) if issubclass(kind, str) else json.dumps(key, allow_nan=False)
-    if hasattr(key, "tolist"):
-        return _name(_listed(key))
-    raise _Refused(f"a {_of(key)} cannot be a key in JSON")
-
-
-def _listed(value: Any) -> Any:
-    """What NumPy's arrays and scalars hold, and what imitates them, unless the list would say less than they do."""
-    dtype_kind = getattr(getattr(value, "dtype", None), "kind", None)
-    if dtype_kind in ("m", "M"):
-        raise _Refused(f"a {_of(value)} of dates or durations cannot be encoded as JSON, which has no units: convert it to text")
-    if dtype_kind == "V":
-        raise _Refused(f"a {_of(value)} of records cannot be encoded as JSON without the names of its fields: convert it to dictionaries")
-    # A value of this module has imported it.
-    masked_arrays = sys.modules.get("numpy.ma")
-    if masked_arrays is not None and masked_arrays.is_masked(value):
-        raise _Refused(f"a {_of(value)} with masked values cannot be encoded as JSON: fill them")
-    # A memoryview is bytes, some scalars have no plain form, and a mock would go on for ever.
-    if type(value) is memoryview or hasattr(plain := value.tolist(), "tolist"):
-        raise _Refused(f"a {_of(value)} cannot be encoded as JSON")
-    return plain
-
-
-def _undecodable(what: str, error: BaseException) -> Ended:
+def _undecodable(what: str, error: BaseException, told: str = "") -> Ended:
+    """`told`: what else is to be said, which is bounded."""
     if isinstance(error, RecursionError):
-        detail = "it holds itself, or is nested too deeply"
-    elif isinstance(error, _Refused):
-        detail = python_errors.last_words(str(error), python_errors.MAX_DETAIL_CHARS)
+        why = "it is nested too deeply"
     else:
-        detail = python_errors.words(error)
-    return _died({"_tag": "Undecodable", "what": what, "detail": detail})
+        why = str(error) if isinstance(error, Refused) else python_errors.words(error)
+    why = python_errors.shortened(why, python_errors.MAX_DETAIL_CHARS - len(told) - 1)
+    return _died({"_tag": "Undecodable", "what": what, "detail": f"{why}\n{told}" if told else why})
 
 
 def _died(reason: Dict[str, Any]) -> Ended:
+    return frames.DIED, _json(reason)
+
+
+def _json(value: Any) -> bytes:
     # Unescaped: with twelve bytes for a character it would not fit into one frame.
-    return frames.DIED, json.dumps(reason, ensure_ascii=False).encode("utf-8", "replace")
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")

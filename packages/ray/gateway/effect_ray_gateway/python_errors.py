@@ -3,7 +3,7 @@
 import contextlib
 import re
 import traceback
-from typing import Any, Callable, Dict, Iterator, List, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 #: The longest message, with those of its causes, and the longest traceback. A worker stores no more of either.
 MAX_DETAIL_CHARS = 2048
@@ -12,6 +12,16 @@ MAX_TRACEBACK_CHARS = 16 * 1024
 MAX_ERRORS = 10
 #: How many causes are followed to the root.
 MAX_CHAIN = 1000
+#: What Python itself formats at the most, in exceptions and frames, and of groups within groups. It leaves out what is deeper or
+#: wider, and takes a part that several groups share once for each of them: of such the traceback tells `MAX_ERRORS` exceptions.
+MAX_SHOWN = 10_000
+MAX_GROUP_DEPTH = 10
+MAX_GROUP_WIDTH = 15
+#: The most frames of one exception where Python does not format it.
+MAX_FRAMES = 100
+#: What is told of a declared error that does not fit its Schema, and how many of the frames.
+MAX_DECLARED_CHARS = 1200
+MAX_DECLARED_FRAMES = 6
 #: What stands around the words of one that is behind another.
 _BRACKETS_CHARS = 20
 #: The sequences for a terminal: Ray colours what it tells of a task.
@@ -28,32 +38,35 @@ _traceback_of: Callable[[BaseException], Any] = BaseException.__dict__["__traceb
 
 def python_error(error: BaseException) -> Dict[str, Any]:
     """The reason of an attempt whose handler raised this."""
+    told = _tell(error)
     return {
         "_tag": "PythonError",
-        "type": last_words(type_name(error), MAX_DETAIL_CHARS),
-        "detail": _detail(error),
-        "traceback": last_words(_traceback(error), MAX_TRACEBACK_CHARS),
+        "type": shortened(type_name(error), MAX_DETAIL_CHARS),
+        "detail": _detail(told),
+        "traceback": _traceback(told),
     }
+
+
+def declared_error(error: BaseException) -> str:
+    """What was raised and where: for a declared error of which its task knows nothing."""
+    text = shortened(f"{type_name(error)}: {_words(error)}", MAX_DECLARED_CHARS // 2)
+    frames = _frames(error, MAX_DECLARED_FRAMES)
+    return f"what was raised: {text}\n{shortened(frames, MAX_DECLARED_CHARS - len(text))}".strip()
 
 
 def type_name(value: Any) -> str:
     """The name of a value's type. Unlike `__class__`, it cannot fail."""
-    return _qualname(type(value))
+    return class_name(type(value))
+
+
+def class_name(kind: type) -> str:
+    """The name of a class, whatever the class says of itself."""
+    return _qualname(kind)
 
 
 def words(error: BaseException) -> str:
     """The type, the message and the notes of an exception, bounded."""
-    return last_words(f"{type_name(error)}: {_words(error)}", MAX_DETAIL_CHARS)
-
-
-def _detail(error: BaseException) -> str:
-    """The same, and in brackets what is behind it."""
-    told: List[_Told] = []
-    try:
-        text = _Told(error, told, set()).text(MAX_DETAIL_CHARS // len(told))
-    except BaseException:
-        text = _words(error)
-    return last_words(text, MAX_DETAIL_CHARS)
+    return shortened(f"{type_name(error)}: {_words(error)}", MAX_DETAIL_CHARS)
 
 
 def _words(error: BaseException) -> str:
@@ -72,66 +85,129 @@ def _words(error: BaseException) -> str:
     return " ".join([text, *(f"[{note}]" for note in notes)]).strip()
 
 
-def last_words(text: str, max_chars: int) -> str:
-    """The end of a text, which says more than its beginning, without what Postgres does not store, and without a terminal's colours."""
+def shortened(text: str, max_chars: int) -> str:
+    """The beginning and the end of a text, of which one mostly names the fault, without what Postgres does not store, and without a
+    terminal's colours."""
     text = _TERMINAL.sub("", text)
-    cut = text if len(text) <= max_chars else f"…{text[1 - max_chars:]}"
-    return cut.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+    if len(text) > max_chars:
+        half = max_chars // 2
+        text = f"{text[:half]}…{text[len(text) - (max_chars - half - 1) :]}"
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
 class _Told:
-    """An exception and what is behind it, as a traceback would show it; all that are told are added to `told`."""
+    """An exception, and what is behind it, as a traceback would show it."""
 
-    def __init__(self, error: BaseException, told: "List[_Told]", seen: Set[int]) -> None:
-        seen.add(id(error))
-        told.append(self)
+    def __init__(self, error: BaseException, name: str = "") -> None:
+        self.error = error
+        #: What it is to the one that it is behind.
+        self.name = name
         self.type = type_name(error)
         self.words = _words(error)
-        self.behind: List[Tuple[str, _Told]] = []
-        for name, other in _behind(error):
-            if id(other) in seen or len(told) >= MAX_ERRORS:
-                continue
-            # The last one that is told is the root, for that says most.
-            root = _root(other) if len(told) == MAX_ERRORS - 1 else other
-            if root is not other and id(root) not in seen:
-                name, other = f"root {name}", root
-            self.behind.append((name, _Told(other, told, seen)))
+        self.behind: List[_Told] = []
 
     def text(self, share: int) -> str:
         """The words, and in brackets those behind them, each within its share."""
-        own = last_words(self.words, max(share - len(self.type) - _BRACKETS_CHARS, _BRACKETS_CHARS))
-        return own + "".join(f" ({name}: {other.type}: {other.text(share)})" for name, other in self.behind)
+        type_ = shortened(self.type, max(share // 2, _BRACKETS_CHARS))
+        own = shortened(self.words, max(share - len(type_) - _BRACKETS_CHARS, _BRACKETS_CHARS))
+        text = " ".join([own, *(other.text(share) for other in self.behind)]).strip()
+        return f"({self.name}: {type_}: {text})" if self.name else text
+
+    def traceback(self, share: int) -> str:
+        """Its own frames, its type and its words, within its share."""
+        head = f"{self.name}, traceback (most recent call last):\n" if self.name else "Traceback (most recent call last):\n"
+        last = shortened(f"{self.type}: {self.words}", share // 2) + "\n"
+        frames = _frames(self.error, MAX_FRAMES)
+        return f"{head}{shortened(frames, share - len(head) - len(last))}{last}" if frames else f"{self.name or 'Exception'}: {last}"
+
+
+def _tell(error: BaseException) -> List[_Told]:
+    """The exception and those behind it, the nearest first; the last one is the root, for that says most."""
+    told, seen = [_Told(error)], {id(error)}
+    for one in told:
+        for name, other in _behind(one.error):
+            if id(other) not in seen and len(told) < MAX_ERRORS - 1:
+                seen.add(id(other))
+                one.behind.append(_Told(other, name))
+                told.append(one.behind[-1])
+    name, root = _root(error)
+    if id(root) not in seen:
+        told.append(_Told(root, f"root {name}"))
+        told[0].behind.append(told[-1])
+    return told
 
 
 def _behind(error: BaseException) -> Iterator[Tuple[str, BaseException]]:
+    for index, other in enumerate(_group(error)[:MAX_ERRORS]):
+        if issubclass(type(other), BaseException):
+            yield f"exceptions {index}", other
     cause, context = _cause(error), _context(error)
     if cause is not None:
         yield "cause", cause
     elif context is not None and not _suppresses_context(error):
         yield "while handling", context
-    # An exception group, which Python has since 3.11.
-    try:
+
+
+def _group(error: BaseException) -> Tuple[Any, ...]:
+    """The exceptions of an exception group, which Python has since 3.11."""
+    with contextlib.suppress(BaseException):
         group = getattr(error, "exceptions", None)
-    except BaseException:
-        return
-    if isinstance(group, tuple):
-        for index, other in enumerate(group[:MAX_ERRORS]):
-            if issubclass(type(other), BaseException):
-                yield f"exceptions {index}", other
+        if isinstance(group, tuple):
+            return group
+    return ()
 
 
-def _root(error: BaseException) -> BaseException:
+def _root(error: BaseException) -> Tuple[str, BaseException]:
+    """The end of the way that begins with the first exception of a group, or the cause."""
+    name = ""
     for _ in range(MAX_CHAIN):
-        behind = next((other for name, other in _behind(error) if not name.startswith("exceptions")), None)
+        behind = next(_behind(error), None)
         if behind is None:
             break
-        error = behind
-    return error
+        name, error = behind
+    return name, error
 
 
-def _traceback(error: BaseException) -> str:
+def _detail(told: List[_Told]) -> str:
+    return shortened(told[0].text(MAX_DETAIL_CHARS // len(told)), MAX_DETAIL_CHARS)
+
+
+def _traceback(told: List[_Told]) -> str:
+    error = told[0].error
     with contextlib.suppress(BaseException):
-        return "".join(traceback.format_exception(type(error), error, _traceback_of(error)))
+        if _is_shown_by_python(error):
+            text = "".join(traceback.format_exception(type(error), error, _traceback_of(error)))
+            if len(text) <= MAX_TRACEBACK_CHARS:
+                return shortened(text, MAX_TRACEBACK_CHARS)
+    # As Python has it: what happened first comes first.
+    share = MAX_TRACEBACK_CHARS // len(told) - 1
+    return "\n".join(one.traceback(share) for one in reversed(told))
+
+
+def _is_shown_by_python(error: BaseException) -> bool:
+    """Whether Python itself formats all of it, and not for too long: it takes a part of several groups once for each of them."""
+    shown, seen, waiting = 0, {id(error)}, [(error, 0)]
+    while waiting:
+        one, depth = waiting.pop()
+        group = _group(one)
+        if depth > MAX_GROUP_DEPTH or len(group) > MAX_GROUP_WIDTH:
+            return False
+        shown += 1
+        frame = _traceback_of(one)
+        while frame is not None and shown <= MAX_SHOWN:
+            shown, frame = shown + 1, frame.tb_next
+        if shown > MAX_SHOWN:
+            return False
+        for other in (_cause(one), _context(one)):
+            if other is not None and id(other) not in seen:
+                seen.add(id(other))
+                waiting.append((other, depth))
+        waiting.extend((other, depth + 1) for other in group if issubclass(type(other), BaseException))
+    return True
+
+
+def _frames(error: BaseException, most: int) -> str:
+    """The last frames of an exception, without what is behind it."""
     with contextlib.suppress(BaseException):
-        return "".join([*traceback.format_tb(_traceback_of(error)), f"{words(error)}\n"])
+        return "".join(traceback.format_tb(_traceback_of(error), -most))
     return ""

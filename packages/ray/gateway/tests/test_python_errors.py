@@ -202,7 +202,11 @@ class Unreadable(effect_ray.TaskFailure):
     ],
 )
 def test_a_declared_error_that_cannot_be_read_is_undecodable(error, words):
-    assert told(error) == {"_tag": "Undecodable", "what": "error", "detail": words}
+    reason = told(error)
+    assert (reason["_tag"], reason["what"]) == ("Undecodable", "error")
+    name = type(error).__name__
+    assert reason["detail"].startswith(f"a {name} whose tag and fields cannot be read is no declared error: {words}\n")
+    assert f"\nwhat was raised: {name}" in reason["detail"]
 
 
 @pytest.mark.parametrize("step", ["succeeded", "raised"])
@@ -235,4 +239,74 @@ def test_is_bounded_and_keeps_the_root():
     reason = told(caught(chain))
     assert len(reason["detail"]) <= python_errors.MAX_DETAIL_CHARS and len(reason["traceback"]) <= python_errors.MAX_TRACEBACK_CHARS
     assert "level 199" in reason["traceback"] and "root cause: OSError: the root of it" in reason["detail"]
-    assert told(ValueError("first" + "x" * 100_000 + "last"))["detail"].endswith("last")
+    long = ValueError("first" + "x" * 100_000 + "last")
+    assert told(long)["detail"].startswith("first") and told(long)["detail"].endswith("last")
+    assert "ValueError: first" in told(long)["traceback"] and told(long)["traceback"].endswith("last\n")
+
+
+def raised_within(error):
+    """The same exception, with frames."""
+    try:
+        raise error
+    except BaseException as caught_:
+        return caught_
+
+
+if sys.version_info >= (3, 11):
+
+    def nested(levels, *others):
+        group = raised_within(LookupError("the leaf"))
+        for level in range(levels):
+            group = ExceptionGroup(f"level {level}", [group, *others])
+        return raised_within(group)
+
+    @pytest.mark.parametrize("levels", [1, 5, 9, 10, 11, 12, 50, 900])
+    @pytest.mark.parametrize("others", [(), tuple(ValueError(str(number)) for number in range(12))], ids=["alone", "among others"])
+    def test_tells_the_leaf_of_groups_however_deep_it_is(levels, others):
+        reason = told(nested(levels, *others))
+        assert "LookupError: the leaf" in reason["detail"] and f"level {levels - 1}" in reason["detail"]
+        assert "LookupError: the leaf" in reason["traceback"] and f"level {levels - 1}" in reason["traceback"]
+        assert "in raised_within" in reason["traceback"]
+        assert len(reason["detail"]) <= python_errors.MAX_DETAIL_CHARS
+        assert len(reason["traceback"]) <= python_errors.MAX_TRACEBACK_CHARS
+
+    def test_tells_a_group_of_many_by_some_of_them():
+        reason = told(ExceptionGroup("many", [ValueError(str(number)) for number in range(100_000)]))
+        assert reason["detail"].startswith("many (100000 sub-exceptions) (exceptions 0: ValueError: 0)")
+        assert "ValueError: 0" in reason["traceback"]
+
+    def test_parts_that_groups_share_are_told_once():
+        shared = nested(1)
+        for level in range(60):
+            shared = ExceptionGroup(f"round {level}", [shared, shared])
+        reason = told(shared)
+        assert "round 59" in reason["detail"] and "LookupError: the leaf" in reason["detail"]
+        assert "round 59" in reason["traceback"] and "LookupError: the leaf" in reason["traceback"]
+
+    def test_parts_that_share_by_causes_and_groups_are_told_once():
+        shared = nested(1)
+        for level in range(60):
+            group = ExceptionGroup(f"round {level}", [shared, shared])
+            group.__cause__ = group.__context__ = shared
+            shared = group
+        assert "LookupError: the leaf" in told(shared)["detail"]
+
+
+def test_a_traceback_that_is_too_long_keeps_each_of_those_that_are_told():
+    def fails():
+        try:
+            raise KeyError("root" + "r" * 30_000)
+        except KeyError as error:
+            raise ValueError("end" + "e" * 30_000) from error
+
+    traceback_ = told(caught(fails))["traceback"]
+    assert len(traceback_) <= python_errors.MAX_TRACEBACK_CHARS
+    assert traceback_.index("KeyError: 'root") < traceback_.index("ValueError: end") and traceback_.count("in fails") == 2
+
+
+def test_the_entry_and_the_end_of_a_deep_recursion_are_told():
+    def dives(depth):
+        dives(depth + 1)
+
+    traceback_ = told(caught(lambda: dives(0)))["traceback"]
+    assert "Previous line repeated" in traceback_ and "RecursionError" in traceback_ and "in caught" in traceback_

@@ -88,7 +88,7 @@ def test_an_exception_without_words_ends_its_attempt_all_the_same(served, functi
 def test_a_value_that_fails_to_be_encoded_is_undecodable(served, function, what):
     result = ended(served, function)
     assert (result.kind, result.json["_tag"], result.json["what"]) == (2, "Undecodable", what)
-    assert result.json["detail"] == "MemoryError: no list"
+    assert "cannot be encoded as JSON: MemoryError: no list" in result.json["detail"]
 
 
 @pytest.mark.parametrize("function", ["shapeless", "shapeless_later"])

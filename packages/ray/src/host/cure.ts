@@ -11,10 +11,18 @@ const missing = (error: Config.ConfigError): ReadonlyArray<string> => {
   return names.filter((name) => name !== "" && process.env[name] === undefined)
 }
 
+const missingOf = (error: unknown): ReadonlyArray<string> => {
+  try {
+    return error instanceof Config.ConfigError ? missing(error) : []
+  } catch {
+    // A proxy may refuse to be looked at. What it is worth telling is told anyway.
+    return []
+  }
+}
+
 /** A sentence, or nothing. Hosts see only the variables that the worker names. */
 export const cureOf = (error: unknown): string | undefined => {
-  if (!(error instanceof Config.ConfigError)) return undefined
-  const names = missing(error)
+  const names = missingOf(error)
   if (names.length === 0) return undefined
   const list = names.map((name) => JSON.stringify(name)).join(", ")
   return `hosts see no variable ${

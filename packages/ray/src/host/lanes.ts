@@ -9,6 +9,7 @@
  * A lane may be stuck without an attempt to blame, by what one left behind or by the worker's layer. What it is given then
  * never begins, so nobody would cancel it either: the lane is terminated as well.
  */
+import * as Timer from "@effect-ray/core/Timer"
 import * as Frame from "../Frame.ts"
 import { silentMillis } from "../internal/frameSocket.ts"
 import type { Lane, LaneEnd } from "./lane.ts"
@@ -125,7 +126,7 @@ export class Lanes {
     if (entry === undefined || entry.grace !== undefined) return
     entry.lane.writer.bytes(frame.bytes)
     const { graceMillis } = JSON.parse(frame.text)
-    entry.grace = setTimeout(() => this.overdue(call, entry), graceMillis)
+    entry.grace = setTimeout(() => this.overdue(call, entry), Timer.bounded(graceMillis))
   }
 
   private overdue(call: bigint, entry: Running): void {

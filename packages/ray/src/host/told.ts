@@ -13,21 +13,23 @@ export class Told extends Error {
   }
 }
 
-const isTold = (thrown: unknown): thrown is Error => {
+/** What has been told already, be it in another thread, each property looked at once: anyone may give an error this name. */
+const toldBefore = (thrown: unknown): Told | undefined => {
   try {
-    return thrown instanceof Error && thrown.name === "Told" && typeof thrown.message === "string"
+    if (!(thrown instanceof Error) || thrown.name !== "Told") return undefined
+    const { message, stack } = thrown as { readonly message: unknown; readonly stack?: unknown }
+    if (typeof message !== "string") return undefined
+    const words = message.slice(0, limits.maxDetailLength)
+    return new Told(words, typeof stack === "string" ? stack.slice(0, limits.maxStackLength) : undefined)
   } catch {
-    return false
+    return undefined
   }
 }
 
-/** In words, unless it has been told already, be it in another thread. */
+/** Whatever was thrown, in words. */
 export const toldOf = (thrown: unknown): Told => {
-  // The name is all of it that crosses threads, and anyone may give it to an error.
-  if (isTold(thrown)) {
-    const { message, stack } = thrown
-    return new Told(message.slice(0, limits.maxDetailLength), stack?.slice(0, limits.maxStackLength))
-  }
+  const before = toldBefore(thrown)
+  if (before !== undefined) return before
   const { stack, words } = describe(thrown, limits)
   return new Told(words, stack)
 }

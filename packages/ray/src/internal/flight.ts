@@ -44,7 +44,7 @@ export class Flight implements CallOwner {
   onResult(kind: number, text: string, place: Runner.Place | undefined): void {
     if (place !== undefined) this.onStarted(place)
     this.sky.landed(this)
-    this.end(ofResult(kind, text))
+    this.end(ofResult({ kind, text }))
   }
   onLost(lost: LostBody, place: Runner.Place | undefined): void {
     this.sky.landed(this)

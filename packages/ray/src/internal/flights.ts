@@ -1,7 +1,7 @@
 /** All attempts of a runner that are on their way, and the gateway that has them. */
 import { Ended } from "@effect-ray/core/Outcome"
-import type * as Runner from "@effect-ray/core/Runner"
-import { Undecodable } from "@effect-ray/core/TaskError"
+import * as Runner from "@effect-ray/core/Runner"
+import * as Timer from "@effect-ray/core/Timer"
 import { Flight, type Sky } from "./flight.ts"
 import type { RayPools } from "./rayPools.ts"
 import { runBody } from "./runBody.ts"
@@ -60,7 +60,7 @@ export class Flights implements Sky {
     this.patience = setTimeout(() => {
       for (const flight of this.waiting) flight.end(withoutGateway)
       this.waiting.clear()
-    }, patienceMillis)
+    }, Timer.bounded(patienceMillis))
   }
 
   /** Takes up what the gateway says of a pool's hosts. */
@@ -78,9 +78,10 @@ export class Flights implements Sky {
   /** Sends an attempt on its way. */
   start(attempt: Runner.Attempt): Flight {
     const flight = new Flight(attempt, this)
-    const tooLarge = this.tooLarge(attempt)
-    if (tooLarge === undefined) this.launch(flight)
-    else flight.end(tooLarge)
+    // A gateway would end the connection, with all that is pending on it.
+    const refusal = Runner.refusalOf(attempt.payload, this.options.maxPayloadBytes)
+    if (refusal === undefined) this.launch(flight)
+    else flight.end(refusal)
     return flight
   }
 
@@ -139,19 +140,5 @@ export class Flights implements Sky {
     this.unacknowledged.delete(flight.attempt.execution)
     // Another gateway knows nothing of it.
     if (flight.session === this.session) this.session?.connection.acknowledge(flight.call!.number)
-  }
-
-  /** No gateway takes such a payload: it ends a connection, with all that is pending on it. */
-  private tooLarge({ payload }: Runner.Attempt): Ended | undefined {
-    const { maxPayloadBytes } = this.options
-    if (payload.length * 3 <= maxPayloadBytes) return undefined
-    const bytes = Buffer.byteLength(payload)
-    if (bytes <= maxPayloadBytes) return undefined
-    return Ended.Died({
-      reason: new Undecodable({
-        what: "payload",
-        detail: `it has ${bytes} bytes and this worker takes ${maxPayloadBytes} (EFFECT_RAY_MAX_PAYLOAD_BYTES)`
-      })
-    })
   }
 }

@@ -6,7 +6,6 @@ import * as Handler from "@effect-ray/core/Handler"
 import { Ended } from "@effect-ray/core/Outcome"
 import type * as Task from "@effect-ray/core/Task"
 import * as TaskError from "@effect-ray/core/TaskError"
-import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as SchemaAST from "effect/SchemaAST"
@@ -29,12 +28,45 @@ export const ofPayload = (task: Task.Any, payload: string): Effect.Effect<Ended 
 /** The end of an attempt, unless what it ended with does not fit. */
 export const ofEnd = (task: Task.Any, ended: Ended): Effect.Effect<Ended> => {
   if (ended._tag === "Succeeded") return unless(ended, "result", checksOf(task).success(ended.value))
-  if (ended._tag === "Failed") return unless(ended, "error", checksOf(task).error(ended.error))
+  if (ended._tag === "Failed") {
+    const { error, told } = parts(ended.error)
+    return unless(error === ended.error ? ended : Ended.Failed({ error }), "error", checksOf(task).error(error), told)
+  }
   return Effect.succeed(ended)
 }
 
-const unless = (ended: Ended, what: What, why: Effect.Effect<string | undefined>): Effect.Effect<Ended> =>
-  Effect.map(why, (why) => why === undefined ? ended : undecodable(what, why))
+/** A declared error as a Python host sends it: its JSON, and behind a line feed what is told of it if it does not fit. */
+const parts = (text: string): { readonly error: string; readonly told: string | undefined } => {
+  const end = text.indexOf("\n")
+  if (end < 0) return { error: text, told: undefined }
+  return { error: text.slice(0, end), told: text.slice(end + 1) }
+}
+
+const unless = (
+  ended: Ended,
+  what: What,
+  why: Effect.Effect<string | undefined>,
+  told?: string
+): Effect.Effect<Ended> =>
+  Effect.map(why, (why) => {
+    if (why === undefined) return ended
+    if (told === undefined) return undecodable(what, why)
+    return undecodable(what, `${cut(why, maxWhyLength)}\n${wordsIn(told)}`)
+  })
+
+/** How much of why an error does not fit is told. The rest of the detail says what was raised, and where. */
+const maxWhyLength = 800
+
+const cut = (text: string, maxLength: number): string =>
+  text.length > maxLength ? `${text.slice(0, maxLength - 1)}…` : text
+
+const wordsIn = (json: string): string => {
+  try {
+    return String(JSON.parse(json))
+  } catch {
+    return json
+  }
+}
 
 const undecodable = (what: What, detail: string): Ended =>
   Ended.Died({ reason: TaskError.bounded(new TaskError.Undecodable({ what, detail })) })
@@ -75,13 +107,8 @@ const makeCheck = (
     }
     const why = beforehand(json, text)
     if (why !== undefined) return Effect.succeed(why)
-    return Effect.matchCause(decode(json), { onFailure: wordsOf, onSuccess: () => undefined })
+    return Effect.matchCause(decode(json), { onFailure: Handler.misfit, onSuccess: () => undefined })
   }
-}
-
-const wordsOf = (cause: Cause.Cause<unknown>): string => {
-  const error = Cause.squash(cause)
-  return Schema.isSchemaError(error) ? error.message : TaskError.describe(Handler.defect(cause))
 }
 
 // A run of digits that no fraction is, or an exponent that could lead beyond all numbers. In texts there are such too.
@@ -101,8 +128,9 @@ export const inexact = (text: string): string | undefined => {
   // The third argument has been there since Node 21; the types do not know it yet.
   JSON.parse(text, look as (key: string, value: unknown) => unknown)
   if (found === undefined) return undefined
-  const shown = found.length > maxDigits ? `${found.slice(0, maxDigits)}…` : found
-  return `${shown} is beyond what a number holds exactly; answer it as a text, for Schema.BigInt or Schema.String`
+  return `${
+    cut(found, maxDigits)
+  } is beyond what a number holds exactly; answer it as a text, for Schema.BigInt or Schema.String`
 }
 
 /** As much of a long number as an error tells. */
@@ -114,6 +142,9 @@ const isExact = (source: string, value: number): boolean => {
   return Number.isSafeInteger(value) || /[.eE]/.test(source) || BigInt(source) === BigInt(value)
 }
 
+/** As much of a tag as an error tells. */
+const maxTagLength = 200
+
 /** Whether the tag of an error that was raised by `effect_ray.fail` is one that the task declares. */
 const fitsError = (schema: Schema.Top): (json: unknown) => string | undefined => {
   const tags = tagsOf(SchemaAST.toEncoded(Schema.toCodecJson(schema).ast))
@@ -124,7 +155,7 @@ const fitsError = (schema: Schema.Top): (json: unknown) => string | undefined =>
     const tag = typeof json === "object" && json !== null && "_tag" in json ? String(json._tag) : undefined
     return tag === undefined || tags.includes(tag)
       ? undefined
-      : `effect_ray.fail was given the tag ${JSON.stringify(tag)}, and the task ${declared}`
+      : `effect_ray.fail was given the tag ${cut(JSON.stringify(tag), maxTagLength)}, and the task ${declared}`
   }
 }
 

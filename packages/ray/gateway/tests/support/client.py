@@ -38,7 +38,8 @@ class Frame:
 
     @property
     def json(self):
-        return json.loads(self.body)
+        # Behind a declared error of Python stands what is told of it if it does not fit.
+        return json.loads(self.body.partition(b"\n")[0])
 
     def __repr__(self):
         return f"{self.type}(call={self.call}, route={self.route}, flags={self.flags}, {self.body[:300]!r})"

@@ -20,7 +20,9 @@ const TypeId = "~@effect-ray/core/Task"
  * @category models
  */
 export interface ErrorSchema extends Schema.Top {
+  /** It decodes without services. */
   readonly DecodingServices: never
+  /** It encodes without services. */
   readonly EncodingServices: never
 }
 
@@ -96,6 +98,7 @@ export interface Options<
  * @category models
  */
 export interface PlainSchema extends Schema.Top {
+  /** It decodes without services. */
   readonly DecodingServices: never
 }
 

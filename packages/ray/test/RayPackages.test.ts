@@ -1,5 +1,4 @@
 /** Packages that Ray forgets while nothing uses them. */
-import * as Runner from "@effect-ray/core/Runner"
 import { assert, describe, layer } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"

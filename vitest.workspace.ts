@@ -3,8 +3,27 @@ import type { TestProjectInlineConfiguration } from "vitest/config"
 const conditions = ["@effect-ray/source", "module", "node", "development|production"]
 
 /**
- * Every package and example is a project of its own. Postgres and Ray are started for real, so files run at most two at
- * a time: a machine with two cores must be able to carry them. What needs no Ray comes first.
+ * The files that take longest, in the order in which they begin. Vitest knows that only from a run before, and otherwise begins
+ * with the projects of the first letters.
+ */
+export const longest: ReadonlyArray<string> = [
+  "effect-ray/test/Survival.test.ts",
+  "ray/test/RayReturns.test.ts",
+  "ray/test/RayRunnerFaults.test.ts",
+  "effect-ray/test/Worker.test.ts",
+  "effect-ray/test/Start.test.ts",
+  "ray/test/LocalReturns.test.ts",
+  "ray/test/LocalRay.test.ts",
+  "effect-ray/test/Neighbours.test.ts",
+  "effect-ray/test/Dev.test.ts",
+  "ray/test/RayPackages.test.ts",
+  "ray/test/RayRunner.test.ts",
+  "ray/test/Bundle.test.ts"
+]
+
+/**
+ * Every package and example is a project of its own. Postgres and Ray are started for real, so files run at most three at
+ * a time, most of which wait: a machine with two cores must be able to carry them. What needs no Ray comes first.
  */
 const project = (
   name: string,
@@ -21,7 +40,7 @@ const project = (
     include: ["test/**/*.test.ts"],
     ...(options.globalSetup === undefined ? {} : { globalSetup: options.globalSetup }),
     pool: "forks",
-    maxWorkers: 2,
+    maxWorkers: 3,
     sequence: { groupOrder: options.group },
     testTimeout: 120_000,
     hookTimeout: 180_000

@@ -1,8 +1,8 @@
 /** Handlers and policies that no compiler has seen, beside others. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Layer, Schema } from "effect"
+import { Effect, Fiber, Layer, Option, Schema } from "effect"
 import { TestClock } from "effect/testing"
-import { Broker, InProcessRunner, MemoryBroker, Supervisor, Task, Worker } from "../src/index.ts"
+import { Broker, Handler, InProcessRunner, MemoryBroker, Supervisor, Task, TaskError, Worker } from "../src/index.ts"
 
 class Unprintable extends Schema.TaggedError<Unprintable>()("Unprintable", {}) {
   override get message(): string {
@@ -41,6 +41,20 @@ const hostile: ReadonlyArray<unknown> = [
   }
 ]
 
+/** How an attempt of this handler ends. */
+const endOf = (handler: Effect.Effect<any, any>) => {
+  const Ending = Task.make("Ending", {
+    success: Schema.Record(Schema.String, Schema.Unknown),
+    error: Schema.Struct({ a: Schema.Int })
+  })
+  const input = { executionId: "0190-a", queue: "default", attempt: 1, payload: "null", traceparent: Option.none() }
+  return Effect.flatMap(Effect.service(Handler.key("Ending")), (service) => service.run(input)).pipe(
+    Effect.exit,
+    Effect.map((exit) => Handler.endOf(exit, false, () => {})),
+    Effect.provide(Ending.toLayer(() => handler))
+  )
+}
+
 const worker = Worker.make({
   tasks: [Promising, Fine, Failing],
   handlers: Layer.mergeAll(
@@ -51,6 +65,23 @@ const worker = Worker.make({
 })
 
 describe("Hostile", () => {
+  it.effect("ends an attempt that succeeds, fails or dies with what cannot be looked at", () =>
+    Effect.gen(function*() {
+      const things = [
+        ...hostile,
+        new Proxy({}, { get: () => proxy, getPrototypeOf: () => proxy as object, ownKeys: () => [] })
+      ]
+      for (const thing of things) {
+        for (
+          const handler of [Effect.succeed(thing), Effect.fail(thing), Effect.die(thing), Effect.fail({ a: thing })]
+        ) {
+          const ended = yield* endOf(handler)
+          assert(ended._tag === "Died" && "detail" in ended.reason, ended._tag)
+          assert.isAbove(TaskError.describe(ended.reason).length, 0)
+        }
+      }
+    }))
+
   it.effect("ends an attempt whose retry policy throws what cannot be told", () =>
     Effect.gen(function*() {
       const supervisor = yield* Effect.forkChild(

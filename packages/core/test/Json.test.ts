@@ -168,6 +168,18 @@ describe("JSON", () => {
       yield* takes(Schema.ReadonlyMap(Schema.String, Schema.Int), new Map(), "[]")
     }))
 
+  it.effect("writes what a Schema copies as it is copied", () =>
+    Effect.gen(function*() {
+      const Whole = Schema.Record(Schema.String, Schema.Int)
+      yield* takes(Whole, JSON.parse("{\"__proto__\":1,\"a\":2}"), "{\"__proto__\":1,\"a\":2}")
+      yield* takes(Schema.Array(Schema.Number), Object.assign([1, Number.NaN], { toJSON: () => 5 }), "[1,\"NaN\"]")
+      yield* takes(Schema.Struct({ a: Schema.optional(Schema.Int) }), { a: undefined }, "{\"a\":null}")
+      yield* takes(Schema.Struct({ toJSON: Schema.String }), { toJSON: "x" }, "{\"toJSON\":\"x\"}")
+      yield* takes(Nested(Schema.Int), { nested: { of: 1 } }, "{\"nested\":{\"of\":1}}")
+      yield* refuses(Nested(Schema.Any), { nested: { of: { toJSON: () => 5 } } }, "a toJSON of its own")
+      yield* refuses(Schema.Struct({ a: Schema.Struct({}) }), { a: new Map() }, "an instance of Map")
+    }))
+
   it.effect("refuses what is not written, and a toJSON that would write something else", () =>
     Effect.gen(function*() {
       const hidden = Object.defineProperty({ a: 1 }, "toJSON", { value: () => "changed" })

@@ -49,7 +49,7 @@ describe("Outage", () => {
         const file = join(root, "started")
         const handles = yield* Task.enqueueAll(
           Hold,
-          Array.from({ length: executions }, (_, n) => ({ n, millis: 200, file }))
+          Array.from({ length: executions }, (_, n) => ({ n, millis: 200, file, release: null }))
         )
         const sql = yield* PgClient.PgClient
         const done = Effect.map(

@@ -1,10 +1,12 @@
 /** Workers that are started before what they need. */
-import { assert, describe, it } from "@effect/vitest"
+import { assert, layer } from "@effect/vitest"
 import * as EmbeddedPostgres from "@effect-ray/postgres/EmbeddedPostgres"
 import * as PgMigrations from "@effect-ray/postgres/PgMigrations"
 import * as LocalRay from "@effect-ray/ray/LocalRay"
 import * as PgClient from "@effect/sql-pg/PgClient"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as http from "node:http"
 import * as net from "node:net"
@@ -58,14 +60,18 @@ const webServer = (status: number, body: string) =>
 /** The port of a server that accepts connections and says nothing, until the scope closes. */
 const mute = Effect.suspend(() => listening(net.createServer((socket) => socket.on("error", () => {}))))
 
-const migrated = (server: EmbeddedPostgres.Server) =>
-  Effect.provide(PgMigrations.migrate(), PgClient.layer({ url: server.url }))
+/** A Postgres for all of these: what they keep from it is the way there. */
+class Server extends Context.Service<Server, EmbeddedPostgres.Server>()("Server") {
+  static readonly layer = Layer.effect(
+    Server,
+    Effect.tap(EmbeddedPostgres.make(), ({ url }) => Effect.provide(PgMigrations.migrate(), PgClient.layer({ url })))
+  )
+}
 
-describe("A worker that is started early", () => {
-  it.live("waits for Postgres, says so, and serves when it is there", () =>
+layer(Server.layer, { excludeTestServices: true, timeout: "2 minutes" })("A worker that is started early", (it) => {
+  it.effect("waits for Postgres, says so, and serves when it is there", () =>
     Effect.gen(function*() {
-      const server = yield* EmbeddedPostgres.make()
-      yield* migrated(server)
+      const server = yield* Server
       const url = new URL(Redacted.value(server.url))
       const port = yield* freePort
       const there = Number(url.port)
@@ -79,9 +85,9 @@ describe("A worker that is started early", () => {
       assert.strictEqual(yield* program.exit, 0)
     }))
 
-  it.live("waits for no Postgres that refuses it", () =>
+  it.effect("waits for no Postgres that refuses it", () =>
     Effect.gen(function*() {
-      const server = yield* EmbeddedPostgres.make()
+      const server = yield* Server
       const url = new URL(Redacted.value(server.url))
       url.password = "sesame"
       const { code, stderr } = yield* run(["worker", worker, "--sync"], { env: { DATABASE_URL: url.href } })
@@ -91,10 +97,9 @@ describe("A worker that is started early", () => {
       assert.notInclude(stderr, "sesame")
     }))
 
-  it.live("waits for Ray, says so, and serves when it is there", () =>
+  it.effect("waits for Ray, says so, and serves when it is there", () =>
     Effect.gen(function*() {
-      const server = yield* EmbeddedPostgres.make()
-      yield* migrated(server)
+      const server = yield* Server
       const ray = yield* LocalRay.make({ stateFolder: yield* temporaryFolder })
       const port = yield* freePort
       const program = yield* start(["worker", worker], {
@@ -111,10 +116,9 @@ describe("A worker that is started early", () => {
       assert.strictEqual(yield* program.exit, 0)
     }))
 
-  it.live("does not wait for Ray where something else is", () =>
+  it.effect("does not wait for Ray where something else is", () =>
     Effect.gen(function*() {
-      const server = yield* EmbeddedPostgres.make()
-      yield* migrated(server)
+      const server = yield* Server
       const { code, stderr } = yield* run(["worker", worker], {
         env: { DATABASE_URL: Redacted.value(server.url), RAY_ADDRESS: yield* webServer(404, "no such page") }
       })
@@ -123,10 +127,9 @@ describe("A worker that is started early", () => {
       assert.notInclude(stderr, "waiting for")
     }))
 
-  it.live("waits for Ray behind a proxy that has no dashboard yet", () =>
+  it.effect("waits for Ray behind a proxy that has no dashboard yet", () =>
     Effect.gen(function*() {
-      const server = yield* EmbeddedPostgres.make()
-      yield* migrated(server)
+      const server = yield* Server
       const address = yield* webServer(503, "no healthy upstream")
       const { code, stderr } = yield* run(["worker", worker, "--start-timeout", "1s"], {
         env: { DATABASE_URL: Redacted.value(server.url), RAY_ADDRESS: address }
@@ -136,25 +139,26 @@ describe("A worker that is started early", () => {
       assert.include(stderr, "with 503; check that it runs, and RAY_ADDRESS")
     }))
 
-  it.live("waits for what accepts connections and says nothing", () =>
+  it.effect("waits for what accepts connections and says nothing", () =>
     Effect.gen(function*() {
-      const server = yield* EmbeddedPostgres.make()
-      yield* migrated(server)
+      const server = yield* Server
       const port = yield* mute
-      const postgres = yield* run(["worker", worker, "--sync", "--start-timeout", "3s"], {
-        env: { DATABASE_URL: `postgres://postgres@127.0.0.1:${port}/postgres` }
-      })
+      const [postgres, ray] = yield* Effect.all([
+        run(["worker", worker, "--sync", "--start-timeout", "3s"], {
+          env: { DATABASE_URL: `postgres://postgres@127.0.0.1:${port}/postgres` }
+        }),
+        run(["worker", worker, "--start-timeout", "3s"], {
+          env: { DATABASE_URL: Redacted.value(server.url), RAY_ADDRESS: `http://127.0.0.1:${port}` }
+        })
+      ], { concurrency: 2 })
       assert.strictEqual(postgres.code, 1)
       assert.include(postgres.stderr, `waiting for Postgres at 127.0.0.1:${port}/postgres, for 3s at most`)
-      const ray = yield* run(["worker", worker, "--start-timeout", "3s"], {
-        env: { DATABASE_URL: Redacted.value(server.url), RAY_ADDRESS: `http://127.0.0.1:${port}` }
-      })
       assert.strictEqual(ray.code, 1)
       assert.include(ray.stderr, `waiting for Ray at http://127.0.0.1:${port}, for 3s at most`)
       for (const { stderr } of [postgres, ray]) assert.include(stderr, "no answer in time")
     }))
 
-  it.live("ends when its patience is over, with what it waited for", () =>
+  it.effect("ends when its patience is over, with what it waited for", () =>
     Effect.gen(function*() {
       const url = `postgres://postgres@127.0.0.1:${yield* freePort}/postgres`
       const { code, stderr } = yield* run(["worker", worker, "--sync", "--start-timeout", "1s"], {

@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import * as database from "./database.ts"
@@ -87,15 +87,25 @@ const startWorker = Effect.flatMap(
   (env) => start(["worker", fixture("hold.ts"), "--concurrency", String(attempts)], { env })
 )
 
-/** Enqueues and waits until every attempt runs in a host. */
+/** Enqueues and waits until every attempt runs in a host, which it does until it is let go. */
 const hold = Effect.gen(function*() {
-  const file = join(yield* folder, "started")
+  const inside = yield* folder
+  const file = join(inside, "started")
+  const release = join(inside, "release")
   const executions = yield* Task.enqueueAll(
     Hold,
-    Array.from({ length: attempts }, (_, n) => ({ n, millis: 8_000, file }))
+    Array.from({ length: attempts }, (_, n) => ({ n, millis: 100, file, release }))
   )
-  yield* eventually(Effect.sync(() => startedIn(file).length), (started) => started >= attempts)
-  return { executions, pids: [...new Set(startedIn(file).map(({ pid }) => pid))] }
+  const started = (count: number) =>
+    eventually(Effect.sync(() => startedIn(file).length), (started) => started >= count)
+  yield* started(attempts)
+  return {
+    executions,
+    pids: [...new Set(startedIn(file).map(({ pid }) => pid))],
+    /** Lets them go once so many have been started again. */
+    releaseAfter: (again: number) =>
+      Effect.andThen(started(attempts + again), Effect.sync(() => writeFileSync(release, "")))
+  }
 })
 
 type Held = Effect.Success<typeof hold>
@@ -130,6 +140,7 @@ layer(Layer.mergeAll(database.layer, ray), { timeout: "3 minutes", excludeTestSe
         const held = yield* hold
         process.kill(first.pid, "SIGKILL")
         const second = yield* startWorker
+        yield* held.releaseAfter(1)
         assert.isAbove(yield* allSettled(held), 0)
         yield* second.signal("SIGTERM")
         assert.strictEqual(yield* second.exit, 0)
@@ -143,6 +154,7 @@ layer(Layer.mergeAll(database.layer, ray), { timeout: "3 minutes", excludeTestSe
         const held = yield* hold
         assert.lengthOf(held.pids, 2)
         process.kill(held.pids[0]!, "SIGKILL")
+        yield* held.releaseAfter(1)
         const lost = yield* allSettled(held)
         assert.isTrue(lost > 0 && lost <= 100, `${lost} were lost`)
         assert.isFalse(isAlive(held.pids[0]!))
@@ -159,6 +171,7 @@ layer(Layer.mergeAll(database.layer, ray), { timeout: "3 minutes", excludeTestSe
         const running = gateways(head)
         assert.isNotEmpty(running)
         for (const { pid } of running) process.kill(pid, "SIGKILL")
+        yield* held.releaseAfter(attempts)
         assert.strictEqual(yield* allSettled(held), attempts)
         yield* eventually(Effect.sync(() => held.pids.filter(isAlive)), (alive) => alive.length === 0)
         assert.isAtMost(hosts(head).length, 2)
@@ -174,7 +187,7 @@ layer(Layer.mergeAll(database.layer, ray), { timeout: "3 minutes", excludeTestSe
       const file = join(yield* folder, "started")
       const neighbours = yield* Task.enqueueAll(
         Hold,
-        Array.from({ length: attempts }, (_, n) => ({ n, millis: 200, file }))
+        Array.from({ length: attempts }, (_, n) => ({ n, millis: 200, file, release: null }))
       )
       const poison = yield* Task.enqueue(Poison)
       const reason = yield* Effect.flip(poison.await)

@@ -15,6 +15,7 @@ import { fileURLToPath } from "node:url"
 import { addPackages, type Inputs, nativePackages, packageName } from "./internal/installedPackages.ts"
 import { outside } from "./internal/outside.ts"
 import { asksForLocation, fileLocations, locationBanner, locationNames } from "./internal/fileLocations.ts"
+import { dropNames } from "./internal/functionNames.ts"
 import { readPythonFolder } from "./internal/pythonFolder.ts"
 import { droppedImports, keepImports } from "./internal/sideEffects.ts"
 import { type File, maxSourceBytes, Source } from "./internal/sourceFolder.ts"
@@ -135,7 +136,8 @@ const build = (module: string, input: esbuild.BuildOptions): Effect.Effect<Built
         // What Node makes of a module, whatever a tsconfig.json beside it says: none is read.
         tsconfigRaw: { compilerOptions: { useDefineForClassFields: true, verbatimModuleSyntax: true } },
         minify: false,
-        // A task may be named by its class, and errors are told by theirs. It costs a host's start a twentieth.
+        // A task may be named by its class, and errors are told by theirs. It costs a host's start a twentieth, and more where
+        // functions are made for every attempt: see below.
         keepNames: true,
         legalComments: "none",
         logLevel: "silent",
@@ -147,8 +149,8 @@ const build = (module: string, input: esbuild.BuildOptions): Effect.Effect<Built
     catch: (error) => failed(module, describe(error, path.dirname(module)))
   }).pipe(
     Effect.flatMap(({ metafile, outputFiles, warnings }) => {
-      const content = outputFiles![0]!.contents
       const folder = path.dirname(module)
+      const content = dropNames(outputFiles![0]!.contents, (file) => isRuntime(path.resolve(folder, file)))
       return content.byteLength <= maxSourceBytes
         ? Effect.succeed({
           content,
@@ -158,6 +160,13 @@ const build = (module: string, input: esbuild.BuildOptions): Effect.Effect<Built
         : Effect.fail(failed(module, `it has ${content.byteLength} bytes, the limit is ${maxSourceBytes}`))
     })
   )
+
+/** Where our own packages lie, compiled or not. */
+const packages = fileURLToPath(new URL("../..", import.meta.url))
+
+const isRuntime = (file: string): boolean =>
+  /\/node_modules\/(?:effect|@effect-ray\/[^/]+)\//.test(file) ||
+  file.startsWith(packages) && /^[^/]+\/(?:src|dist)\//.test(file.slice(packages.length))
 
 /** The files among a bundle's inputs, with their absolute names. */
 const inputsOf = ({ inputs }: esbuild.Metafile, folder: string): Inputs =>

@@ -12,15 +12,19 @@ import worker from "./fixtures/laterWorker.ts"
 import { Add } from "./fixtures/tasks.ts"
 import { attempt, ClusterLive, eventually, newDeployment, RegistryLive } from "./support.ts"
 
+// One gateway for all of these: it takes longer to start than a host to fail.
+const deployment = newDeployment()
+const registry = Layer.succeedContext(Effect.runSync(Effect.scoped(Layer.build(RegistryLive))))
+
 /** The first words about why the hosts of this module do not come up. */
 const whyNot = Effect.fnUntraced(function*(module: string) {
   const states: Array<PoolState> = []
   const live = RayRunner.layer({
-    deployment: newDeployment(),
+    deployment,
     worker,
     module: fileURLToPath(new URL(`./fixtures/${module}`, import.meta.url)),
     onPoolState: (state) => states.push(state)
-  }).pipe(Layer.provide(RegistryLive), Layer.provide(ClusterLive))
+  }).pipe(Layer.provide(registry), Layer.provide(ClusterLive))
   const runner = Context.get(yield* Layer.build(live), Runner.Runner)
   const fiber = yield* Effect.forkChild(runner.run(attempt(Add, { a: 1, b: 2 }).attempt))
   yield* eventually(Effect.sync(() => states), (states) => states.some(({ state }) => state === "failed"))

@@ -11,8 +11,8 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import { setTimeout as sleep } from "node:timers/promises"
 import * as Frame from "../src/Frame.ts"
-import type { Lane } from "../src/host/lane.ts"
-import { Lanes } from "../src/host/lanes.ts"
+import type { HandlerThread } from "../src/host/handlerThread.ts"
+import { HandlerThreads } from "../src/host/handlerThreads.ts"
 import { Flights } from "../src/internal/flights.ts"
 import { RayPools } from "../src/internal/rayPools.ts"
 import * as RayCluster from "../src/RayCluster.ts"
@@ -50,7 +50,7 @@ describe("A duration of more than 24.8 days", () => {
 
     it(`is granted to an attempt that is to stop: ${Duration.format(duration)}`, async () => {
       const probed: Array<string> = []
-      const lane: Lane = {
+      const thread: HandlerThread = {
         begun: new Int32Array(new SharedArrayBuffer(4)),
         given: 0,
         running: 0,
@@ -61,7 +61,7 @@ describe("A duration of more than 24.8 days", () => {
         terminate: () => probed.push("terminate"),
         close: () => Promise.resolve()
       }
-      const lanes = new Lanes(1, () => lane, () => {})
+      const threads = new HandlerThreads(1, () => thread, () => {})
       const header = {
         flags: 0,
         route: 0,
@@ -75,13 +75,13 @@ describe("A duration of more than 24.8 days", () => {
         return new Frame.Frame(bytes, 0, bytes.length)
       }
       const run = frame(Frame.Type.RUN, "{}\nnull")
-      lanes.run(run)
-      Atomics.add(lane.begun, 0, 1)
+      threads.run(run)
+      Atomics.add(thread.begun, 0, 1)
       const graceMillis = Math.min(Duration.toMillis(duration), Number.MAX_SAFE_INTEGER)
-      lanes.cancel(frame(Frame.Type.CANCEL, JSON.stringify({ graceMillis })))
+      threads.cancel(frame(Frame.Type.CANCEL, JSON.stringify({ graceMillis })))
       await sleep(20)
       assert.deepStrictEqual(probed, [])
-      assert.isTrue(lanes.ended(run))
+      assert.isTrue(threads.ended(run))
     })
 
     for (const name of ["grace", "lease"] as const) {

@@ -37,11 +37,11 @@ import {
 } from "./support.ts"
 
 /** A runner with its registry, its deployment and the means to disturb it, for as long as the test. */
-const disturbed = Effect.fnUntraced(function*(options: RunnerOptions = {}) {
+const disturbedIn = Effect.fnUntraced(function*(registry: Layer.Layer<GatewayRegistry>, options: RunnerOptions) {
   const deployment = options.deployment ?? newDeployment()
   let controls: RayRunner.Controls | undefined
   const live = runnerLayer({ deployment, idle: Duration.seconds(1), ...options }, (given) => controls = given).pipe(
-    Layer.provideMerge(RegistryLive)
+    Layer.provideMerge(registry)
   )
   const context = yield* Layer.build(live)
   return {
@@ -52,6 +52,18 @@ const disturbed = Effect.fnUntraced(function*(options: RunnerOptions = {}) {
     connection: () => controls!.connection()
   }
 })
+
+/** With a gateway of its own. */
+const disturbed = (options: RunnerOptions = {}) => disturbedIn(RegistryLive, options)
+
+const shared = {
+  deployment: newDeployment(),
+  registry: Layer.succeedContext(Effect.runSync(Effect.scoped(Layer.build(RegistryLive))))
+}
+
+/** With the gateway of all tests that do no harm to it: one takes seconds to start. */
+const joined = (options: RunnerOptions = {}) =>
+  disturbedIn(shared.registry, { deployment: shared.deployment, idle: Duration.minutes(1), ...options })
 
 /** Attempts that write a line when they begin and end when they are let go. */
 const gates = Effect.fnUntraced(function*(runner: Runner.Runner["Service"], count: number) {
@@ -80,7 +92,7 @@ const gates = Effect.fnUntraced(function*(runner: Runner.Runner["Service"], coun
 describe("RayRunner under faults", () => {
   it.live("a host that is killed loses its attempts at once, and another takes its place", () =>
     Effect.gen(function*() {
-      const { runner } = yield* disturbed()
+      const { runner } = yield* joined()
       const { all, release } = yield* gates(runner, 5)
       const pid = all[0]!.started[0]!.pid
       const killedAt = performance.now()
@@ -98,7 +110,7 @@ describe("RayRunner under faults", () => {
 
   it.live("an attempt that may have begun says so, though its host died before it could", () =>
     Effect.gen(function*() {
-      const { runner } = yield* disturbed({ grace: Duration.millis(100) })
+      const { runner } = yield* joined({ grace: Duration.millis(100) })
       const file = path.join(yield* tempFolder, "freeze")
       const { attempt: given, started } = attempt(Tasks.Freeze, { file })
       const fiber = yield* Effect.forkChild(runner.run(given), { uninterruptible: true })
@@ -111,7 +123,7 @@ describe("RayRunner under faults", () => {
 
   it.live("a connection that is cut is dialled again, and nothing runs twice", () =>
     Effect.gen(function*() {
-      const { connection, runner } = yield* disturbed()
+      const { connection, runner } = yield* joined()
       const { all, release } = yield* gates(runner, 8)
       for (let cut = 0; cut < 3; cut++) {
         connection()!.cut()
@@ -130,7 +142,7 @@ describe("RayRunner under faults", () => {
 
   it.live("results that arrive while the connection is cut are not lost, and acknowledged ones not repeated", () =>
     Effect.gen(function*() {
-      const { connection, runner } = yield* disturbed()
+      const { connection, runner } = yield* joined()
       yield* run(runner, Tasks.Add, { a: 0, b: 0 })
       const results = yield* Effect.all([
         Effect.forEach(
@@ -175,7 +187,7 @@ describe("RayRunner under faults", () => {
 
   it.live("workers of one deployment share a gateway, and each gets its own results", () =>
     Effect.gen(function*() {
-      const { context, deployment, runner } = yield* disturbed()
+      const { context, deployment, runner } = yield* joined()
       const second = yield* Layer.build(
         runnerLayer({ deployment }).pipe(Layer.provide(Layer.succeedContext(context)))
       )
@@ -197,7 +209,7 @@ describe("RayRunner under faults", () => {
 
   it.live("workers of two builds share a gateway, and each runs its own", () =>
     Effect.gen(function*() {
-      const { context, deployment, runner } = yield* disturbed()
+      const { context, deployment, runner } = yield* joined()
       const later = RayRunner.layer({
         deployment,
         worker: laterWorker,
@@ -250,7 +262,7 @@ describe("RayRunner under faults", () => {
 
   it.live("a pool that the gateway refuses ends its calls with the reason", () =>
     Effect.gen(function*() {
-      const { runner } = yield* Effect.provideService(disturbed(), Limits.MaxResultBytes, 1024 * 1024 * 1024)
+      const { runner } = yield* Effect.provideService(joined(), Limits.MaxResultBytes, 1024 * 1024 * 1024)
       for (const task of [Tasks.Add, Tasks.Echo]) {
         const { ended } = yield* run(runner, task, { a: 1, b: 2 })
         assert(ended._tag === "Died" && ended.reason._tag === "Unschedulable", JSON.stringify(ended))

@@ -21,6 +21,9 @@ declare module "vitest" {
   }
 }
 
+/** As many files as run at once, each with room for some hosts. */
+const maxFiles = 3
+
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const { RAY_ADDRESS, RAY_AUTH_TOKEN } = process.env
   if (RAY_ADDRESS !== undefined && RAY_ADDRESS !== "") {
@@ -29,7 +32,8 @@ export default async function setup(project: TestProject): Promise<() => Promise
   }
   const stateFolder = fs.mkdtempSync(path.join(os.tmpdir(), "effect-ray-state-"))
   const scope = Scope.makeUnsafe()
-  const local = await Effect.runPromise(LocalRay.make({ stateFolder, cpus: 4 }).pipe(Scope.provide(scope)))
+  // Files run side by side, and a gateway whose hosts find no room waits for those of others: a minute was lost by that.
+  const local = await Effect.runPromise(LocalRay.make({ stateFolder, cpus: 4 * maxFiles }).pipe(Scope.provide(scope)))
   project.provide("ray", { address: local.address, token: Redacted.value(local.token), stateFolder })
   return async () => {
     await Effect.runPromise(Scope.close(scope, Exit.void))

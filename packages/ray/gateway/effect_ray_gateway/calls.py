@@ -1,36 +1,64 @@
-"""One call: an attempt on its way through the gateway, and the fair line it waits in."""
+"""One call: an attempt on its way through the gateway, from its RUN to its end."""
 
-from collections import deque
-from typing import TYPE_CHECKING, Any, Deque, Dict, Optional
+from typing import TYPE_CHECKING, Any, Dict, Optional
 
 from . import frames
 
 if TYPE_CHECKING:
     from .hosts import Host
-    from .pools import Pool
+    from .pool import Pool
     from .retained import Kept
     from .supervisors import Supervisor
 
-#: What a supervisor may send through in one turn, in units of `COST_BYTES`.
-QUANTUM = 8
-COST_BYTES = 64 * 1024
-
 
 class Call:
-    """An attempt. It waits (`run` set), runs (`host` set) or has ended (`end` set) until its ACK."""
+    """An attempt. It waits (`run` is set), runs (`host` is set) or has ended (`kept` is set) until its ACK.
 
-    __slots__ = ("number", "ident", "supervisor", "pool", "priority", "run", "host", "started", "end")
+    It has taken the credit of its RUN. `given` and `end` are the only places where that credit, and the one of its RESULT, is
+    repaid, and `end` the only one where an end is told. What never becomes a call, or is of none, is repaid by whoever read it.
+    """
 
-    def __init__(self, number: int, data: bytes, supervisor: "Supervisor", pool: "Pool", priority: int) -> None:
+    __slots__ = ("number", "ident", "supervisor", "pool", "priority", "alone", "run", "host", "started", "kept")
+
+    def __init__(self, number: int, data: bytes, supervisor: "Supervisor", pool: "Pool", priority: int, alone: bool = False) -> None:
         self.number = number
         self.priority = priority
+        #: It wants a host that runs nothing else meanwhile.
+        self.alone = alone
         self.ident = data[frames.IDENT_OFFSET : frames.HEADER_BYTES]
         self.supervisor = supervisor
         self.pool = pool
         self.run: Optional[bytes] = data
         self.host: Optional["Host"] = None
         self.started = False
-        self.end: Optional["Kept"] = None
+        self.kept: Optional["Kept"] = None
+
+    def given(self, host: "Host") -> None:
+        """A host gets it, which has room for it. Its RUN is no longer held here."""
+        data, self.run = self.run, None
+        assert data is not None
+        self.host = host
+        host.take(self, data)
+        self.supervisor.intake.release(1, len(data))
+
+    def end(self, data: bytes, taken: int = 0) -> None:
+        """It has ended, as this frame tells. `taken`: so many bytes of its host's credit are in the frame."""
+        run, self.run = self.run, None
+        if run is not None:
+            self.supervisor.intake.release(1, len(run))
+        self.kept = self.supervisor.tell(data)
+        if not taken or self.host is None:
+            return
+        if self.supervisor.blocked:
+            self.supervisor.owe(self.host, taken)
+        else:
+            self.host.intake.release(1, taken)
+
+    def start(self, data: bytes) -> None:
+        """Its handler has begun, as this frame tells."""
+        if not self.started:
+            self.started = True
+            self.supervisor.send(data)
 
     def lost(self, kind: str, detail: str, collateral: bool) -> bytes:
         """The LOST frame of this call."""
@@ -46,78 +74,3 @@ class Call:
     def interrupted(self) -> bytes:
         """The RESULT of a call that was cancelled before a host had it."""
         return frames.frame(frames.RESULT, b"", frames.INTERRUPTED << frames.KIND_SHIFT, 0, self.number, self.ident)
-
-
-class _Line:
-    __slots__ = ("supervisor", "calls", "deficit")
-
-    def __init__(self, supervisor: "Supervisor") -> None:
-        self.supervisor = supervisor
-        self.calls: Deque[Call] = deque()
-        self.deficit = 0
-
-
-class FairLine:
-    """Waiting calls, served by deficit round-robin over supervisors; a call costs one, and one more each 64 KiB."""
-
-    __slots__ = ("count", "_lines", "_ring")
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._lines: Dict[int, _Line] = {}
-        self._ring: Deque[_Line] = deque()
-
-    def push(self, call: Call) -> None:
-        """Puts the call at the end of its supervisor's line."""
-        line = self._lines.get(call.supervisor.number)
-        if line is None:
-            line = self._lines[call.supervisor.number] = _Line(call.supervisor)
-            self._ring.append(line)
-        line.calls.append(call)
-        self.count += 1
-
-    def dropped(self) -> None:
-        """A waiting call has ended where it stands (its `end` is set, or its `run` is gone)."""
-        self.count -= 1
-
-    def forget(self, supervisor: "Supervisor") -> None:
-        """The supervisor is gone, and none of its calls waits any more."""
-        line = self._lines.pop(supervisor.number, None)
-        if line is not None:
-            self._ring.remove(line)
-
-    def pop(self) -> Optional[Call]:
-        """The next call; none when nothing waits, or only calls of supervisors that do not read."""
-        ring, passed = self._ring, 0
-        while ring and passed < len(ring):
-            line = ring[0]
-            calls = line.calls
-            while calls and calls[0].run is None:
-                calls.popleft()
-            if not calls:
-                ring.popleft()
-                del self._lines[line.supervisor.number]
-            elif line.supervisor.blocked:
-                ring.rotate(-1)
-                passed += 1
-            elif line.deficit < (cost := 1 + len(calls[0].run or b"") // COST_BYTES):
-                line.deficit += QUANTUM
-                ring.rotate(-1)
-                passed = 0
-            else:
-                line.deficit -= cost
-                self.count -= 1
-                return calls.popleft()
-        return None
-
-    def priority(self) -> int:
-        """The highest priority of what waits; -1 when nothing does."""
-        return max((call.priority for line in self._ring for call in line.calls if call.run is not None), default=-1)
-
-    def drain(self) -> Deque[Call]:
-        """Takes all that waits."""
-        waiting = deque(call for line in self._ring for call in line.calls if call.run is not None)
-        self._ring.clear()
-        self._lines.clear()
-        self.count = 0
-        return waiting

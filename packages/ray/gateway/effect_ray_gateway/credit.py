@@ -1,6 +1,6 @@
 """Credit: how much a sender may have unread here."""
 
-from typing import Optional
+from typing import Callable, Optional
 
 from . import frames
 
@@ -53,3 +53,31 @@ class Window:
         self._used_bytes -= self._owed_bytes
         self._owed_frames = self._owed_bytes = 0
         return data
+
+
+class Intake(Window):
+    """What one sender's bodies come in by: takes credit for each frame, and puts bodies of several together."""
+
+    __slots__ = ("_send", "_assembler")
+
+    def __init__(self, send: Callable[[bytes], None], max_frames: int, max_bytes: int, max_body_bytes: int) -> None:
+        super().__init__(max_frames, max_bytes, max_body_bytes)
+        self._send = send
+        self._assembler = frames.Assembler()
+
+    def accept(self, flags: int, call: int, data: bytes, max_bytes: int) -> Optional[bytes]:
+        """All frames of the call's body once the last one is here, with the credit of one frame and of all bytes."""
+        self.take(len(data))
+        if not flags & frames.MORE and not self._assembler.holds(call):
+            return data
+        whole = self._assembler.add(flags, call, data, max_bytes)
+        if whole is None:
+            # The count goes back at once, the bytes when the whole body does: they are what occupies memory.
+            self.release(1, 0)
+        return whole
+
+    def release(self, count: int, size: int) -> None:
+        """So much is no longer held here: tells the sender when it is time to."""
+        credit = self.repay(count, size)
+        if credit is not None:
+            self._send(credit)

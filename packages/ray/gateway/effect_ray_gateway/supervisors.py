@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Deque, Dict, List, Optional, Tuple
 from . import frames
 from .calls import Call
 from .connection import Connection
-from .credit import Window
+from .credit import Intake
 from .log import log
 
 if TYPE_CHECKING:
     from .gateway import Gateway
     from .hosts import Host
-    from .pools import Pool
+    from .pool import Pool
+    from .retained import Kept
 
 CREDIT_FRAMES = 8192
 CREDIT_BYTES = 32 * 1024 * 1024
@@ -46,8 +47,8 @@ class Supervisor:
         self._lease_seconds, self._max_body_bytes = _terms(hello)
         self._expires = 0.0
         self._drain_by: Optional[float] = None
-        self._window = Window(0, 0, 0)
-        self._assembler = frames.Assembler()
+        #: Its RUN frames come in by this.
+        self.intake = Intake(self.send, 0, 0, 0)
         self._owed: List[Tuple["Host", int]] = []
         #: Calls whose kept ends are to be sent again, as its socket takes them.
         self._repeats: Deque[Call] = deque()
@@ -58,9 +59,8 @@ class Supervisor:
         if old is not None:
             old.close("the supervisor connected again")
         self._lease_seconds, self._max_body_bytes = _terms(hello)
-        self._assembler = frames.Assembler()
         max_body = self._max_body_bytes + 2 * frames.ENVELOPE_BYTES
-        self._window = Window(CREDIT_FRAMES, max(CREDIT_BYTES, 2 * max_body), max_body)
+        self.intake = Intake(self.send, CREDIT_FRAMES, max(CREDIT_BYTES, 2 * max_body), max_body)
         self._drain_by = None
         self._repeats.clear()
         connection.send(
@@ -69,7 +69,7 @@ class Supervisor:
                 {
                     "number": self.number,
                     "instance": self._gateway.instance,
-                    "credit": {"frames": self._window.frames, "bytes": self._window.bytes},
+                    "credit": {"frames": self.intake.frames, "bytes": self.intake.bytes},
                 },
             )
         )
@@ -95,27 +95,24 @@ class Supervisor:
             raise frames.ProtocolError(f"a supervisor does not send frame {type_}")
 
     def _run(self, flags: int, route: int, call: int, data: bytes) -> None:
-        self._window.take(len(data))
         pool = self.pools.get(route)
         if pool is None or call >> 48 != self.number:
             raise frames.ProtocolError("a RUN names a pool or a supervisor's number that is not its own")
-        whole: Optional[bytes] = data
-        if flags & frames.MORE or self._assembler.holds(call):
-            whole = self._assembler.add(flags, call, data, pool.max_payload_bytes + frames.ENVELOPE_BYTES)
-            if whole is None:
-                # The count goes back at once, the bytes when the whole body does: they are what occupies memory.
-                return self.repay(1, 0)
+        whole = self.intake.accept(flags, call, data, pool.spec.max_payload_bytes + frames.ENVELOPE_BYTES)
+        if whole is None:
+            return
         known = self.calls.get(call)
         if known is not None:
-            self.repay(1, len(whole or b""))
+            # It is no other call.
+            self.intake.release(1, len(whole))
             return self._again(known)
-        entry = Call(call, whole or b"", self, pool, flags >> frames.PRIORITY_SHIFT & frames.PRIORITY_MASK)
-        self.calls[call] = entry
-        pool.submit(entry, bool(flags & frames.ALONE))
+        priority = flags >> frames.PRIORITY_SHIFT & frames.PRIORITY_MASK
+        entry = self.calls[call] = Call(call, whole, self, pool, priority, bool(flags & frames.ALONE))
+        pool.submit(entry)
 
     def _again(self, call: Call) -> None:
         # The supervisor has reconnected: its last connection may have taken frames with it that it never read.
-        if call.end is not None:
+        if call.kept is not None:
             self._repeats.append(call)
             self._repeat()
         elif call.started and call.host is not None:
@@ -125,28 +122,28 @@ class Supervisor:
         repeats, connection = self._repeats, self.connection
         while repeats and connection is not None and not self.blocked:
             call = repeats.popleft()
-            if call.end is not None and call.number in self.calls:
-                connection.send(self._gateway.retained.read(call.end))
+            if call.kept is not None and call.number in self.calls:
+                connection.send(self._gateway.retained.read(call.kept))
                 connection.flush_large()
 
     def _acknowledge(self, calls: Tuple[int, ...]) -> None:
         table, forget = self.calls, self._gateway.retained.forget
         for number in calls:
             call = table.get(number)
-            if call is not None and call.end is not None:
+            if call is not None and call.kept is not None:
                 del table[number]
-                forget(call.end)
+                forget(call.kept)
 
     def _cancel(self, number: int, data: bytes) -> None:
         call = self.calls.get(number)
-        if call is None or call.end is not None:
+        if call is None or call.kept is not None:
             return
         grace_millis = _number(frames.body_json(data).get("graceMillis"), 0, MAX_GRACE_MILLIS)
         if call.host is not None:
             call.host.cancel(call, data, grace_millis / 1000)
         else:
-            call.pool.forget(call)
-            self.ended(call, call.interrupted())
+            call.end(call.interrupted())
+            call.pool.dispatch.forget(call)
 
     def _open(self, spec: Dict[str, Any]) -> None:
         ref = spec.pop("ref", None)
@@ -161,33 +158,26 @@ class Supervisor:
         self.refs[pool.number] = ref
         pool.join(self)
 
-    def ended(self, call: Call, data: bytes, taken: int = 0) -> bool:
-        """The call has its end: it goes out, and is kept until its ACK. Whether its host's credit for it is due now."""
-        call.run = None
+    def tell(self, data: bytes) -> Optional["Kept"]:
+        """Sends the end of a call, and keeps it until its ACK; nothing when it is gone. `Call.end` is the one that may."""
         if self.gone:
-            return True
-        call.end = self._gateway.retained.keep(data)
-        if self.connection is None:
-            return True
-        self.connection.send(data)
-        if self.blocked and call.host is not None:
-            self._owed.append((call.host, taken))
-            return False
-        return True
+            return None
+        kept = self._gateway.retained.keep(data)
+        if self.connection is not None:
+            self.connection.send(data)
+        return kept
+
+    def owe(self, host: "Host", taken: int) -> None:
+        """Returns the credit of a result to its host when the socket takes more."""
+        self._owed.append((host, taken))
 
     def send(self, data: bytes) -> None:
         """Sends when there is a connection; what must not be lost is sent again on a RUN that is sent again."""
         if self.connection is not None:
             self.connection.send(data)
 
-    def repay(self, count: int, size: int) -> None:
-        """Returns the credit of a RUN that is no longer held here."""
-        credit = self._window.repay(count, size)
-        if credit is not None:
-            self.send(credit)
-
     def slow(self, connection: Connection, is_slow: bool) -> None:
-        if connection is not self.connection:
+        if connection is not self.connection or self.gone:
             return
         if is_slow:
             self.blocked = True
@@ -198,9 +188,9 @@ class Supervisor:
         self.blocked = False
         owed, self._owed = self._owed, []
         for host, size in owed:
-            host.repay(size)
+            host.intake.release(1, size)
         for pool in self.pools.values():
-            pool.dispatch()
+            pool.dispatch.go_on()
         self._repeat()
 
     def disconnected(self, connection: Connection, reason: str) -> None:
@@ -224,14 +214,15 @@ class Supervisor:
         self.gone = True
         log("info", "a supervisor is gone", supervisor=self.id, reason=why, calls=len(self.calls))
         for call in list(self.calls.values()):
-            if call.end is not None:
-                self._gateway.retained.forget(call.end)
+            if call.kept is not None:
+                self._gateway.retained.forget(call.kept)
             elif call.host is not None:
-                grace_millis = call.pool.grace_millis
+                grace_millis = call.pool.spec.grace_millis
                 body = frames.json_frame(frames.CANCEL, {"graceMillis": grace_millis}, 0, call.number, call.ident)
                 call.host.cancel(call, body, grace_millis / 1000)
             else:
-                call.pool.forget(call)
+                call.end(call.interrupted())
+                call.pool.dispatch.forget(call)
         self.calls.clear()
         self._unblock()
         for pool in self.pools.values():

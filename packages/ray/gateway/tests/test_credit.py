@@ -44,7 +44,7 @@ def test_bodies_that_are_never_whole_are_bounded_by_credit(fake, monkeypatch):
     monkeypatch.setattr(supervisors, "CREDIT_BYTES", 1_000_000)
     supervisor = fake.supervisor()
     pool = supervisor.open(spec())
-    most = fake.look(lambda gateway: gateway.supervisors[supervisor.id]._window._max_used_bytes)
+    most = fake.look(lambda gateway: gateway.supervisors[supervisor.id].intake._max_used_bytes)
     for number in range(most // 250_000 + 1):
         # The first chunk of another body each time.
         supervisor.send("RUN", bytes(250_000), flags=1, route=pool, call=supervisor.number << 48 | number)
@@ -276,7 +276,7 @@ def test_a_supervisor_that_comes_back_is_welcomed_before_it_hears_anything_else(
     until(lambda: fake.look(lambda gateway: gateway.supervisors[first.id].blocked), "it counts as slow")
     for _ in range(5):
         first.run(pool, bytes(2 << 20))
-    until(lambda: fake.look(lambda gateway: sum(pool.waiting for pool in gateway.pools.values())) == 5, "they wait")
+    until(lambda: fake.look(lambda gateway: sum(pool.dispatch.waiting for pool in gateway.pools.values())) == 5, "they wait")
     again = fake.client()
     nonce = "0" * 32
     again.send("HELLO", {"role": "supervisor", "id": first.id, "protocols": [1], "nonce": nonce, "maxBodyBytes": 1 << 20})
@@ -301,7 +301,7 @@ def test_a_host_without_credit_may_take_its_time_to_answer_a_cancel(monkeypatch)
         # The credit for these does not come back while one of the supervisors does not read.
         for _ in range(20):
             slow.run(pool, BODY)
-        while not fake.look(lambda gateway: gateway.hosts[host.name]._window.spent):
+        while not fake.look(lambda gateway: gateway.hosts[host.name].intake.spent):
             host.answer(host.run(), large)
             host.settle()
         other.cancel(call, 0)

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from effect_ray_gateway import pools
+from effect_ray_gateway import fleet
 from support.bundles import does, node_pool, python_pool, run_body
 from support.poll import until
 from support.processes import alive, having, is_loopback, listening, named
@@ -82,7 +82,7 @@ def test_an_environment_that_is_set_up_takes_no_host_of_another_pool_and_a_short
         here = supervisor.result(supervisor.run(steady, does("about"))).json
         call = supervisor.run(slow, run_body("add", {"a": 1, "b": 2}))
         supervisor.next(lambda frame: frame.type == "POOL_STATE" and "sets up its environment" in frame.json["detail"], 60)
-        time.sleep(3 * pools.WAITING_SECONDS)
+        time.sleep(3 * fleet.WAITING_SECONDS)
         assert supervisor.result(supervisor.run(steady, does("about"))).json["pid"] == here["pid"]
         gate.touch()
         assert supervisor.result(call, 120).json == 3

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from effect_ray_gateway import pools as pools_module
+from effect_ray_gateway import fleet as fleet_module
 from effect_ray_gateway.placement import Exit
 from support.fake import spec
 from support.poll import until
@@ -14,7 +14,7 @@ from support.pools import BODY, never_placed, state_of
 
 def test_a_pool_that_waits_says_for_what_and_gets_the_idle_hosts_of_others(fake, monkeypatch):
     for name in ("WAITING_SECONDS", "YIELD_SECONDS"):
-        monkeypatch.setattr(pools_module, name, 0)
+        monkeypatch.setattr(fleet_module, name, 0)
     supervisor = fake.supervisor()
     idle, needy = supervisor.open(spec(1)), supervisor.open(spec(2, env={"A": "1"}))
     call = supervisor.run(idle, BODY)
@@ -30,7 +30,7 @@ def test_a_pool_that_waits_says_for_what_and_gets_the_idle_hosts_of_others(fake,
 
 def test_a_pool_whose_environment_is_set_up_takes_no_hosts_of_others(fake, monkeypatch):
     for name in ("WAITING_SECONDS", "YIELD_SECONDS", "TURN_SECONDS"):
-        monkeypatch.setattr(pools_module, name, 0)
+        monkeypatch.setattr(fleet_module, name, 0)
     supervisor = fake.supervisor()
     idle, slow = supervisor.open(spec(1)), supervisor.open(spec(2, env={"A": "1"}))
     call = supervisor.run(idle, BODY)
@@ -51,7 +51,7 @@ def test_a_pool_whose_environment_is_set_up_takes_no_hosts_of_others(fake, monke
 
 def test_a_pool_with_several_hosts_gives_one_to_a_pool_that_has_none(fake, monkeypatch):
     for name in ("WAITING_SECONDS", "YIELD_SECONDS"):
-        monkeypatch.setattr(pools_module, name, 0)
+        monkeypatch.setattr(fleet_module, name, 0)
     supervisor = fake.supervisor()
     rich, needy = supervisor.open(spec(1, placement={"maxHosts": 2})), supervisor.open(spec(2, env={"A": "1"}))
     for _ in range(20):
@@ -72,7 +72,7 @@ def test_a_pool_with_several_hosts_gives_one_to_a_pool_that_has_none(fake, monke
 
 def test_an_idle_host_is_given_up_though_another_pool_gives_one_up_when_it_can(fake, monkeypatch):
     for name in ("WAITING_SECONDS", "YIELD_SECONDS"):
-        monkeypatch.setattr(pools_module, name, 0)
+        monkeypatch.setattr(fleet_module, name, 0)
     supervisor = fake.supervisor()
     rich, idle = supervisor.open(spec(1, placement={"maxHosts": 2})), supervisor.open(spec(2, env={"A": "1"}))
     needy = supervisor.open(spec(3, env={"A": "2"}))
@@ -111,8 +111,8 @@ def leaving(fake):
 
 def test_a_pool_that_waits_gets_the_only_host_of_another_which_then_waits_for_its_turn(fake, monkeypatch):
     for name in ("WAITING_SECONDS", "YIELD_SECONDS", "TURN_SECONDS"):
-        monkeypatch.setattr(pools_module, name, 0)
-    monkeypatch.setattr(pools_module, "PRIORITY_SECONDS", 0.05)
+        monkeypatch.setattr(fleet_module, name, 0)
+    monkeypatch.setattr(fleet_module, "PRIORITY_SECONDS", 0.05)
     supervisor = fake.supervisor()
     busy = two_busy_pools(fake, supervisor)
     run = type(fake.cluster).run
@@ -130,7 +130,7 @@ def test_a_pool_that_waits_gets_the_only_host_of_another_which_then_waits_for_it
 
 def test_the_pool_with_the_lowest_priority_gives_way_first(fake, monkeypatch):
     for name in ("WAITING_SECONDS", "YIELD_SECONDS", "TURN_SECONDS"):
-        monkeypatch.setattr(pools_module, name, 0)
+        monkeypatch.setattr(fleet_module, name, 0)
     supervisor = fake.supervisor()
     (high, _), (low, _) = two_busy_pools(fake, supervisor, (8, 2))
     monkeypatch.setattr(type(fake.cluster), "run", never_placed)
@@ -140,21 +140,21 @@ def test_the_pool_with_the_lowest_priority_gives_way_first(fake, monkeypatch):
 
 def test_a_pool_of_lower_priority_waits_until_it_is_old(fake, monkeypatch):
     for name in ("WAITING_SECONDS", "YIELD_SECONDS", "TURN_SECONDS"):
-        monkeypatch.setattr(pools_module, name, 0)
-    monkeypatch.setattr(pools_module, "PRIORITY_SECONDS", 1_000)
+        monkeypatch.setattr(fleet_module, name, 0)
+    monkeypatch.setattr(fleet_module, "PRIORITY_SECONDS", 1_000)
     supervisor = fake.supervisor()
     two_busy_pools(fake, supervisor, (8, 8))
     monkeypatch.setattr(type(fake.cluster), "run", never_placed)
     supervisor.run(supervisor.open(spec(3, env={"POOL": "3"})), BODY, priority=2)
-    until(lambda: fake.look(lambda gateway: any(pool.needs_room(time.monotonic(), 2) for pool in gateway.pools.values())), "it waits")
+    until(lambda: fake.look(lambda gateway: any(pool.fleet.needs_room(time.monotonic(), 2) for pool in gateway.pools.values())), "it waits")
     assert leaving(fake) == set()
-    monkeypatch.setattr(pools_module, "PRIORITY_SECONDS", 0.1)
+    monkeypatch.setattr(fleet_module, "PRIORITY_SECONDS", 0.1)
     until(lambda: leaving(fake), "its age counts")
 
 
 def test_a_host_that_was_to_be_given_up_goes_on_when_it_is_not_needed(fake, monkeypatch):
     for name in ("WAITING_SECONDS", "YIELD_SECONDS", "TURN_SECONDS"):
-        monkeypatch.setattr(pools_module, name, 0)
+        monkeypatch.setattr(fleet_module, name, 0)
     supervisor = fake.supervisor()
     busy = two_busy_pools(fake, supervisor)
     run = type(fake.cluster).run
@@ -162,7 +162,7 @@ def test_a_host_that_was_to_be_given_up_goes_on_when_it_is_not_needed(fake, monk
     needy = supervisor.run(supervisor.open(spec(3, env={"POOL": "3"})), BODY)
     until(lambda: leaving(fake), "one is asked to leave")
     monkeypatch.setattr(type(fake.cluster), "run", run)
-    monkeypatch.setattr(pools_module, "WANTED_SECONDS", 0)
+    monkeypatch.setattr(fleet_module, "WANTED_SECONDS", 0)
     supervisor.cancel(needy)
     until(lambda: not leaving(fake), "it stays")
     for host, given in busy:
@@ -175,8 +175,8 @@ def places(fake, monkeypatch, *names):
     gates, run = {}, type(fake.cluster).run
 
     async def places_later(cluster, placed, name, spec, orders, on_placed):
-        if spec["env"].get("POOL") in names:
-            placed.on_kill = (gate := gates.setdefault(spec["env"]["POOL"], asyncio.Event())).set
+        if spec.env.get("POOL") in names:
+            placed.on_kill = (gate := gates.setdefault(spec.env["POOL"], asyncio.Event())).set
             await gate.wait()
             if placed.killed:
                 return Exit("actor", "killed")
@@ -203,7 +203,7 @@ def leaves(fake, busy):
 def room(fake, monkeypatch):
     """Two busy pools with more to do, and a third of priority 9 that needs the room of both; the first host has left."""
     for name in ("WAITING_SECONDS", "YIELD_SECONDS", "TURN_SECONDS"):
-        monkeypatch.setattr(pools_module, name, 0)
+        monkeypatch.setattr(fleet_module, name, 0)
     place = places(fake, monkeypatch, "3")
     supervisor, other = fake.supervisor(), fake.supervisor()
     busy = two_busy_pools(fake, supervisor, (1, 1))
@@ -233,7 +233,7 @@ def test_what_was_given_up_is_kept_for_the_pool_that_needs_more(fake, room):
 
 def test_what_is_kept_for_a_pool_is_free_when_its_calls_are_gone(fake, monkeypatch, room):
     _, other, _, call, _ = room
-    monkeypatch.setattr(pools_module, "WANTED_SECONDS", 0)
+    monkeypatch.setattr(fleet_module, "WANTED_SECONDS", 0)
     other.cancel(call)
     regrown(fake)
     until(lambda: not leaving(fake), "the second one stays")
@@ -245,12 +245,12 @@ def test_what_is_kept_for_a_pool_is_free_when_its_supervisor_is_gone(fake, room)
 
 
 def test_what_is_kept_for_a_pool_is_free_when_it_does_not_help_for_long(fake, monkeypatch, room):
-    monkeypatch.setattr(pools_module, "RESERVED_SECONDS", 0)
+    monkeypatch.setattr(fleet_module, "RESERVED_SECONDS", 0)
     regrown(fake)
 
 
 def test_nothing_is_kept_from_a_pool_of_higher_priority(fake, monkeypatch, room):
-    monkeypatch.setattr(pools_module, "PRIORITY_SECONDS", 1000)
+    monkeypatch.setattr(fleet_module, "PRIORITY_SECONDS", 1000)
     supervisor, _, busy, _, _ = room
     assert len(busy) == 1
     # Which of the two has left is the gateway's choice.
@@ -261,7 +261,7 @@ def test_nothing_is_kept_from_a_pool_of_higher_priority(fake, monkeypatch, room)
 
 def test_a_pool_that_needs_what_is_kept_for_another_asks_ray_again_when_it_is_free(fake, monkeypatch):
     for name in ("WAITING_SECONDS", "YIELD_SECONDS", "TURN_SECONDS"):
-        monkeypatch.setattr(pools_module, name, 0)
+        monkeypatch.setattr(fleet_module, name, 0)
     place = places(fake, monkeypatch, "3", "4")
     supervisor = fake.supervisor()
     busy = two_busy_pools(fake, supervisor, (8, 8))
@@ -277,7 +277,7 @@ def test_a_pool_that_needs_what_is_kept_for_another_asks_ray_again_when_it_is_fr
 
 def asked_for(fake, number):
     """The hosts of a pool that were asked for."""
-    return fake.look(lambda gateway: [host.name for host in gateway.hosts.values() if host.pool.spec["env"] == {"POOL": str(number)}])
+    return fake.look(lambda gateway: [host.name for host in gateway.hosts.values() if host.pool.spec.env == {"POOL": str(number)}])
 
 
 def told(supervisor, ref):

@@ -3,14 +3,14 @@
 import time
 
 from effect_ray_gateway import hosts as hosts_module
-from effect_ray_gateway import pools as pools_module
+from effect_ray_gateway import fleet as fleet_module
 from support.fake import FakeGateway, spec
 from support.poll import until
 from support.pools import BODY, never_placed, serves, state_of, unplaced
 
 
 def test_what_no_node_can_hold_is_given_back_until_a_node_can(fake, monkeypatch):
-    monkeypatch.setattr(pools_module, "MISFIT_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(fleet_module, "MISFIT_RETRY_SECONDS", 0.05)
     supervisor = fake.supervisor()
     pool = supervisor.open(spec())
     fake.cluster.missing = "no node of 1 has GPU 1"
@@ -26,7 +26,7 @@ def test_what_no_node_can_hold_is_given_back_until_a_node_can(fake, monkeypatch)
 
 
 def test_calls_are_given_back_each_time_a_host_does_not_start(fake, monkeypatch):
-    monkeypatch.setattr(pools_module, "MAX_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(fleet_module, "MAX_RETRY_SECONDS", 0.05)
     supervisor = fake.supervisor()
     pool = supervisor.open(spec())
     for number in range(3):
@@ -62,11 +62,11 @@ def test_calls_are_given_back_when_the_first_host_takes_long_and_go_to_it_when_i
 
 def failures(fake):
     """How many hosts of the only pool have failed in a row: the next one waits for the longer."""
-    return fake.look(lambda gateway: next(iter(gateway.pools.values()))._failures)
+    return fake.look(lambda gateway: next(iter(gateway.pools.values())).fleet.failures)
 
 
 def test_a_host_that_dies_before_it_has_ended_an_attempt_has_not_come_up(fake, monkeypatch):
-    monkeypatch.setattr(pools_module, "MAX_RETRY_SECONDS", 0)
+    monkeypatch.setattr(fleet_module, "MAX_RETRY_SECONDS", 0)
     supervisor = fake.supervisor()
     pool = supervisor.open(spec())
     for number in range(1, 4):
@@ -96,7 +96,7 @@ def test_a_host_that_has_lived_for_some_time_has_come_up(fake, monkeypatch):
 
 
 def test_calls_hear_of_a_failure_that_came_while_none_waited(monkeypatch):
-    monkeypatch.setattr(pools_module, "MAX_RETRY_SECONDS", 0)
+    monkeypatch.setattr(fleet_module, "MAX_RETRY_SECONDS", 0)
     with FakeGateway(wait_seconds=0.05, ping_seconds=0.05) as fake:
         supervisor = fake.supervisor()
         pool = supervisor.open(spec())
@@ -116,7 +116,7 @@ def test_calls_hear_of_a_failure_that_came_while_none_waited(monkeypatch):
 
 
 def test_a_pool_that_failed_and_waits_for_resources_says_so(monkeypatch):
-    monkeypatch.setattr(pools_module, "MAX_RETRY_SECONDS", 0)
+    monkeypatch.setattr(fleet_module, "MAX_RETRY_SECONDS", 0)
     with FakeGateway(wait_seconds=0.05, ping_seconds=0.05) as fake:
         supervisor = fake.supervisor()
         pool = supervisor.open(spec())
@@ -128,7 +128,7 @@ def test_a_pool_that_failed_and_waits_for_resources_says_so(monkeypatch):
 
 
 def test_calls_say_what_they_wait_for_and_the_wish_for_a_host_ends_after_them(monkeypatch):
-    monkeypatch.setattr(pools_module, "WANTED_SECONDS", 0.3)
+    monkeypatch.setattr(fleet_module, "WANTED_SECONDS", 0.3)
     with FakeGateway(wait_seconds=0.05, ping_seconds=0.05) as fake:
         monkeypatch.setattr(type(fake.cluster), "run", never_placed)
         supervisor = fake.supervisor()

@@ -8,8 +8,8 @@
 import * as Frame from "../Frame.ts"
 import { FrameSocket } from "../internal/frameSocket.ts"
 import { Handshake, plain, type Welcome } from "../internal/handshake.ts"
-import { type Events, inMain, inThread, type Lane } from "./lane.ts"
-import { Lanes } from "./lanes.ts"
+import { type Events, inMain, inThread, type HandlerThread } from "./handlerThread.ts"
+import { HandlerThreads } from "./handlerThreads.ts"
 import { log } from "./log.ts"
 import * as orders from "./orders.ts"
 import { makeBlocking } from "./output.ts"
@@ -42,34 +42,34 @@ const serve = async (given: orders.Orders): Promise<void> => {
 
   const events: Events = {
     onFrames: (frames) => fromLane.push(frames),
-    onEnd: (lane, end, stack) => {
-      // A lane that never was ready is the business of whoever waits for it.
+    onEnd: (thread, end, stack) => {
+      // A thread that never was ready is the business of whoever waits for it.
       if (closing || !serving) return
       log(end.kind === "terminated" ? "INFO" : "WARN", "a handler thread ended", { ...end, stack })
-      lanes.gone(lane, end)
+      threads.gone(thread, end)
     }
   }
-  const makeLane = (): Lane => {
-    const lane = inThreads ? inThread(bundle, given, count, events) : inMain(bundle, given, events)
+  const makeThread = (): HandlerThread => {
+    const thread = inThreads ? inThread(bundle, given, count, events) : inMain(bundle, given, events)
     if (serving) {
-      lane.ready.catch((error: unknown) => fail("no handler thread could take the place of one that ended", error))
+      thread.ready.catch((error: unknown) => fail("no handler thread could take the place of one that ended", error))
     }
-    return lane
+    return thread
   }
-  const lanes = new Lanes(
+  const threads = new HandlerThreads(
     count,
-    makeLane,
+    makeThread,
     (reply, body) => {
       const bytes = Frame.encode({ ...reply, route: number }, body)
       if (reply.type === Frame.Type.RESULT) results.push(new Frame.Frame(bytes, 0, bytes.length))
       else socket.writer.bytes(bytes)
     }
   )
-  await lanes.ready().catch((error: unknown) => fail("the worker's handlers could not be built", error))
+  await threads.ready().catch((error: unknown) => fail("the worker's handlers could not be built", error))
   serving = true
 
   const fromLane = new Frame.Decoder((frame) => {
-    if (!lanes.ended(frame)) return
+    if (!threads.ended(frame)) return
     frame.buffer.writeUInt32BE(number, frame.at + 8)
     results.push(frame)
   })
@@ -77,16 +77,16 @@ const serve = async (given: orders.Orders): Promise<void> => {
   const close = async (): Promise<void> => {
     closing = true
     setTimeout(() => process.exit(0), closeMillis)
-    await lanes.close()
+    await threads.close()
     process.exit(0)
   }
 
   const onFrame = (frame: Frame.Frame): void => {
     switch (frame.type) {
       case Frame.Type.RUN:
-        return lanes.run(frame)
+        return threads.run(frame)
       case Frame.Type.CANCEL:
-        return lanes.cancel(frame)
+        return threads.cancel(frame)
       case Frame.Type.CREDIT:
         return results.grant({ frames: frame.body.readUInt32BE(0), bytes: frame.body.readUInt32BE(4) })
       case Frame.Type.PING:

@@ -1,4 +1,4 @@
-/** A place in a host where attempts run: a handler thread, or the main thread itself. */
+/** Where attempts run in a host: a thread of its own, or the main thread. */
 import { MessageChannel, Worker } from "node:worker_threads"
 import * as Frame from "../Frame.ts"
 import type { Executor } from "./executor.ts"
@@ -6,8 +6,8 @@ import type { Orders } from "./orders.ts"
 import { toldOf, Told } from "./told.ts"
 import { type Bundle, exactly, type ThreadData, type ThreadMessage, type ThreadOrder } from "./thread.ts"
 
-/** How a lane came to its end. */
-export interface LaneEnd {
+/** How a thread came to its end. */
+export interface ThreadEnd {
   readonly kind: "oom" | "exit" | "terminated"
   readonly detail: string
 }
@@ -15,13 +15,13 @@ export interface LaneEnd {
 export interface Events {
   readonly onFrames: (frames: Buffer) => void
   /** `stack`: of what it crashed with. */
-  readonly onEnd: (lane: Lane, end: LaneEnd, stack: string | undefined) => void
+  readonly onEnd: (thread: HandlerThread, end: ThreadEnd, stack: string | undefined) => void
 }
 
-export interface Lane {
-  /** Gathers frames for the lane and sends them once a tick. */
+export interface HandlerThread {
+  /** Gathers frames for the thread and sends them once a tick. */
   readonly writer: Frame.Writer
-  /** Element 0 counts the attempts that the lane has begun. */
+  /** Element 0 counts the attempts that the thread has begun. */
   readonly begun: Int32Array
   /** RUNs given to it so far. */
   given: number
@@ -38,7 +38,8 @@ export interface Lane {
   readonly close: () => Promise<unknown>
 }
 
-const heapMegabytes = (bytes: number, lanes: number): number => Math.max(16, Math.floor(bytes / lanes / 1024 / 1024))
+const heapMegabytes = (bytes: number, threads: number): number =>
+  Math.max(16, Math.floor(bytes / threads / 1024 / 1024))
 
 // Whatever was thrown in the thread.
 const isOutOfMemory = (error: unknown): boolean =>
@@ -46,15 +47,15 @@ const isOutOfMemory = (error: unknown): boolean =>
 
 const counter = () => new Int32Array(new SharedArrayBuffer(4))
 
-/** A lane in a thread of its own. */
-export const inThread = (bundle: URL, orders: Orders, lanes: number, events: Events): Lane => {
+/** Handlers in a thread of their own. */
+export const inThread = (bundle: URL, orders: Orders, threads: number, events: Events): HandlerThread => {
   const begun = counter()
   const { port1: port, port2 } = new MessageChannel()
   const data: ThreadData = { effectRay: true, port: port2, limits: orders.limits, begun }
   const order = (order: ThreadOrder) => port.postMessage(order)
   const { memory } = orders.placement
-  const heap = memory === null ? undefined : heapMegabytes(memory, lanes)
-  const thread = new Worker(bundle, {
+  const heap = memory === null ? undefined : heapMegabytes(memory, threads)
+  const worker = new Worker(bundle, {
     workerData: data,
     transferList: [port2],
     // Instead of the host's own, which set limits of the process and are no thread's.
@@ -64,13 +65,13 @@ export const inThread = (bundle: URL, orders: Orders, lanes: number, events: Eve
     ...(heap === undefined ? {} : { resourceLimits: { maxOldGenerationSizeMb: heap } })
   })
   // What it says before it writes through. Node's own way to ours ends at the first write that fails, and then it piles up.
-  thread.stdout.on("data", (said: Buffer) => process.stdout.write(said))
-  thread.stderr.on("data", (said: Buffer) => process.stderr.write(said))
+  worker.stdout.on("data", (said: Buffer) => process.stdout.write(said))
+  worker.stderr.on("data", (said: Buffer) => process.stderr.write(said))
   const ready = Promise.withResolvers<void>()
-  let end: LaneEnd | undefined
+  let end: ThreadEnd | undefined
   let stack: string | undefined
   let whenHere: Array<() => void> = []
-  const lane: Lane = {
+  const thread: HandlerThread = {
     begun,
     given: 0,
     running: 0,
@@ -86,10 +87,10 @@ export const inThread = (bundle: URL, orders: Orders, lanes: number, events: Eve
     },
     terminate: (detail) => {
       end ??= { kind: "terminated", detail }
-      void thread.terminate()
+      void worker.terminate()
     },
     close: () => {
-      const ended = new Promise((done) => thread.once("exit", done))
+      const ended = new Promise((done) => worker.once("exit", done))
       order("close")
       return ended
     }
@@ -108,7 +109,7 @@ export const inThread = (bundle: URL, orders: Orders, lanes: number, events: Eve
       }
     }
   })
-  thread.on("error", (error: unknown) => {
+  worker.on("error", (error: unknown) => {
     if (isOutOfMemory(error)) {
       end ??= {
         kind: "oom",
@@ -120,18 +121,18 @@ export const inThread = (bundle: URL, orders: Orders, lanes: number, events: Eve
     stack = told.stack
     end ??= { kind: "exit", detail: `a handler thread crashed: ${told.message}` }
   })
-  thread.on("exit", (code) => {
+  worker.on("exit", (code) => {
     port.close()
     end ??= { kind: "exit", detail: `a handler thread exited with ${code}` }
-    // This tells why a lane never was ready; for one that was, the promise is settled already.
+    // This tells why a thread never was ready; for one that was, the promise is settled already.
     ready.reject(new Told(end.detail, stack))
-    events.onEnd(lane, end, stack)
+    events.onEnd(thread, end, stack)
   })
-  return lane
+  return thread
 }
 
-/** The main thread as a lane, for handlers that only ever wait. Nothing can stop one that does not. */
-export const inMain = (bundle: URL, orders: Orders, events: Events): Lane => {
+/** The main thread as the handlers', for handlers that only ever wait. Nothing can stop one that does not. */
+export const inMain = (bundle: URL, orders: Orders, events: Events): HandlerThread => {
   const begun = counter()
   let executor: Executor | undefined
   const load = async (): Promise<void> => {

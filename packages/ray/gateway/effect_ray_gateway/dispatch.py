@@ -1,0 +1,133 @@
+"""Who gets the next call: the calls of a pool that wait, and those of its hosts that can take one."""
+
+from collections import deque
+from typing import TYPE_CHECKING, Deque, List, Set
+
+from .calls import Call
+from .fair_line import FairLine
+
+if TYPE_CHECKING:
+    from .hosts import Host
+    from .supervisors import Supervisor
+
+
+class Dispatch:
+    """The waiting calls and the hosts of one pool."""
+
+    def __init__(self) -> None:
+        self._line = FairLine()
+        #: Calls that want a host of their own.
+        self._alone: Deque[Call] = deque()
+        #: Hosts that are up.
+        self._hosts: Set["Host"] = set()
+        #: Those that can take a call, in the order in which they get the next ones; and the same, to look one up.
+        self._open: "Deque[Host]" = deque()
+        self._listed: Set["Host"] = set()
+
+    @property
+    def waiting(self) -> int:
+        """Calls that no host has yet."""
+        return self._line.count + len(self._alone)
+
+    def priority(self) -> int:
+        """The highest priority of what waits; -1 when nothing does."""
+        return max([self._line.priority(), *(call.priority for call in self._alone)])
+
+    # Calls
+
+    def submit(self, call: Call) -> bool:
+        """Gives the call to the next open host, or a place in the line. Whether a host has it."""
+        if call.alone:
+            self._alone.append(call)
+            self._place_alone()
+        elif self._open and not self._line.count and not call.supervisor.blocked:
+            self._give(self._open[0], call)
+        else:
+            self._line.push(call)
+        return call.host is not None
+
+    def forget(self, call: Call) -> None:
+        """A waiting call has ended where it stood."""
+        if call.alone:
+            self._alone.remove(call)
+            self._take_back()
+        else:
+            self._line.dropped()
+
+    def leave(self, supervisor: "Supervisor") -> None:
+        """The supervisor is gone, and none of its calls waits any more."""
+        self._line.forget(supervisor)
+
+    def drain(self) -> List[Call]:
+        """Takes all that waits."""
+        calls = [*self._line.drain(), *self._alone]
+        self._alone.clear()
+        return calls
+
+    # Hosts
+
+    def add(self, host: "Host") -> None:
+        """The host has come up."""
+        self._hosts.add(host)
+        self.freed(host)
+
+    def remove(self, host: "Host") -> None:
+        """The host takes no calls any more."""
+        self._hosts.discard(host)
+        self.close(host)
+
+    def close(self, host: "Host") -> None:
+        """The host takes no calls for now."""
+        if host in self._listed:
+            self._listed.remove(host)
+            self._open.remove(host)
+
+    def freed(self, host: "Host") -> None:
+        """The host may be able to take a call again."""
+        if host not in self._listed and host.open:
+            self._listed.add(host)
+            self._open.append(host)
+        if self._line.count or self._alone:
+            self.go_on()
+
+    def go_on(self) -> None:
+        """Hands waiting calls to open hosts."""
+        if self._alone:
+            self._place_alone()
+        while self._open and self._line.count:
+            call = self._line.pop()
+            if call is None:
+                return
+            self._give(self._open[0], call)
+
+    def _give(self, host: "Host", call: Call) -> None:
+        call.given(host)
+        if len(host.calls) < host.slots:
+            self._open.rotate(-1)
+        else:
+            self.close(host)
+
+    def _place_alone(self) -> None:
+        # An idle host takes the call at once. Otherwise the emptiest one is set aside until its last call has ended; one
+        # for each call, and half of the hosts at the most, because others wait too.
+        while self._alone:
+            candidates = [host for host in self._hosts if host.open]
+            if not candidates:
+                return
+            host = min(candidates, key=lambda host: len(host.calls))
+            emptying = sum(host.emptying for host in self._hosts)
+            aside = emptying + sum(host.alone for host in self._hosts)
+            if host.calls and (emptying >= len(self._alone) or aside >= max(1, len(self._hosts) // 2)):
+                return
+            self.close(host)
+            if host.calls:
+                host.set_aside()
+            else:
+                self._alone.popleft().given(host)
+                self._take_back()
+
+    def _take_back(self) -> None:
+        # The last call of a host may go on for hours, and the one that it was set aside for has another host or is gone.
+        emptying = [host for host in self._hosts if host.emptying]
+        for host in emptying[len(self._alone) :]:
+            host.resume()

@@ -7,18 +7,27 @@ const conditions = ["@effect-ray/source", "module", "node", "development|product
  * with the projects of the first letters.
  */
 export const longest: ReadonlyArray<string> = [
+  "postgres/test/PgRoles.test.ts",
+  "postgres/test/PgBroker.test.ts",
+  "postgres/test/EmbeddedPostgres.test.ts",
   "effect-ray/test/Survival.test.ts",
   "ray/test/RayReturns.test.ts",
   "ray/test/RayRunnerFaults.test.ts",
   "effect-ray/test/Worker.test.ts",
   "effect-ray/test/Start.test.ts",
-  "ray/test/LocalReturns.test.ts",
   "ray/test/LocalRay.test.ts",
+  "ray/test/LocalReturns.test.ts",
+  "ray/test/Bundle.test.ts",
   "effect-ray/test/Neighbours.test.ts",
   "effect-ray/test/Dev.test.ts",
+  "demo/test/demo.test.ts",
+  "effect-ray/test/Ray.test.ts",
   "ray/test/RayPackages.test.ts",
+  "basics/test/ray.test.ts",
+  "chaos/test/soak.test.ts",
   "ray/test/RayRunner.test.ts",
-  "ray/test/Bundle.test.ts"
+  "effect-ray/test/Cli.test.ts",
+  "ray/test/HostStart.test.ts"
 ]
 
 /**

@@ -5,14 +5,36 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import { type ChildProcess, spawn } from "node:child_process"
+import * as net from "node:net"
 import * as path from "node:path"
-import { freePorts } from "../src/internal/freePorts.ts"
 import { hasMembers } from "../src/internal/processes.ts"
 import { findRay } from "../src/internal/rayExecutable.ts"
 import * as RayCluster from "../src/RayCluster.ts"
 import * as Tasks from "./fixtures/tasks.ts"
 import { add, addAtLast, runnerOn, three } from "./overTime.ts"
 import { eventually, tempFolder } from "./support.ts"
+
+/** The system gives out no port below this by itself. */
+const lastOwnPort = 32_767
+
+/**
+ * Free ports for a head that goes and comes back to them. Of those that the system gives out another program could get one
+ * while the head is down, and then the head would not come back.
+ */
+const ownPorts = (count: number): Effect.Effect<ReadonlyArray<number>> =>
+  Effect.gen(function*() {
+    const first = 20_000 + Math.floor(Math.random() * (lastOwnPort - 20_000 - count))
+    const ports = Array.from({ length: count }, (_, index) => first + index)
+    const free = yield* Effect.forEach(ports, isFree, { concurrency: "unbounded" })
+    return free.every(Boolean) ? ports : yield* ownPorts(count)
+  })
+
+const isFree = (port: number): Effect.Effect<boolean> =>
+  Effect.callback((resume) => {
+    const server = net.createServer()
+    server.on("error", () => resume(Effect.succeed(false)))
+    server.listen(port, "127.0.0.1", () => server.close(() => resume(Effect.succeed(true))))
+  })
 
 /** A Ray of its own with a dashboard at these ports, until it is killed. */
 const startHead = Effect.fnUntraced(function*(ports: ReadonlyArray<number>, token: string) {
@@ -80,7 +102,7 @@ describe("RayRunner over time", () => {
     "goes on when its cluster was killed and comes back at the same address, the second time too",
     () =>
       Effect.gen(function*() {
-        const ports = yield* freePorts(11)
+        const ports = yield* ownPorts(11)
         const token = "f".repeat(64)
         const cluster = RayCluster.layer({ address: `http://127.0.0.1:${ports[1]}`, token: Redacted.make(token) })
         let head = yield* startHead(ports, token)

@@ -65,6 +65,10 @@ const shared = {
 const joined = (options: RunnerOptions = {}) =>
   disturbedIn(shared.registry, { deployment: shared.deployment, idle: Duration.minutes(1), ...options })
 
+/** The process of the deployment's gateway, whichever epoch that is. */
+const currentGateway = ({ deployment, registry }: { deployment: string; registry: GatewayRegistry["Service"] }) =>
+  Effect.map(registry.current(deployment, ray.address), (entry) => gatewayPid(Option.getOrThrow(entry).submissionId))
+
 /** Attempts that write a line when they begin and end when they are let go. */
 const gates = Effect.fnUntraced(function*(runner: Runner.Runner["Service"], count: number) {
   const folder = yield* tempFolder
@@ -187,7 +191,7 @@ describe("RayRunner under faults", () => {
 
   it.live("workers of one deployment share a gateway, and each gets its own results", () =>
     Effect.gen(function*() {
-      const { context, deployment, runner } = yield* joined()
+      const { context, deployment, registry, runner } = yield* joined()
       const second = yield* Layer.build(
         runnerLayer({ deployment }).pipe(Layer.provide(Layer.succeedContext(context)))
       )
@@ -204,12 +208,12 @@ describe("RayRunner under faults", () => {
           Array.from({ length: 200 }, (_, call) => Ended.Succeeded({ value: String(call + base) }))
         )
       )
-      assert.isTrue(isAlive(gatewayPid(submissionId(deployment, 1))))
+      assert.isTrue(isAlive(yield* currentGateway({ deployment, registry })))
     }))
 
   it.live("workers of two builds share a gateway, and each runs its own", () =>
     Effect.gen(function*() {
-      const { context, deployment, runner } = yield* joined()
+      const { context, deployment, registry, runner } = yield* joined()
       const later = RayRunner.layer({
         deployment,
         worker: laterWorker,
@@ -227,7 +231,7 @@ describe("RayRunner under faults", () => {
         both,
         [0, 1_000].map((more) => Array.from({ length: 50 }, (_, call) => Ended.Succeeded({ value: `${call + more}` })))
       )
-      assert.isTrue(isAlive(gatewayPid(submissionId(deployment, 1))))
+      assert.isTrue(isAlive(yield* currentGateway({ deployment, registry })))
     }))
 
   it.live("workers with another registry get a gateway of their own, under the same deployment", () =>

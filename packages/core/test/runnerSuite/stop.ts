@@ -59,7 +59,7 @@ export const stopPromises = (it: It, crowd: number): void => {
       assert.deepStrictEqual(yield* stop(running), confirmed)
     }))
 
-  it.effect("waits for a handler that does not let itself be stopped, and ends within its grace", () =>
+  it.effect("waits for a handler that does not let itself be stopped, and takes what came first for its end", () =>
     Effect.gen(function*() {
       const file = yield* tempFile
       const release = `${file}.release`
@@ -68,7 +68,9 @@ export const stopPromises = (it: It, crowd: number): void => {
       yield* Effect.yieldNow
       assert.isUndefined(running.fiber.pollUnsafe())
       fs.writeFileSync(release, "")
-      assert.deepStrictEqual(yield* stop(running), confirmed)
+      // On its way to another process, the stop may come after the handler's own end.
+      const ended = yield* stop(running)
+      assert.deepInclude([confirmed, Ended.Succeeded({ value: "null" })], ended)
       assert.deepStrictEqual(yield* lines(file), ["started", "ended"])
     }))
 

@@ -44,6 +44,9 @@ class Dispatch:
             self._give(self._open[0], call)
         else:
             self._line.push(call)
+            if self._open:
+                # All that waits are calls of supervisors that do not read.
+                self.go_on()
         return call.host is not None
 
     def forget(self, call: Call) -> None:

@@ -77,6 +77,18 @@ def test_calls_of_a_supervisor_that_does_not_read_are_passed_over():
     run(main)
 
 
+def test_a_call_does_not_wait_behind_those_of_a_supervisor_that_does_not_read():
+    async def main(world):
+        deaf, other = world.supervisor("deaf"), world.supervisor("other")
+        pool = world.pool(deaf)
+        host = world.host(pool)
+        deaf.slow(deaf.connection, True)
+        waits, runs = world.submit(deaf, pool), world.submit(other, pool)
+        assert (waits.host, runs.host, pool.dispatch.waiting) == (None, host, 1)
+
+    run(main)
+
+
 def test_a_call_that_must_be_alone_takes_an_idle_host_whole():
     async def main(world):
         supervisor = world.supervisor()

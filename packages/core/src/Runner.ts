@@ -27,7 +27,7 @@ export interface Place {
 }
 
 /**
- * The stored form of a place, `runner_ref` on the row.
+ * The stored form of a place.
  *
  * @category formatting
  */

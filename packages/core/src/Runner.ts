@@ -53,8 +53,8 @@ export interface Attempt {
   /** After losses: run it alone in its process, so that a further loss is its own. */
   readonly suspect: boolean
   /**
-   * Called at most once, when the handler is about to run: the timeout counts from here. May be left out
-   * for an attempt that ends at once; its end may then name the place only.
+   * Called at most once, when the handler is about to run: the timeout counts from here. For an attempt that ends at
+   * once, it may be called together with the end, or not at all.
    */
   readonly onStart: (place: Place) => void
 }

@@ -1,8 +1,7 @@
 /**
- * The Effect that does a task's work, and the way an attempt takes through it:
- * decode the payload, run the handler, encode how it ended.
+ * Runs handlers. An attempt decodes the payload, runs the handler and encodes how it ended.
  *
- * The same path serves every runner, in this process and in a host on Ray.
+ * Every runner uses this path, in this process and in a host on Ray.
  */
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
@@ -25,20 +24,23 @@ import { Ended } from "./Outcome.ts"
 import * as TaskError from "./TaskError.ts"
 
 /**
- * What a handler may know of the attempt it serves. Ask for it by `yield* Handler.Attempt`.
+ * The attempt that a handler serves. Get it with `yield* Handler.Attempt`.
  *
  * @category services
  */
 export class Attempt extends Context.Service<Attempt, {
+  /** The id of the execution, a UUID. */
   readonly executionId: ExecutionId
+  /** The name of the task. */
   readonly task: string
+  /** The queue of the execution. */
   readonly queue: string
-  /** From 1. */
+  /** The number of the attempt, from 1. */
   readonly attempt: number
 }>()("@effect-ray/core/Handler/Attempt") {}
 
 /**
- * The presence of a handler for the task with this tag, as a type.
+ * Says at the type level that there is a handler for the task with this name.
  *
  * @category models
  */
@@ -47,7 +49,7 @@ export interface Handler<Tag extends string> {
   readonly _tag: Tag
 }
 
-/** The handlers that a set of tasks needs: one for each Effect task, none for Python. @category utility types */
+/** The handlers that a set of tasks needs: one for each Effect task, none for Python tasks. @category utility types */
 export type HandlerOf<T extends Any> = T extends { readonly runtime: "effect" } ? Handler<T["_tag"]> : never
 
 /**
@@ -56,26 +58,32 @@ export type HandlerOf<T extends Any> = T extends { readonly runtime: "effect" } 
  * @category models
  */
 export interface Input {
+  /** The id of the execution, a UUID. */
   readonly executionId: ExecutionId
+  /** The queue of the execution. */
   readonly queue: string
+  /** The number of the attempt, from 1. */
   readonly attempt: number
-  /** JSON text, as it is stored. */
+  /** The payload's JSON text, as it is stored. */
   readonly payload: string
+  /** The W3C trace context of the caller that enqueued the execution, if it had one. */
   readonly traceparent: Option.Option<string>
 }
 
 /**
- * The service behind `Handler<Tag>`: runs an attempt and answers how it ended. Never fails.
+ * The service behind `Handler<Tag>`.
  *
  * @category models
  */
 export interface Service {
+  /** The task that the handler is for. */
   readonly task: Any
+  /** Runs an attempt and returns how it ended. Never fails; interrupting it stops the handler. */
   readonly run: (input: Input) => Effect.Effect<Ended>
 }
 
 /**
- * Where a task's handler stands in a context.
+ * The key of a task's handler in a context.
  *
  * @category services
  */
@@ -83,7 +91,7 @@ export const key = <Tag extends string>(tag: Tag): Context.Key<Handler<Tag>, Ser
   Context.Service<Handler<Tag>, Service>(`@effect-ray/core/Handler/${tag}`)
 
 /**
- * Tasks without a handler. The types of `Worker.make` refuse them; a cast, or JavaScript, lets them through.
+ * Some tasks have no handler. The types of `Worker.make` prevent this, but a cast or JavaScript can get around them.
  *
  * @category errors
  */
@@ -93,14 +101,18 @@ export class MissingHandlers extends Schema.TaggedError<MissingHandlers>("@effec
 ) {
   override get message() {
     const lives = this.tasks.map((task) => `${task}Live`).join(", ")
-    return `no handler for ${this.tasks.join(", ")}: give Worker.make({ handlers }) the layers of their toLayer, for `
+    return `no handler for ${
+      this.tasks.join(", ")
+    }: pass the layers that toLayer returns to Worker.make({ handlers }), for `
       + `instance Layer.mergeAll(${lives})`
   }
 }
 
 /**
- * The handlers of a worker's Effect tasks by the tasks' names. Their layer is built here, once, and released with the scope; what
- * else it provides, a logger for instance, holds for every attempt.
+ * Builds the worker's layer of handlers, once, and returns the handlers by task name. The layer is released with the
+ * scope. Other services that it provides, such as a logger, are there in every attempt.
+ *
+ * Fails with `MissingHandlers`, or with the layer's own error.
  *
  * @category services
  */
@@ -123,7 +135,10 @@ export const build = (worker: {
     return missing.length === 0 ? found : yield* new MissingHandlers({ tasks: missing })
   })
 
-/** Adds a context to others. That copies both, and attempts mostly begin from the same one. */
+/**
+ * Merges a context into others. A merge copies both, and most attempts start from the same context, so the last result
+ * is kept.
+ */
 const merging = <R>(context: Context.Context<R>) => {
   let last: Context.Context<never> | undefined
   let merged: Context.Context<R>
@@ -137,7 +152,8 @@ const merging = <R>(context: Context.Context<R>) => {
 }
 
 /**
- * Builds the layer of `task.toLayer`. The handler's services are taken once, when the layer is built.
+ * Builds the layer that `task.toLayer` returns. The services that the handler needs are taken once, when the layer is
+ * built.
  *
  * @category layers
  */
@@ -150,12 +166,15 @@ export const layer = <R>(
     Effect.map(Effect.context<R>(), (context): Service => ({ task, run: makeRun(task, handler, context) }))
   )
 
-/** What a handler without types may return, such as a promise, would end its fiber without its finalizers. */
+/**
+ * Without type checks a handler may return something else, such as a promise. Running that would end the fiber without
+ * its finalizers.
+ */
 const effectOf = <A, E, R>(made: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.isEffect(made)
     ? made
     : Effect.die(
-      new TypeError(`the handler returned ${typeOf(made)} and not an Effect; wrap a promise by Effect.promise`)
+      new TypeError(`the handler returned ${typeOf(made)} and not an Effect; wrap a promise in Effect.promise`)
     )
 
 const typeOf = (u: unknown): string => u instanceof Promise ? "a promise" : u === null ? "null" : typeof u
@@ -165,7 +184,7 @@ const makeRun = <R>(
   handler: (payload: any) => Effect.Effect<unknown, unknown, R>,
   context: Context.Context<R>
 ) => {
-  // The services that the Schemas need are in the layer's context: `Task.toLayer` asks for them by type.
+  // The layer's context has the services that the Schemas need: the type of `Task.toLayer` requires them.
   type Codec<A> = (input: unknown) => Effect.Effect<A, Schema.SchemaError>
   const decodePayload = Schema.decodeUnknownEffect(Schema.toCodecJson(task.payloadSchema)) as Codec<unknown>
   const encodeSuccess = toText(task.successSchema)
@@ -184,7 +203,7 @@ const makeRun = <R>(
     return Effect.matchCauseEffect(encodeError(failed.value), {
       onFailure: (cause) =>
         Effect.succeed(
-          // What the task did not declare is a defect, whatever its type said.
+          // An error that the task did not declare is a defect, even if the handler's type allowed it.
           isDeclared(failed.value)
             ? undecodable("error", `${misfit(cause)}, in ${TaskError.describe(defect(exit.cause))}`)
             : Ended.Died({ reason: defect(exit.cause) })
@@ -226,7 +245,7 @@ const makeRun = <R>(
   }
 }
 
-/** Attempts run side by side, so every line that a handler logs says whose it is. */
+/** Attempts run concurrently, so each line that a handler logs says which attempt it belongs to. */
 const annotations = (around: Context.Context<never>, attempt: Attempt["Service"]) => ({
   ...Context.get(around, References.CurrentLogAnnotations),
   task: attempt.task,
@@ -234,7 +253,7 @@ const annotations = (around: Context.Context<never>, attempt: Attempt["Service"]
   attempt: attempt.attempt
 })
 
-/** An end by what the handler gave, a success or an error, unless that is too large. */
+/** Ends the attempt with the handler's success or error, or with `ResultTooLarge` if its text is too long. */
 const bounded = (text: string, end: (text: string) => Ended): Effect.Effect<Ended> =>
   Effect.map(Limits.MaxResultBytes, (maxBytes) => {
     const bytes = utf8Bytes(text, maxBytes)
@@ -242,7 +261,7 @@ const bounded = (text: string, end: (text: string) => Ended): Effect.Effect<Ende
   })
 
 /**
- * Why something could not be decoded or encoded by a Schema, in words: whatever the Schema's own code threw.
+ * Describes why a Schema could not decode or encode a value, including when code in the Schema threw.
  *
  * @category formatting
  */
@@ -254,7 +273,7 @@ const misfitOf = (thrown: unknown): string | undefined => {
     const message = Schema.isSchemaError(thrown) || isNotJson(thrown) ? thrown.message : undefined
     return typeof message === "string" ? message : undefined
   } catch {
-    // A proxy may refuse to be looked at, and a message to be read.
+    // A proxy may throw on any access, and a message when it is read.
     return undefined
   }
 }
@@ -263,9 +282,11 @@ const undecodable = (what: "payload" | "result" | "error", detail: string) =>
   Ended.Died({ reason: new TaskError.Undecodable({ what, detail: sanitise(detail, Limits.maxDetailLength) }) })
 
 /**
- * How an attempt ended, by the exit of its `run`. `stopped`: it was asked to end, so an interruption is what was asked for,
- * whatever its finalizers died of meanwhile; the record has no place for that, so `log` is given a line about it. An interruption
- * that was not asked for is the handler's own.
+ * Returns how an attempt ended, given the exit of its `run`.
+ *
+ * `stopped` says that the attempt was asked to stop. An interruption is then the requested one, even if finalizers died
+ * as well; those errors have no place in the record, so they are passed to `log`. If it was not asked to stop, an
+ * interruption was made by the handler itself and is a defect.
  *
  * @category running
  */
@@ -279,14 +300,15 @@ export const endOf = (
   if (!stopped || !Cause.hasInterrupts(cause)) return Ended.Died({ reason: defect(cause) })
   if (!Cause.hasInterruptsOnly(cause)) {
     const beside = defect(cause)
-    const line = Effect.logWarning("a handler was stopped as asked, and died of something else besides")
+    const line = Effect.logWarning("a handler was stopped on request, but it also died of something else")
     log(Effect.annotateLogs(line, { error: TaskError.describe(beside), stack: beside.stack }))
   }
   return Ended.Interrupted({ confirmed: true })
 }
 
 /**
- * Describes what a handler died of, bounded and storable: what was thrown, its causes, and their stacks.
+ * Describes what a handler died of: the thrown value, its causes and their stacks. The texts are bounded and can be
+ * stored.
  *
  * @category formatting
  */
@@ -302,7 +324,7 @@ export const defect = (cause: Cause.Cause<unknown>): TaskError.Defect => {
   })
 }
 
-/** What failed, in the order in which `Cause.squash` would choose: errors, then defects. */
+/** The failures, in the order in which `Cause.squash` chooses one: errors, then defects. */
 const failuresOf = (cause: Cause.Cause<unknown>) => {
   const failures = cause.reasons.filter((reason) => !Cause.isInterruptReason(reason)).map((reason) => ({
     thrown: Cause.isFailReason(reason) ? reason.error : reason.defect,
@@ -313,7 +335,10 @@ const failuresOf = (cause: Cause.Cause<unknown>) => {
   return failures.sort((a, b) => Number(b.isError) - Number(a.isError))
 }
 
-/** The stack as Effect prints it, with the spans it happened in. Effect is not shown what was thrown: it would print all of it. */
+/**
+ * Returns the stack as Effect prints it, with the spans in which the failure happened. Effect gets a new error with
+ * that stack, not the thrown value, because it would print all of that.
+ */
 const locate = (reason: Cause.Reason<unknown>, stack: string): string => {
   const error = new Error()
   error.stack = stack

@@ -1,7 +1,7 @@
 /**
  * Runs attempts as fibers of this process: `layer` in parallel, `layerSync` one at a time.
  *
- * The handlers' layer is built once. Python tasks need Ray and are not supported here.
+ * The layer of handlers is built once. Python tasks are not supported, because they need Ray.
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -11,7 +11,7 @@ import * as Limits from "./Limits.ts"
 import { type Attempt, type Pool, refusalOf, Runner } from "./Runner.ts"
 import type { Worker } from "./Worker.ts"
 
-/** A process id where there is one; this package assumes no platform. */
+/** The process id, if the platform has one: this package does not depend on a platform. */
 const pid = (globalThis as { readonly process?: { readonly pid?: number } }).process?.pid ?? 0
 
 const make = Effect.fnUntraced(function*(worker: Worker, name: "in-process" | "sync") {
@@ -44,14 +44,15 @@ const make = Effect.fnUntraced(function*(worker: Worker, name: "in-process" | "s
 })
 
 /**
- * Attempts run as parallel fibers, as many as the supervisor starts.
+ * A runner that runs attempts in parallel, as many as the supervisor starts. Fails if the handlers cannot be built.
  *
  * @category layers
  */
 export const layer = (worker: Worker): Layer.Layer<Runner, unknown> => Layer.effect(Runner, make(worker, "in-process"))
 
 /**
- * Attempts run one at a time, in the order in which they were claimed: for tests and debugging.
+ * A runner that runs attempts one at a time, in the order in which they were claimed. For tests and debugging. Fails if
+ * the handlers cannot be built.
  *
  * @category layers
  */

@@ -1,9 +1,10 @@
 /**
- * How an attempt ended, and what becomes of its execution.
+ * How an attempt ended, and what happens to its execution.
  *
- * `propose` decides what a supervisor proposes. Cancel, success and retry may race, so the broker has the last word, under
- * the row's lock: a success beats a cancel, a retry or a release of a `cancelling` row becomes `cancelled`, and a retry
- * needs an attempt that is left. It also decides alone where no supervisor can propose: when a lease lapsed.
+ * `propose` decides what a supervisor proposes. Cancel, success and retry may race, so the broker makes the final
+ * decision, under the row's lock: a success wins over a cancellation, a retry or release of a `cancelling` row becomes
+ * `cancelled`, and a retry needs an attempt that is left. When a lease has lapsed no supervisor can propose, and the
+ * broker decides alone.
  */
 import * as Data from "effect/Data"
 import type * as Duration from "effect/Duration"
@@ -13,7 +14,8 @@ import * as Envelope from "./Envelope.ts"
 import * as TaskError from "./TaskError.ts"
 
 /**
- * What a runner reports about an attempt that is over. `value` and `error` are JSON text, encoded by the task's Schemas.
+ * What a runner reports about an attempt that has ended. `value` and `error` are JSON texts, encoded with the task's
+ * Schemas.
  *
  * @category models
  */
@@ -22,27 +24,31 @@ export type Ended = Data.TaggedEnum<{
   Succeeded: { readonly value: string }
   /** The handler failed with the error its task declared. */
   Failed: { readonly error: string }
-  /** The handler or its value broke: a defect, a Python exception, an undecodable payload, a result over the limit. */
+  /**
+   * The handler or its value was at fault: a defect, a Python exception, an undecodable payload, or a result over the
+   * limit.
+   */
   Died: { readonly reason: TaskError.Reason }
   /**
-   * The attempt was stopped on request. `confirmed`: the handler is known to have ended, its fiber with its finalizers, or what it
-   * ran in. A promise that it waited for and that takes no notice of its signal is not seen.
+   * The attempt was stopped on request. `confirmed`: the handler is known to have ended, either its fiber with its
+   * finalizers, or the thread or process that ran it. A promise that the handler waited for may continue, if it ignores
+   * its signal.
    */
   Interrupted: { readonly confirmed: boolean }
-  /** The process that ran the attempt is gone. `collateral`: through no doing of its own. */
+  /** The process that ran the attempt is gone. `collateral`: the attempt did not cause that. */
   Lost: { readonly reason: TaskError.Reason; readonly collateral: boolean }
-  /** No process could be had for the attempt, so its handler never began. */
+  /** There was no process for the attempt, so its handler never began. */
   NotStarted: { readonly obstacle: Obstacle }
 }>
 
 /**
- * What keeps attempts from starting.
+ * What keeps attempts from starting. `detail` describes it for people.
  *
- * - `failed`: a host was started and did not come up; `detail` has its last words.
+ * - `failed`: a host was started but did not come up; `detail` has the last lines that it wrote.
  * - `unschedulable`: no node of the cluster can hold such a host.
  * - `starting`: a host is being prepared, for instance while packages are installed for it.
  * - `waiting`: the resources for a host are taken by others.
- * - `unreachable`: nothing can be asked for a host, for instance while there is no gateway.
+ * - `unreachable`: there is nothing to request a host from, for instance while there is no gateway.
  *
  * @category schemas
  */
@@ -58,8 +64,8 @@ export type Obstacle = typeof Obstacle.Type
 export const Ended = Data.taggedEnum<Ended>()
 
 /**
- * An `Ended` as JSON text: how a runner whose handlers run in another process carries it from there. `value` and `error` stay
- * the texts that they are.
+ * An `Ended` as JSON text, for runners whose handlers run in another process. `value` and `error` stay JSON texts
+ * inside it.
  *
  * @category schemas
  */
@@ -73,54 +79,63 @@ export const EndedJson: Schema.Codec<Ended, string> = Schema.fromJsonString(Sche
 })))
 
 /**
- * Why the supervisor stopped an attempt, when it did.
+ * Why the supervisor stopped an attempt.
  *
  * @category models
  */
 export type Stopped = "timeout" | "cancel" | "shutdown"
 
 /**
- * How an attempt ended. `result` is a stored envelope, see `Envelope`.
+ * The outcome of an attempt. `result` is a stored envelope, see `Envelope`.
  *
  * @category models
  */
 export type Outcome = Data.TaggedEnum<{
+  /** The execution is `succeeded`. */
   Succeeded: { readonly result: string }
-  /** The attempt counts, and another one follows after `delay`. `confirmed`: it is known to have stopped. */
+  /** The attempt counts, and another one follows after `delay`. `confirmed`: the handler is known to have ended. */
   Retry: { readonly result: string; readonly delay: Duration.Duration; readonly confirmed: boolean }
-  /** The attempt counts and was the last: the execution is `failed`. */
+  /** The attempt counts and was the last one: the execution is `failed`. */
   Failed: { readonly result: string }
-  /** As `Failed`, by the task's timeout: the execution is `failed` with reason `TimedOut`. */
+  /** Like `Failed`, because of the task's timeout: the execution is `failed` with the reason `TimedOut`. */
   TimedOut: { readonly result: string; readonly confirmed: boolean }
+  /** The execution is `cancelled`. `confirmed`: the handler is known to have ended. */
   Cancelled: { readonly confirmed: boolean }
-  /** Handed back after it began, by no fault of the task: it does not count. */
+  /** Handed back after it began, through no fault of the task. The attempt does not count. */
   Released: {}
-  /** Handed back before it began: no attempt is recorded. */
+  /** Handed back before it began. No attempt is recorded. */
   Returned: {}
-  /** The attempt's process vanished. `counted`: it adds to the losses; `final`: the execution is `lost`. */
+  /**
+   * The process that ran the attempt is gone. `counted`: it adds to the execution's losses. `final`: the execution is
+   * `lost`.
+   */
   Lost: { readonly result: string; readonly counted: boolean; readonly final: boolean }
 }>
 
-/** Makes an `Outcome`: `Outcome.Retry({ result, delay })`, and so on for each case. @category constructors */
+/**
+ * Makes an `Outcome`: `Outcome.Retry({ result, delay, confirmed })`, and so on for each case.
+ *
+ * @category constructors
+ */
 export const Outcome = Data.taggedEnum<Outcome>()
 
 /**
- * How many attempts may take their workers down before the execution is quarantined.
+ * How many counted losses an execution may have. With the last of them it is quarantined.
  *
  * @category constants
  */
 export const maxLosses = 3
 
 /**
- * After this many losses an execution is a suspect: it is claimed and run alone, so that the next loss is its own.
+ * How many losses make an execution a suspect. It is claimed and run alone, so that a third loss can only be its own.
  *
  * @category constants
  */
 export const suspectLosses = 2
 
 /**
- * The reason an execution fails with when no process could be had for it. None while waiting may still help: the others
- * are not the task's fault.
+ * Returns the reason with which an execution fails when there is no process for it. None for obstacles that waiting may
+ * remove: they are not the task's fault.
  *
  * @category deciding
  */
@@ -130,27 +145,29 @@ export const reasonOf = ({ detail, kind }: Obstacle): Option.Option<TaskError.Re
   return Option.none()
 }
 
-/** Reasons that no retry can cure. */
+/** Whether a retry would end with the same reason. */
 const isFinal = (reason: TaskError.Reason): boolean =>
   reason._tag === "Undecodable" || reason._tag === "Unschedulable" || reason._tag === "ResultTooLarge"
 
 /**
- * What a supervisor proposes for an attempt that is over.
+ * Decides what a supervisor proposes for an attempt that has ended.
  *
  * @category deciding
  */
 export const propose = (facts: {
+  /** What the runner reported. */
   readonly ended: Ended
   /** Why the supervisor stopped the attempt, if it did. */
   readonly stopped: Stopped | undefined
-  /** Losses recorded before this attempt. */
+  /** How many losses were recorded before this attempt. */
   readonly losses: number
-  /** An at-most-once task is never run again once an attempt may have started. */
+  /** Whether the task is `atMostOnce`: such an execution never runs again once an attempt may have started. */
   readonly atMostOnce: boolean
   /** Whether the handler may have begun. */
   readonly started: boolean
+  /** The task's timeout, in milliseconds. */
   readonly timeoutMillis: number
-  /** What the task's retry policy says, were this attempt to count as a failure. `None`: no attempt is left. */
+  /** The delay that the task's retry policy returns if this attempt counts as a failure. `None`: no attempt is left. */
   readonly next: Option.Option<Duration.Duration>
 }): Outcome => {
   const { ended } = facts
@@ -176,10 +193,10 @@ export const propose = (facts: {
         return retryOr(next, result, ended.confirmed, Outcome.TimedOut)
       }
       if (facts.atMostOnce && facts.started) {
-        const reason = new TaskError.Lost({ detail: "its worker shut down while it ran, and it must not run twice" })
+        const reason = new TaskError.Lost({ detail: "its worker shut down while it ran, and its task is atMostOnce" })
         return Outcome.Lost({ result: Envelope.taskError(reason), counted: false, final: true })
       }
-      // A shutdown, or an interruption that was not asked for here: the task is not to blame.
+      // A shutdown, or an interruption that this supervisor did not request: not the task's fault.
       return facts.started ? Outcome.Released() : Outcome.Returned()
     }
     case "NotStarted":

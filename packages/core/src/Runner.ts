@@ -1,9 +1,8 @@
 /**
  * Where an attempt runs.
  *
- * A runner takes one attempt, runs it somewhere, and returns how it ended. It
- * decides nothing about retries and never sees the broker. `docs/runners.md` has
- * a table of them; each passes `test/RunnerSuite.ts`.
+ * A runner takes one attempt, runs it somewhere, and returns how it ended. It decides nothing about retries and never
+ * sees the broker. `docs/runners.md` compares the runners. Each of them passes `test/RunnerSuite.ts`.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -16,18 +15,21 @@ import type * as Definition from "./Definition.ts"
 import { Undecodable } from "./TaskError.ts"
 
 /**
- * Where an attempt runs, for people: "cluster/gateway/host" names, the node and the process.
+ * Where an attempt ran. For people to read.
  *
  * @category models
  */
 export interface Place {
+  /** The host's name on Ray, for instance `effect_ray-e1-host-1`. Other runners give their own name. */
   readonly host: string
+  /** The address of the host's node, or `this process`. */
   readonly node: string
+  /** The id of the process, or 0 if it is not known. */
   readonly pid: number
 }
 
 /**
- * The stored form of a place.
+ * Formats a place as it is stored in the record of an attempt.
  *
  * @category formatting
  */
@@ -39,18 +41,25 @@ export const formatPlace = (place: Place): string => `${place.host} on ${place.n
  * @category models
  */
 export interface Attempt {
+  /** The id of the execution, a UUID. */
   readonly execution: ExecutionId
+  /** The fence that the claim gave the execution. */
   readonly fence: Fence
+  /** The task whose handler runs. */
   readonly task: Definition.Any
+  /** The queue that the execution was claimed from. */
   readonly queue: string
-  /** 0 to 9, 9 first. */
+  /** The priority, from 0 to 9; 9 goes first. */
   readonly priority: number
-  /** From 1. */
+  /** The number of the attempt, from 1. */
   readonly attempt: number
   /** The payload's JSON text, as the task's Schema encoded it. */
   readonly payload: string
+  /** The W3C trace context of the caller that enqueued the execution, if it had one. */
   readonly traceparent: Option.Option<string>
-  /** After losses: run it alone in its process, so that a further loss is its own. */
+  /**
+   * Whether the execution is a suspect: it must run alone in its process, so that a further loss can only be its own.
+   */
   readonly suspect: boolean
   /**
    * Called at most once, when the handler is about to run: the timeout counts from here. For an attempt that ends at
@@ -60,48 +69,52 @@ export interface Attempt {
 }
 
 /**
- * The processes that the attempts of one or several tasks share, as the runner knows them now. The object stays the same
- * for these tasks; what it says changes.
+ * The processes that attempts of one or more tasks share, as the runner currently knows them. The object stays the same
+ * for these tasks; its fields change.
  *
  * @category models
  */
 export interface Pool {
   /**
-   * How many attempts are worth having in flight at once; infinite where only the supervisor's concurrency bounds them.
-   * Zero while there is no process: one attempt at a time then finds out whether there can be one.
+   * How many attempts should be in flight at once; infinite if only the supervisor's concurrency limits them. Zero
+   * while there is no process: then one attempt at a time tests whether there can be one.
    */
   readonly limit: number
-  /** Why it is of no use to try, for instance without a gateway; undefined otherwise. */
+  /** Why trying is useless at present, for instance because there is no gateway. Undefined if it is not. */
   readonly closed: string | undefined
 }
 
-/** Runs attempts somewhere, one call each, and returns how they ended. @category services */
+/** Runs attempts somewhere and returns how they ended. @category services */
 export class Runner extends Context.Service<Runner, {
-  /** For logs and spans: `in-process`, `sync` or `ray`. */
+  /** The runner's name in logs and spans, for instance `in-process`, `sync` or `ray`. */
   readonly name: string
-  /** Whether this runner can run the task. Supervisors claim only what their runner can run. */
+  /** Whether this runner can run the task. Supervisors only claim tasks that their runner supports. */
   readonly supports: (task: Definition.Any) => boolean
-  /** Whether a suspect (`Attempt.suspect`) gets a process of its own. Where it does not, the supervisor runs it alone. */
+  /**
+   * Whether a suspect (`Attempt.suspect`) of the task gets its own process. If not, the supervisor runs nothing beside
+   * it.
+   */
   readonly isolatesSuspects: (task: Definition.Any) => boolean
-  /** Where attempts of the task run. Tasks that share processes share the pool. */
+  /** The pool in which attempts of the task run. Tasks that share processes share a pool. */
   readonly pool: (task: Definition.Any) => Pool
-  /** Calls `hear` whenever a pool has changed, until the scope closes. */
+  /** Calls `hear` after each change of a pool, until the scope closes. */
   readonly listen: (hear: () => void) => Effect.Effect<void, never, Scope.Scope>
   /**
-   * Runs the attempt to its end. Interrupting it stops the attempt.
+   * Runs the attempt until it ends. Interrupting it stops the attempt.
    *
-   * The supervisor runs it uninterruptibly, so that the runner chooses: it makes interruptible what may be cut off
-   * (being interrupted there counts as confirmed), or answers an interruption with `Ended.Interrupted`, or with the end
-   * that came first.
+   * The supervisor runs it uninterruptibly, so the runner decides how it stops. The runner may make parts
+   * interruptible: an interruption there counts as confirmed. Or it may handle the interruption and return
+   * `Ended.Interrupted`, or the end that came first.
    */
   readonly run: (attempt: Attempt) => Effect.Effect<Ended>
-  /** The ends of these attempts are recorded: whatever kept them may forget them. */
+  /** Says that the ends of these attempts are recorded, so the runner may forget them. */
   readonly acknowledge: (attempts: ReadonlyArray<Pick<Attempt, "execution" | "fence">>) => Effect.Effect<void>
 }>()("@effect-ray/core/Runner") {}
 
 /**
- * The end of an attempt that is not made because its payload has more than `maxBytes` (`Limits.MaxPayloadBytes`); none where it
- * has not. The limit was another where it was enqueued, or its row was written by hand.
+ * Returns how an attempt ends whose payload has more than `maxBytes` bytes (`Limits.MaxPayloadBytes`): it is not run.
+ * Undefined if the payload is not too large. It can be too large if the enqueuing process had another limit, or if the
+ * row was written by hand.
  *
  * @category deciding
  */
@@ -113,7 +126,7 @@ export const refusalOf = (payload: string, maxBytes: number): Ended | undefined 
 }
 
 /**
- * A runner that hands each attempt to the first of these that supports its task.
+ * Makes a runner that passes each attempt to the first of these runners that supports its task.
  *
  * @category combining
  */
@@ -124,7 +137,7 @@ export const route = (runners: ReadonlyArray<Runner["Service"]>): Runner["Servic
     if (found !== undefined) routes.set(task._tag, found)
     return found
   }
-  // A supervisor asks only for tasks that are supported.
+  // A supervisor only asks about supported tasks.
   const of = (task: Definition.Any): Runner["Service"] => find(task)!
   return Runner.of({
     name: runners.map(({ name }) => name).join(" and "),
@@ -133,7 +146,7 @@ export const route = (runners: ReadonlyArray<Runner["Service"]>): Runner["Servic
     pool: (task) => of(task).pool(task),
     listen: (hear) => Effect.forEach(runners, (runner) => runner.listen(hear), { discard: true }),
     run: (attempt) => of(attempt.task).run(attempt),
-    // Those of other runners mean nothing to one.
+    // A runner ignores attempts that another one ran.
     acknowledge: (attempts) => Effect.forEach(runners, (runner) => runner.acknowledge(attempts), { discard: true })
   })
 }

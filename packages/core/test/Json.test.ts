@@ -195,7 +195,7 @@ describe("JSON", () => {
       }, "\n  at [\"a\"]")
       const circle: Array<unknown> = []
       circle.push({ circle })
-      yield* refuses(Schema.Any, circle, "what is within itself\n  at [0][\"circle\"]")
+      yield* refuses(Schema.Any, circle, "a value that contains itself\n  at [0][\"circle\"]")
     }))
 
   it.effect("refuses parts that are shared so often that no broker carries the text", () =>

@@ -27,7 +27,7 @@ describe("Worker.make", () => {
       // @ts-expect-error what JavaScript can do
       const worker = Worker.make({ tasks: [Ping, Pong], handlers: Ping.toLayer(() => Effect.void) })
       const error = yield* Effect.flip(Layer.build(InProcessRunner.layer(worker)))
-      assert.match(String(error), /no handler for Pong: give Worker\.make\(\{ handlers \}\).*PongLive/)
+      assert.match(String(error), /no handler for Pong: pass .* to Worker\.make\(\{ handlers \}\).*PongLive/)
     }))
 })
 

@@ -142,7 +142,7 @@ describe("effect-ray dev", () => {
 
       const named = yield* run(["dev", fixture("worker.ts")], { cwd, env: { EFFECT_RAY_PYTHON: "/nowhere/python" } })
       assert.strictEqual(named.code, 1)
-      assert.match(named.stderr, /EFFECT_RAY_PYTHON is \/nowhere\/python, and there is no ray beside it/)
+      assert.match(named.stderr, /EFFECT_RAY_PYTHON is \/nowhere\/python, but there is no ray beside it/)
       assert.notInclude(named.stdout, "attempts run in this process")
     }))
 })

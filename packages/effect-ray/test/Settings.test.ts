@@ -82,7 +82,7 @@ const cases: { readonly [K in Settings.Key]: Case } = {
       ["ray://127.0.0.1:10001", "Ray Client's protocol"],
       ["127.0.0.1:6379", "it is not a URL"],
       ["auto", "it is not a URL"],
-      ["http://u:sesame@127.0.0.1:8265", "it holds a password"]
+      ["http://u:sesame@127.0.0.1:8265", "it contains a password"]
     ]
   },
   rayAuthToken: { absent: null, valid: [["0123abcd", "0123abcd"]], invalid: [["sesame sesame", "contains spaces"]] },

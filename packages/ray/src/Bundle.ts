@@ -1,10 +1,10 @@
 /**
- * Makes a worker module into the packages that Ray carries to its hosts.
+ * Makes the packages of a worker module, which Ray delivers to its hosts.
  *
- * The Node package is the module with all that it imports in one file, and the host that runs it. What cannot be in one
- * file lies beside it: packages with native code, and those that the worker names as external. The Python package is the
- * worker's Python folder, without secrets and without what was made from it. Both are zips that depend on nothing but
- * their content, so equal content has one name and is uploaded once.
+ * The Node package has the bundle, which is the module and everything it imports in one file, and the program of the
+ * host. External packages, which are those with native code and those that the worker names, lie beside the bundle. The
+ * Python package is the worker's Python folder without secrets and generated files. Both are zips that depend only on
+ * their content: equal content has the same name and is uploaded once.
  */
 import * as Effect from "effect/Effect"
 import * as esbuild from "esbuild"
@@ -23,23 +23,23 @@ import { BundleFailed, RayError } from "./RayError.ts"
 
 export { type File, maxFiles, maxSourceBytes } from "./internal/sourceFolder.ts"
 
-/** The newest syntax that hosts understand: the oldest Node that Effect runs on. */
+/** The newest syntax that hosts support: that of the oldest Node that Effect runs on. */
 const target = "node22.19"
 
-/** Zips have no dates before 1980 and ours all have the first of them. */
+/** The date of every file in a zip: the earliest one that the format has. */
 const epoch = "1980-01-01T00:00:00"
 
-/** The most names that one line of the log tells. */
+/** How many names one line of the log has. */
 const maxNames = 10
 
-/** The host's own sources lie beside this file, as TypeScript or compiled. */
+/** The host's sources are beside this file, as TypeScript or compiled. */
 const extension = path.extname(fileURLToPath(import.meta.url))
 const hostFile = (name: string): string => fileURLToPath(new URL(`./host/${name}${extension}`, import.meta.url))
 
 const failed = (module: string, detail: string) => new RayError({ reason: new BundleFailed({ module, detail }) })
 
 /**
- * Zips files, the same way every time.
+ * Zips files. The same files always make the same zip.
  *
  * @category constructors
  */
@@ -55,8 +55,8 @@ export const pack = (files: Readonly<Record<string, File>>): Effect.Effect<Uint8
   })
 
 /**
- * The Node package of a worker module: `host.mjs`, `thread.mjs`, and `node_modules` with the packages that travel as they
- * are installed: the named ones, and those with native code.
+ * Makes the Node package of a worker module: `host.mjs`, `thread.mjs`, and `node_modules` with the external packages,
+ * which are those in `options.external` and those with native code. Fails with `BundleFailed`.
  *
  * @category constructors
  */
@@ -75,11 +75,11 @@ export const node = Effect.fn("Bundle.node")(function*(
         resolveDir: path.dirname(file),
         sourcefile: "effect-ray-host.js"
       },
-      // Native code is found and taken out below.
+      // Packages with native code are found in the first bundle and left out of the second.
       loader: { ".node": "empty" },
       define: locationNames,
       plugins: [outside({ named, native }), ...plugins],
-      // Stacks then name the user's files and lines. The sources themselves stay here.
+      // Stack traces then show the user's files and lines. The sources themselves are not included.
       sourcemap: "inline",
       sourcesContent: false
     })
@@ -87,7 +87,7 @@ export const node = Effect.fn("Bundle.node")(function*(
     [build(file, { entryPoints: [hostFile("main")] }), bundle(new Set(), [])],
     { concurrency: 2 }
   )
-  // Few workers need any of this, so it is looked for in what the first try was made of.
+  // Few workers need the following, so what they need is found by examining the first bundle.
   const native = yield* attempt(file, () => nativePackages(first.inputs))
   const plugins = [
     ...(asksForLocation(first.content) ? [fileLocations(first.inputs.keys(), path.dirname(file))] : []),
@@ -125,7 +125,8 @@ const build = (module: string, input: esbuild.BuildOptions): Effect.Effect<Built
     try: () =>
       esbuild.build({
         ...input,
-        // Paths in the bundle begin here, so the same module makes the same package from any working directory.
+        // Paths in the bundle are relative to this folder, so that the package does not depend on the working
+        // directory.
         absWorkingDir: path.dirname(module),
         bundle: true,
         write: false,
@@ -133,17 +134,17 @@ const build = (module: string, input: esbuild.BuildOptions): Effect.Effect<Built
         format: "esm",
         platform: "node",
         target,
-        // What Node makes of a module, whatever a tsconfig.json beside it says: none is read.
+        // The module is compiled as Node would compile it. A tsconfig.json beside it is not read.
         tsconfigRaw: { compilerOptions: { useDefineForClassFields: true, verbatimModuleSyntax: true } },
         minify: false,
-        // A task may be named by its class, and errors are told by theirs. It costs a host's start a twentieth, and more where
-        // functions are made for every attempt: see below.
+        // Tasks and errors may take their names from their classes. This makes the start of a host a twentieth slower.
+        // It costs more if functions are made for every attempt: see `dropNames`.
         keepNames: true,
         legalComments: "none",
         logLevel: "silent",
-        // Node's own, besides those that esbuild adds by itself.
+        // The conditions of Node that esbuild does not add itself.
         conditions: ["module-sync", "node-addons", ...(extension === ".ts" ? ["@effect-ray/source"] : [])],
-        // Packages written for CommonJS ask for Node's own modules by `require`.
+        // CommonJS packages load Node's own modules with `require`.
         banner: { js: locationBanner }
       }),
     catch: (error) => failed(module, describe(error, path.dirname(module)))
@@ -157,18 +158,18 @@ const build = (module: string, input: esbuild.BuildOptions): Effect.Effect<Built
           inputs: inputsOf(metafile!, folder),
           dropped: droppedImports(warnings, folder)
         })
-        : Effect.fail(failed(module, `it has ${content.byteLength} bytes, the limit is ${maxSourceBytes}`))
+        : Effect.fail(failed(module, `the bundle has ${content.byteLength} bytes, the limit is ${maxSourceBytes}`))
     })
   )
 
-/** Where our own packages lie, compiled or not. */
+/** The folder of this project's packages, compiled or not. */
 const packages = fileURLToPath(new URL("../..", import.meta.url))
 
 const isRuntime = (file: string): boolean =>
   /\/node_modules\/(?:effect|@effect-ray\/[^/]+)\//.test(file) ||
   file.startsWith(packages) && /^[^/]+\/(?:src|dist)\//.test(file.slice(packages.length))
 
-/** The files among a bundle's inputs, with their absolute names. */
+/** The inputs of a bundle that are files, by absolute path. */
 const inputsOf = ({ inputs }: esbuild.Metafile, folder: string): Inputs =>
   new Map(
     Object.entries(inputs).map(([name, { imports }]) =>
@@ -182,10 +183,13 @@ const inputsOf = ({ inputs }: esbuild.Metafile, folder: string): Inputs =>
 const isBuildFailure = (error: unknown): error is esbuild.BuildFailure =>
   error instanceof Error && "errors" in error && Array.isArray(error.errors)
 
-/** As a compiler would say it: file, line, column, and the line itself; and the way out for an installed package. */
+/**
+ * Describes an error like a compiler: file, line, column and the line itself. For an error in an installed package it
+ * also says how to leave the package out of the bundle.
+ */
 const describe = (error: unknown, folder: string): string => {
   if (!isBuildFailure(error)) return String(error)
-  // esbuild's own advice is about options of its own.
+  // Advice about esbuild's own options would not help.
   const errors = error.errors.map((one) => ({
     ...one,
     notes: one.notes.filter(({ text }) => !text.includes("mark the path"))
@@ -202,8 +206,9 @@ const describe = (error: unknown, folder: string): string => {
 }
 
 /**
- * The Python package of a folder: its files, with links followed, and `beside` them those that the folder does not have. Secrets,
- * virtual environments, caches and what `.effect-ray-ignore` in the folder names are left out; what was is told in the log.
+ * Makes the Python package of a folder: its files, with links followed, and the files in `beside` that the folder does
+ * not have. Secrets, virtual environments, caches and files that match `.effect-ray-ignore` in the folder are left out.
+ * The log names what was left out, except what Python generates. Fails with `BundleFailed`.
  *
  * @category constructors
  */
@@ -213,7 +218,7 @@ export const python = Effect.fn("Bundle.python")(function*(
 ): Effect.fn.Return<Uint8Array, RayError> {
   const { leftOut, source } = yield* attempt(folder, () => readPythonFolder(path.resolve(folder)))
   if (leftOut.length > 0) {
-    yield* Effect.logInfo("left out of the Python folder; a line !NAME in its .effect-ray-ignore takes one in").pipe(
+    yield* Effect.logInfo("left out of the Python folder; a line !NAME in its .effect-ray-ignore includes one").pipe(
       Effect.annotateLogs({ folder, count: leftOut.length, names: listed(leftOut) })
     )
   }

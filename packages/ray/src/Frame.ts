@@ -1,30 +1,30 @@
 /**
- * The frames between supervisors, gateway and hosts: `docs/gateway-protocol.md` in code.
+ * The frames between supervisors, gateway and hosts, which `docs/gateway-protocol.md` specifies.
  *
- * A frame is a header of 44 bytes and a body. `Writer` gathers frames and hands them on in one piece, once a turn of
- * the event loop; `Decoder` finds them again in whatever pieces the socket delivers. Neither copies more than once, and
- * neither looks into a body: some tens of thousands pass here a second.
+ * A frame is a header of 44 bytes and a body. `Writer` collects frames and emits them together, once per turn of the
+ * event loop. `Decoder` finds them again in the pieces that the socket delivers. Neither copies more than once, and
+ * neither reads a body, because tens of thousands of frames pass here each second.
  */
 
-/** @category constants */
+/** The version of the protocol. @category constants */
 export const protocol = 1
 
-/** @category constants */
+/** The length of a header, in bytes. @category constants */
 export const headerBytes = 44
 
-/** The longest body of one frame. Longer ones travel in chunks. @category constants */
+/** The longest body of one frame, in bytes. Longer bodies travel in chunks. @category constants */
 export const maxBodyBytes = 256 * 1024
 
-/** Set on every chunk of a body but the last. @category constants */
+/** The flag on every chunk of a body except the last. @category constants */
 export const more = 1
 
-/** On a RUN: give it a host that runs nothing else meanwhile. @category constants */
+/** The flag on a RUN that must have a host to itself. @category constants */
 export const alone = 2
 
-/** The flags of a RUN that say its priority, 0 to 9. @category constructors */
+/** Returns the flags of a RUN with this priority, from 0 to 9. @category constructors */
 export const priorityFlags = (priority: number): number => priority << 4
 
-/** @category constants */
+/** The types of frames. @category constants */
 export const Type = {
   HELLO: 1,
   CHALLENGE: 2,
@@ -51,44 +51,51 @@ export const Type = {
 /** The kinds of a RESULT, in bits 8 to 11 of its flags. @category constants */
 export const Kind = { success: 0, failure: 1, died: 2, interrupted: 3, unconfirmed: 4 } as const
 
-/** The flags of a RESULT of this kind. @category constructors */
+/** Returns the flags of a RESULT of this kind. @category constructors */
 export const kindFlags = (kind: number): number => kind << 8
 
-/** The kind in the flags of a RESULT. @category getters */
+/** Returns the kind in the flags of a RESULT. @category getters */
 export const kindOf = (flags: number): number => (flags >> 8) & 0xf
 
 /**
- * What stands in a header beside length and version.
+ * The fields of a header, except length and version.
  *
  * @category models
  */
 export interface Header {
+  /** One of `Type`. */
   readonly type: number
+  /** `more`, `alone`, a priority, or the kind of a RESULT; otherwise 0. */
   readonly flags: number
+  /** The pool's number on a RUN and a CANCEL, the host's number on frames about a call from a host; otherwise 0. */
   readonly route: number
-  /** The top 16 bits of the call: the supervisor's number. */
+  /** The supervisor's number: the top 16 bits of the call. 0 on frames that concern no call. */
   readonly supervisor: number
-  /** The other 48 bits of the call. */
+  /** The number that the supervisor gave the call: the other 48 bits. 0 on frames that concern no call. */
   readonly call: number
-  /** A UUID, with its dashes. */
+  /** The execution's UUID, with dashes. `noExecution` on frames that concern no call. */
   readonly execution: string
-  /** At most 2^53 - 1. */
+  /** The fence of the attempt, at most 2^53 - 1. */
   readonly fence: number
 }
 
 /**
- * The header of an answer: call, execution and fence are those of the header in `to`.
+ * The header of a response. Its call, execution and fence are copied from the header in `to`.
  *
  * @category models
  */
 export interface Reply {
+  /** One of `Type`. */
   readonly type: number
+  /** The kind of a RESULT; otherwise 0. */
   readonly flags: number
+  /** The host's number. */
   readonly route: number
+  /** The header that it responds to. */
   readonly to: Buffer
 }
 
-/** Broken bytes: the connection they came over is of no more use. @category errors */
+/** The bytes received are not a valid frame. Their connection cannot be used any more. @category errors */
 export class FrameError extends Error {
   override readonly name = "FrameError"
 }
@@ -113,7 +120,7 @@ const writeHeader = (buffer: Buffer, at: number, header: Header | Reply, flags: 
   buffer.writeUInt32BE(header.route, at + 8)
 }
 
-/** One frame on its own. The body must fit into it. @category encoding */
+/** Encodes one frame. The body must fit into one frame. @category encoding */
 export const encode = (header: Header | Reply, body: string): Buffer => {
   const bytes = Buffer.byteLength(body)
   const frame = Buffer.allocUnsafe(headerBytes + bytes)
@@ -122,11 +129,11 @@ export const encode = (header: Header | Reply, body: string): Buffer => {
   return frame
 }
 
-/** The execution of frames that concern none. @category constants */
+/** The execution in frames that concern no call. @category constants */
 export const noExecution = ""
 
 /**
- * A frame in a buffer. Nothing of it is copied, so it holds until the handler that got it returns; copy what is to stay.
+ * A frame in a buffer. It is valid until the handler that received it returns: copy what must last longer.
  *
  * @category models
  */
@@ -150,16 +157,19 @@ export class Frame {
   get route(): number {
     return this.buffer.readUInt32BE(this.at + 8)
   }
+  /** The supervisor's number. */
   get supervisor(): number {
     return this.buffer.readUInt16BE(this.at + 12)
   }
+  /** The number that the supervisor gave the call. */
   get call(): number {
     return this.buffer.readUIntBE(this.at + 14, 6)
   }
-  /** The whole call, the supervisor's number included: what tells calls apart in a host. */
+  /** The whole call, including the supervisor's number. It identifies a call within a host. */
   get wholeCall(): bigint {
     return this.buffer.readBigUInt64BE(this.at + 12)
   }
+  /** The execution's UUID, with dashes. */
   get execution(): string {
     const hex = this.buffer.toString("hex", this.at + 20, this.at + 36)
     return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`
@@ -167,9 +177,11 @@ export class Frame {
   get fence(): number {
     return this.buffer.readUInt32BE(this.at + 36) * 0x1_0000_0000 + this.buffer.readUInt32BE(this.at + 40)
   }
+  /** Whether another chunk of the same body follows. */
   get hasMore(): boolean {
     return (this.flags & more) !== 0
   }
+  /** The length of the body, in bytes. */
   get bodyBytes(): number {
     return this.end - this.at - headerBytes
   }
@@ -177,10 +189,11 @@ export class Frame {
   get body(): Buffer {
     return this.buffer.subarray(this.at + headerBytes, this.end)
   }
+  /** The body as text. */
   get text(): string {
     return this.buffer.toString("utf8", this.at + headerBytes, this.end)
   }
-  /** Header and body, in a view. */
+  /** A view of header and body. */
   get bytes(): Buffer {
     return this.buffer.subarray(this.at, this.end)
   }
@@ -197,7 +210,7 @@ export class Decoder {
   constructor(onFrame: (frame: Frame) => void) {
     this.onFrame = onFrame
   }
-  /** Throws a `FrameError` on the first broken frame. */
+  /** Decodes the next bytes of the stream. Throws a `FrameError` for the first broken frame. */
   push(chunk: Buffer): void {
     const buffer = this.rest === undefined ? chunk : Buffer.concat([this.rest, chunk])
     this.rest = undefined
@@ -216,7 +229,7 @@ export class Decoder {
 }
 
 /**
- * Puts the chunks of long bodies together again.
+ * Joins the chunks of long bodies.
  *
  * @category decoding
  */
@@ -226,7 +239,10 @@ export class Assembler {
   constructor(maxBytes: number) {
     this.maxBytes = maxBytes
   }
-  /** The whole body when this was its last chunk, else undefined. Throws a `FrameError` over the limit. */
+  /**
+   * Adds a chunk. Returns the whole body if it was the last chunk, and undefined otherwise. Throws a `FrameError` if
+   * the body is over the limit.
+   */
   add(frame: Frame): Buffer | undefined {
     if (!frame.hasMore && this.parts.size === 0) return frame.body
     const key = `${frame.type}:${frame.wholeCall}`
@@ -248,7 +264,7 @@ export class Assembler {
 const slabBytes = 1024 * 1024
 
 /**
- * Gathers frames and hands all of them on at once, at the end of this turn of the event loop.
+ * Collects frames and emits all of them together, at the end of the current turn of the event loop.
  *
  * @category encoding
  */
@@ -259,7 +275,7 @@ export class Writer {
   private full: Array<Buffer> = []
   private scheduled = false
   private readonly emit: (bytes: Array<Buffer>) => void
-  /** Called before each flush: the last chance to add frames to it. */
+  /** Called before each flush, to add the last frames to it. */
   private readonly beforeFlush: (() => void) | undefined
   constructor(emit: (bytes: Array<Buffer>) => void, beforeFlush?: () => void) {
     this.emit = emit
@@ -269,7 +285,7 @@ export class Writer {
   private room(bytes: number): void {
     if (this.slab.length - this.to < bytes) {
       if (this.to > this.from) this.full.push(this.slab.subarray(this.from, this.to))
-      // What was handed on may still be read, so a slab is never used again.
+      // Emitted bytes may still be read, so a slab is never used again.
       this.slab = Buffer.allocUnsafeSlow(Math.max(slabBytes, bytes))
       this.from = 0
       this.to = 0
@@ -277,17 +293,17 @@ export class Writer {
     this.schedule()
   }
 
-  /** Makes sure that a flush will come. */
+  /** Schedules a flush, unless one is scheduled already. */
   schedule(): void {
     if (this.scheduled) return
     this.scheduled = true
     setImmediate(this.flush)
   }
 
-  /** Adds a frame, in as many chunks as it takes. */
+  /** Adds a frame, in several chunks if the body is long. */
   frame(header: Header | Reply, body: string | Uint8Array): void {
     if (typeof body !== "string") return this.chunks(header, body)
-    // Three bytes for each UTF-16 unit are enough whatever the text.
+    // A UTF-16 unit takes at most three bytes.
     if (body.length * 3 > maxBodyBytes) return this.chunks(header, Buffer.from(body))
     this.room(headerBytes + body.length * 3)
     const bytes = body.length === 0 ? 0 : this.slab.write(body, this.to + headerBytes, "utf8")
@@ -305,25 +321,25 @@ export class Writer {
     } while (offset < body.length)
   }
 
-  /** Writes the header of a body that stands in its place already. */
+  /** Writes the header of a body that is already in place. */
   private header(header: Header | Reply, flags: number, bodyBytes: number): void {
     writeHeader(this.slab, this.to, header, flags, bodyBytes)
     this.to += headerBytes + bodyBytes
   }
 
-  /** Adds a frame that is already one. */
+  /** Adds an encoded frame. */
   bytes(frame: Uint8Array): void {
     this.room(frame.length)
     this.slab.set(frame, this.to)
     this.to += frame.length
   }
 
-  /** Bytes that wait for the next flush. */
+  /** How many bytes wait for the next flush. */
   get pending(): number {
     return this.full.reduce((bytes, part) => bytes + part.length, this.to - this.from)
   }
 
-  /** Hands on what there is. */
+  /** Emits what has been collected. */
   readonly flush = (): void => {
     this.beforeFlush?.()
     this.scheduled = false

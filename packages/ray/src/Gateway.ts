@@ -1,9 +1,9 @@
 /**
  * Starts a deployment's gateway, or joins the one that another worker started.
  *
- * The registry's row is the lock: whoever inserts an epoch chose its secret, and everybody who reads it may carry on with
- * starting it, so a worker that dies half way holds nobody up. The gateway itself is a Ray Job; an epoch whose job is
- * over is never used again, the next one takes its place.
+ * The registry's row is the lock. The worker that inserts an epoch chooses its secret, and every worker that reads the
+ * row may continue the start, so a worker that dies halfway blocks no other. The gateway itself is a Ray Job. An epoch
+ * whose job has ended is never used again: the next epoch takes its place.
  */
 import type { BrokerError } from "@effect-ray/core/BrokerError"
 import { type GatewayAddress, type GatewayEntry, GatewayRegistry } from "@effect-ray/core/GatewayRegistry"
@@ -23,51 +23,59 @@ import * as Frame from "./Frame.ts"
 import * as RayCluster from "./RayCluster.ts"
 import { GatewayFailed, RayError } from "./RayError.ts"
 
-/** How long a gateway may take from its submission until it can be reached. @category constants */
+/** How long a gateway may take from its submission until it has printed its address. @category constants */
 export const startTimeout = Duration.minutes(2)
 
-/** So many gateways may fail in a row before that is an error. */
+/** How many gateways in a row may fail to start before `join` fails. */
 const maxFailedEpochs = 3
 
-/** So many epochs may have been used by workers with another registry. */
+/** How many epochs may be taken by workers with another registry before `join` fails. */
 const maxTakenEpochs = 1_000
 
-/** A row without a job for so long was left behind by a worker that died: its reader submits the job. */
+/**
+ * How long a row may have no job. After that, its worker is presumed dead and the worker that reads the row submits the
+ * job.
+ */
 const abandonedAfter = Duration.seconds(10)
 
-/** How long running calls may still end when the job is stopped, in seconds. */
+/** How long running calls may take to end when the job is stopped, in seconds. */
 const drainSeconds = 10
 
-/** Ray kills a stopped job after 3 s unless told otherwise. In seconds. */
+/** How long Ray waits before it kills a stopped job, in seconds. Ray's default is 3. */
 const stopWaitSeconds = drainSeconds + 10
 
-/** The longest piece of a failed gateway's log in an error, in characters. */
+/** How many characters of a failed gateway's log an error has, from its end. */
 const maxDetail = 2_000
 
 const folder = fileURLToPath(new URL("../gateway/", import.meta.url))
 
 /** How a gateway is started, and where it listens. @category models */
 export interface Options {
-  /** Workers of one deployment share a gateway. Letters, digits, `_` and `-`. */
+  /** The deployment. Its workers share one gateway. Letters, digits, `_` and `-`. */
   readonly deployment: string
-  /** How long a gateway without any worker stays. Default 60 seconds. */
+  /** How long a gateway without any worker keeps running. Default 60 seconds. */
   readonly idle?: Duration.Duration
-  /** How long calls wait for the first host of their pool before they go back with the reason. Default 10 seconds. */
+  /** How long calls wait for the first host of their pool before they go back with the obstacle. Default 10 seconds. */
   readonly wait?: Duration.Duration
-  /** Where the gateway listens and how it is reached, where that is not the Ray node's own address and any free port. */
+  /**
+   * The port that the gateway listens on, or the next one if an earlier gateway still has it. Default: any free port.
+   */
   readonly port?: number
+  /** The private IP address that the gateway listens on. Default: the address of its Ray node. */
   readonly bind?: string
-  /** `host:port`, put in the place of its own address. */
+  /** The `host:port` at which workers reach the gateway. Default: the address and port that it listens on. */
   readonly advertise?: string
 }
 
 /**
- * A gateway that said where it can be reached.
+ * A gateway that has printed its address.
  *
  * @category models
  */
 export interface Joined {
+  /** Its row in the registry. */
   readonly entry: GatewayEntry
+  /** Where it can be reached. */
   readonly address: GatewayAddress
 }
 
@@ -78,7 +86,7 @@ const Discovery = Schema.fromJsonString(Schema.Struct({
 }))
 const decodeDiscovery = Schema.decodeUnknownOption(Discovery)
 
-/** The address in a job's log, once the gateway has printed its line. */
+/** Returns the address from a job's log, if the gateway has printed it. */
 const discover = (logs: string): Option.Option<GatewayAddress> => {
   for (const line of logs.split("\n")) {
     if (!line.includes(`"effect_ray_gateway"`)) continue
@@ -88,7 +96,7 @@ const discover = (logs: string): Option.Option<GatewayAddress> => {
   return Option.none()
 }
 
-/** The job's name. @category formatting */
+/** Returns the submission id of an epoch's job. @category formatting */
 export const submissionId = (deployment: string, epoch: number): string => `effect-ray-gw-${deployment}-e${epoch}`
 
 const failed = (entry: GatewayEntry, detail: string) =>
@@ -106,7 +114,7 @@ const pythonFiles = (): Record<string, Bundle.File> => {
   return files
 }
 
-/** JSON knows no infinity. */
+/** Converts to seconds. Infinity becomes a large number, because JSON has no infinity. */
 const secondsOf = (duration: Duration.Duration): number => Timer.bounded(Duration.toMillis(duration)) / 1_000
 
 const submit = Effect.fn("Gateway.submit")(function*(entry: GatewayEntry, options: Options) {
@@ -138,26 +146,26 @@ const submit = Effect.fn("Gateway.submit")(function*(entry: GatewayEntry, option
   })
 })
 
-/** The address, once the job printed it. */
+/** Waits until the job has printed the address. */
 const awaitAddress = Effect.fn("Gateway.awaitAddress")(function*(entry: GatewayEntry, options: Options) {
   const cluster = yield* RayCluster.RayCluster
   let missing = 0
   const look = Effect.gen(function*() {
     const logs = yield* cluster.logs(entry.submissionId).pipe(
-      // Ray answers so while the job is being set up.
+      // Ray returns this error while it sets the job up.
       Effect.catchReason("RayError", "Unexpected", () => Effect.succeed(Option.none<string>()))
     )
     const address = Option.flatMap(logs, discover)
     if (Option.isSome(address)) return address
     const job = yield* cluster.status(entry.submissionId)
     if (Option.isSome(job) && RayCluster.isTerminal(job.value.status)) {
-      // Ray's message holds the end of the log, unless the job ended well.
+      // Ray's message contains the end of the log, except when the job ended successfully.
       const detail = job.value.status === "FAILED" ? job.value.message : Option.getOrElse(logs, () => job.value.message)
       return yield* failed(entry, detail.trim().slice(-maxDetail))
     }
     if (Option.isNone(job) && ++missing * lookMillis > Duration.toMillis(abandonedAfter)) {
       missing = 0
-      // Another reader of the row may be faster.
+      // Another worker may have submitted it first.
       yield* submit(entry, options).pipe(Effect.catchReason("RayError", "AlreadyExists", () => Effect.void))
     }
     return Option.none<GatewayAddress>()
@@ -176,9 +184,10 @@ const awaitAddress = Effect.fn("Gateway.awaitAddress")(function*(entry: GatewayE
 const lookMillis = 100
 
 /**
- * Answers a gateway of an epoch later than `after`, starting one if there is none.
+ * Returns a gateway whose epoch is later than `after`, and starts one if there is none.
  *
- * Fails with `GatewayFailed` when several in a row do not start.
+ * Fails with `GatewayFailed` if 3 gateways in a row do not start, with the cluster's `RayError`, or with the registry's
+ * `BrokerError`.
  *
  * @category joining
  */
@@ -213,7 +222,8 @@ export const join = Effect.fn("Gateway.join")(function*(
         if (submitted.failure.reason._tag !== "AlreadyExists" || ++taken >= maxTakenEpochs) {
           return yield* submitted.failure
         }
-        // Workers with another registry (another database, another way to write the cluster's address) were here.
+        // Workers with another registry used this epoch: they have another database, or write the cluster's address
+        // differently.
         dead = entry.epoch
         continue
       }
@@ -225,14 +235,15 @@ export const join = Effect.fn("Gateway.join")(function*(
     }
     if (address.failure.reason._tag !== "GatewayFailed" || ++failures >= maxFailedEpochs) return yield* address.failure
     yield* Effect.logWarning("a gateway did not start", address.failure)
-    // Its log is in the message; a cluster on which none starts is not to fill up with them.
+    // Its log is in the message. The job is deleted, so that a cluster on which no gateway starts does not fill up with
+    // jobs.
     yield* Effect.ignore(cluster.delete(entry.submissionId))
     dead = entry.epoch
   }
 })
 
 /**
- * Whether an epoch's job is over, or was never there.
+ * Whether an epoch's job has ended, or does not exist.
  *
  * @category joining
  */

@@ -1,9 +1,9 @@
 /**
- * One supervisor's connection to the gateway.
+ * A supervisor's connection to the gateway.
  *
- * Plain callbacks, because some ten thousand calls a second pass here; Effect begins one level up. The connection
- * survives being cut: it dials the same gateway again, and sends again what is pending, which the gateway
- * recognises, so that nothing runs twice. When the gateway itself is gone, every pending call ends at once.
+ * It uses plain callbacks, because about ten thousand calls per second pass here; Effect begins one level above. If the
+ * connection is cut, it dials the same gateway again and resends what is pending. The gateway recognises these calls,
+ * so nothing runs twice. If the gateway itself is gone, every pending call ends at once.
  */
 import * as Frame from "./Frame.ts"
 import { Acknowledgements } from "./internal/acknowledgements.ts"
@@ -11,34 +11,42 @@ import * as bodies from "./internal/bodies.ts"
 import { FrameSocket, maxUnsentBytes } from "./internal/frameSocket.ts"
 import { type Credit, Handshake, plain, Refused, type Welcome } from "./internal/handshake.ts"
 
-/** @category models */
+/** Where a call runs. @category models */
 export interface HostPlace {
+  /** The host's name. */
   readonly host: string
+  /** The address of its node. */
   readonly node: string
+  /** The id of its process. */
   readonly pid: number
 }
 
 /**
- * Why a call has no result, as the gateway tells it.
+ * Why a call has no result, as the gateway reports it.
  *
  * @category models
  */
 export type LostBody = typeof bodies.LostBody.Type
 
-/** A pool of hosts as it is now. @category models */
+/** The state of a pool of hosts. @category models */
 export type PoolState = typeof bodies.PoolStateBody.Type
 
 /**
- * What a call's owner is told. After `onResult`, `onLost`, `onUnsent` or a `discard` nothing more is called.
+ * The callbacks of a call's owner. After `onResult`, `onLost`, `onUnsent` or `discard`, none is called any more.
  *
  * @category models
  */
 export interface CallOwner {
+  /** The handler has begun on this host. Not called if the result comes at once. */
   readonly onStarted: (place: HostPlace) => void
+  /**
+   * The call has a result: its kind (`Frame.Kind`), the text of its body, and the host that had it. The place may be
+   * unknown.
+   */
   readonly onResult: (kind: number, text: string, place: HostPlace | undefined) => void
-  /** The place is that of the host that had it, if one did. */
+  /** The call will have no result. `place` is the host that had it, if any. */
   readonly onLost: (lost: LostBody, place: HostPlace | undefined) => void
-  /** The gateway went before it could have known of the call: another one may have it. */
+  /** The gateway is gone and cannot have received the call: it may be sent to another gateway. */
   readonly onUnsent: () => void
 }
 
@@ -48,74 +56,94 @@ export interface CallOwner {
  * @category models
  */
 export interface CallOptions {
+  /** The pool in which the call runs. */
   readonly pool: Pool
+  /** The execution's UUID. */
   readonly execution: string
+  /** The fence of the attempt. */
   readonly fence: number
-  /** 0 to 9, 9 first: whose hosts have to go when there is no room for all. */
+  /**
+   * The priority, from 0 to 9; 9 goes first. If there is no room for all pools, it decides which pool's hosts must
+   * leave.
+   */
   readonly priority: number
-  /** The whole RUN body. */
+  /** The whole body of the RUN frame. */
   readonly body: string
-  /** Give it a host that runs nothing else meanwhile. */
+  /** Whether the call must have a host to itself. */
   readonly alone: boolean
+  /** Receives the call's start and end. */
   readonly owner: CallOwner
 }
 
-/** @category models */
+/** A call in progress. @category models */
 export interface Call extends CallOptions {
+  /** The number of the call within this connection. */
   readonly number: number
-  /** Whether a gateway may know it, through this connection or one that was cut. */
+  /** Whether the gateway may have received it, through this connection or an earlier one that was cut. */
   sent: boolean
-  /** Set once the call is to be stopped. */
+  /** How long the handler may take to stop, in milliseconds. Set once the call is cancelled. */
   graceMillis: number | undefined
 }
 
 /**
- * Hosts of one kind. Opened again by itself when the connection is.
+ * A pool of hosts. It is opened again automatically after a reconnect.
  *
  * @category models
  */
 export interface Pool {
+  /** The number by which this supervisor names it. */
   readonly ref: number
+  /** The body of its POOL frame. */
   readonly body: string
-  /** The gateway's number for it, once it is open. */
+  /** The number that the gateway gave it, once it is open. */
   number: number | undefined
   /** Why the gateway refused it, if it did. */
   refusal: string | undefined
-  /** Calls that wait for the number. */
+  /** The calls that wait for the number. */
   readonly waiting: Array<Call>
 }
 
-/** @category models */
+/** How to reach the gateway, and what to tell it. @category models */
 export interface Options {
+  /** The gateway's host name or address. */
   readonly host: string
+  /** The gateway's port. */
   readonly port: number
-  /** Hex. */
+  /** The gateway's secret, 32 bytes in hex. */
   readonly secret: string
-  /** The supervisor's id: the same one after a reconnect. */
+  /** The supervisor's id. It stays the same after a reconnect. */
   readonly id: string
+  /**
+   * How long the gateway keeps this supervisor's calls without a connection, and how long this side redials, in
+   * seconds.
+   */
   readonly leaseSeconds: number
-  /** The longest payload that is sent, and the longest result that is taken, in bytes. */
+  /** The longest payload that is sent, in bytes. */
   readonly maxPayloadBytes: number
+  /** The longest result that is accepted, in bytes. */
   readonly maxResultBytes: number
+  /** Called on each change of a pool. */
   readonly onPoolState: (state: PoolState) => void
-  /** The gateway is gone for good; every pending call is told next. Not called after `close`. */
+  /**
+   * Called when the gateway is gone for good, before the owners of pending calls are told. Not called after `close`.
+   */
   readonly onGone: (detail: string) => void
 }
 
-/** A cut connection is dialled again after so long, at first; twice as long each time after. */
+/** The delay before a cut connection is dialled again. It doubles each time, up to the longest delay. */
 const firstRedialMillis = 20
 const maxRedialMillis = 1_000
 
-/** The gateway listens as long as it lives: refused so often in a row, it is gone. */
+/** How many refused connections in a row mean that the gateway is gone: it listens as long as it runs. */
 const maxRefused = 3
 
-/** Calls that need several frames leave so much credit to those that need one. */
+/** How much credit calls of several frames leave for calls of one frame, in bytes. */
 const largeReserveBytes = 1024 * 1024
 
-/** What a body may have beside the value that the limits are about. */
+/** How many bytes a body may have in addition to the value that the limits apply to. */
 const envelopeBytes = 64 * 1024
 
-/** Ends calls that a gateway had. Not the attempts' doing: nobody is to blame. */
+/** Ends calls that a gateway had. The attempts did not cause this, so they are collateral. */
 const lose = (calls: ReadonlyArray<Call>, detail: string): void => {
   for (const call of calls) call.owner.onLost({ kind: "gateway", detail, collateral: true }, undefined)
 }
@@ -123,7 +151,7 @@ const lose = (calls: ReadonlyArray<Call>, detail: string): void => {
 const isRefusedConnection = (error: Error | undefined): boolean =>
   error !== undefined && "code" in error && error.code === "ECONNREFUSED"
 
-/** @category constructors */
+/** A supervisor's connection to the gateway. @category constructors */
 export class GatewayConnection {
   private readonly options: Options
   private socket: FrameSocket | undefined
@@ -134,11 +162,11 @@ export class GatewayConnection {
   private closed = false
   private onClosed: () => void = () => {}
   private readonly calls = new Map<number, Call>()
-  /** Sent, and of no interest any more before they ended. */
+  /** Calls that were sent and then discarded, but have not ended. */
   private readonly discarded = new Map<number, Call>()
   private readonly pools = new Map<number, Pool>()
   private readonly places = new Map<number, HostPlace>()
-  /** Calls to be sent as credit allows: those that fit into one frame pass the others. */
+  /** Calls that wait for credit: those that fit into one frame, which may overtake the others, and the larger ones. */
   private queue: Array<Call> = []
   private largeQueue: Array<Call> = []
   private assembler: Frame.Assembler
@@ -152,22 +180,22 @@ export class GatewayConnection {
     this.assembler = new Frame.Assembler(options.maxResultBytes + envelopeBytes)
   }
 
-  /** Which life of the gateway this is. */
+  /** The gateway's instance: each start of a gateway has another one. */
   get instance(): string | undefined {
     return this.welcome?.instance
   }
 
-  /** Whether it has ended for good, by `close` or because the gateway is gone. */
+  /** Whether the connection has ended for good, through `close` or because the gateway is gone. */
   get isClosed(): boolean {
     return this.closed
   }
 
-  /** Calls that have not ended. */
+  /** How many calls have not ended. */
   get pending(): number {
     return this.calls.size
   }
 
-  /** Dials for the first time. `onReady` or `onFailed` is called once; a failure here is no `onGone`. */
+  /** Dials for the first time. Calls `onReady` or `onFailed` once; a failure here does not call `onGone`. */
   connect(onReady: () => void, onFailed: (error: Error) => void): void {
     this.dial(onReady, (error) => {
       this.closed = true
@@ -213,7 +241,7 @@ export class GatewayConnection {
   private welcomed(socket: FrameSocket, welcome: Welcome): void {
     const known = this.welcome
     if (known !== undefined && known.instance !== welcome.instance) {
-      throw new Refused("another gateway has taken its place")
+      throw new Refused("another gateway listens at its address")
     }
     socket.establish()
     this.socket = socket
@@ -221,14 +249,14 @@ export class GatewayConnection {
     this.welcomedAt = performance.now()
     this.credit = { ...welcome.credit }
     this.acks.again()
-    // Whatever was on its way is sent again, in its old order; the gateway knows what it has already.
+    // Calls that were being sent are sent again in the same order. The gateway recognises those that it already has.
     this.queue = []
     this.largeQueue = []
-    // Another number: the lease has passed, and with it all that the gateway knew of us.
+    // With another number, the lease has lapsed, and the gateway has forgotten this supervisor's calls.
     const isNew = known !== undefined && known.number !== welcome.number
     const lost = isNew ? this.takeSent() : []
     if (isNew) this.discarded.clear()
-    // The gateway tells of every host that is up again.
+    // The gateway reports every running host again.
     this.places.clear()
     this.assembler = new Frame.Assembler(this.options.maxResultBytes + envelopeBytes)
     for (const pool of this.pools.values()) {
@@ -239,7 +267,8 @@ export class GatewayConnection {
     }
     for (const call of this.calls.values()) call.pool.waiting.push(call)
     for (const call of this.discarded.values()) {
-      // It may not have heard of that: what runs is stopped, and what has ended is forgotten.
+      // The gateway may not know that the call is discarded: it stops the call if it runs, and forgets it if it has
+      // ended.
       this.write(Frame.Type.CANCEL, JSON.stringify({ graceMillis: call.graceMillis ?? 0 }), call)
       this.acks.add(call.number)
     }
@@ -250,7 +279,7 @@ export class GatewayConnection {
   private reconnect(why: string): void {
     const now = performance.now()
     const givesUpAt = now + this.options.leaseSeconds * 1_000
-    // A gateway that takes the connection and ends it again is not to be dialled in a tight loop.
+    // Prevents dialling in a tight loop if the gateway accepts connections and closes them at once.
     if (now - this.welcomedAt > maxRedialMillis) this.redialMillis = firstRedialMillis
     let refused = 0
     const retry = (error: Error | undefined) => {
@@ -278,7 +307,7 @@ export class GatewayConnection {
     for (const call of unsent) call.owner.onUnsent()
   }
 
-  /** Forgets every call that a gateway may know of. */
+  /** Forgets all calls that the gateway may have received, and returns them. */
   private takeSent(): ReadonlyArray<Call> {
     const sent = Array.from(this.calls.values()).filter((call) => call.sent)
     for (const call of sent) this.calls.delete(call.number)
@@ -291,7 +320,7 @@ export class GatewayConnection {
     this.socket?.destroy()
   }
 
-  /** Leaves: the gateway ends what is pending, and nothing more is called but `onClosed`. */
+  /** Leaves the gateway, which ends the pending calls. After this only `onClosed` is called. */
   close(onClosed: () => void = () => {}): void {
     if (this.closed) return onClosed()
     const { socket } = this
@@ -309,7 +338,7 @@ export class GatewayConnection {
     this.socket?.destroy(new Error("cut"))
   }
 
-  /** Opens a pool, or joins an equal one. The body lacks its `ref`. */
+  /** Opens a pool, or joins an equal one. `body` is the POOL body without `ref`. */
   open(body: object): Pool {
     const ref = ++this.lastRef
     const pool: Pool = {
@@ -324,7 +353,7 @@ export class GatewayConnection {
     return pool
   }
 
-  /** Makes a call. Not on a closed connection. */
+  /** Makes a call. Must not be called on a closed connection. */
   call(options: CallOptions): Call {
     const { alone, body, execution, fence, owner, pool, priority } = options
     const number = ++this.lastCall
@@ -342,13 +371,13 @@ export class GatewayConnection {
     }
     this.calls.set(call.number, call)
     if (call.pool.number === undefined) call.pool.waiting.push(call)
-    // Not before the caller has the call in hand.
+    // Deferred, so that the caller has received the call first.
     else if (call.pool.refusal !== undefined) queueMicrotask(() => this.sendOrRefuse(call))
     else this.send(call)
     return call
   }
 
-  /** A gateway that can make nothing of a pool has refused its calls with it. */
+  /** Sends the call, or ends it if the gateway has refused its pool. */
   private sendOrRefuse(call: Call): void {
     const { refusal } = call.pool
     if (refusal === undefined) return this.send(call)
@@ -357,7 +386,10 @@ export class GatewayConnection {
     }
   }
 
-  /** Asks for a call to be stopped. Its end arrives as any other; false when it had not been sent and is gone already. */
+  /**
+   * Asks for a call to be stopped. Its end arrives like any other. Returns false if the call had not been sent and is
+   * already discarded.
+   */
   cancel(call: Call, graceMillis: number): boolean {
     if (!call.sent) {
       this.discard(call)
@@ -368,12 +400,12 @@ export class GatewayConnection {
     return true
   }
 
-  /** Forgets a call whose end is of no interest any more. */
+  /** Forgets a call whose end is not needed any more. */
   discard(call: Call): void {
     if (this.calls.delete(call.number) && call.sent) this.discarded.set(call.number, call)
   }
 
-  /** The gateway may forget the end of this call. */
+  /** Lets the gateway forget the end of this call. */
   acknowledge(number: number): void {
     this.acks.add(number)
     this.socket?.writer.schedule()
@@ -401,16 +433,16 @@ export class GatewayConnection {
     this.socket?.writer.schedule()
   }
 
-  /** Everything that goes out as credit allows, and the acknowledgements of this tick in one frame. */
+  /** Writes the calls that credit allows, and this turn's acknowledgements in one frame. */
   private beforeFlush(): void {
     if (this.socket === undefined) return
     this.queue = this.sendFrom(this.queue, 0, Number.POSITIVE_INFINITY)
-    // Some credit is left to the others, and not too much is written before they come.
+    // Leaves some credit for the small calls, and does not write too much before them.
     this.largeQueue = this.sendFrom(this.largeQueue, largeReserveBytes, maxUnsentBytes - this.socket.unsent)
     for (const body of this.acks.take(this.welcome!.number)) this.write(Frame.Type.ACK, body)
   }
 
-  /** Sends calls while there is more credit than the reserve, and room; answers those that are left. */
+  /** Sends calls while there is more credit than the reserve, and room. Returns the remaining calls. */
   private sendFrom(queue: Array<Call>, reserveBytes: number, room: number): Array<Call> {
     let sent = 0
     for (; sent < queue.length && this.credit.bytes > reserveBytes && room > 0; sent++) {
@@ -483,17 +515,20 @@ export class GatewayConnection {
       case Frame.Type.PONG:
         return this.acks.answered()
       case Frame.Type.BYE:
-        return this.socket?.destroy(new Error("the gateway said goodbye"))
+        return this.socket?.destroy(new Error("the gateway closed the connection"))
     }
   }
 
-  /** Where the call was whose end this is. Of a host that went while the connection was cut only the number is known. */
+  /**
+   * Returns the host that had the call that this frame ends. For a host that stopped while the connection was cut, only
+   * the number is known.
+   */
   private place(frame: Frame.Frame): HostPlace | undefined {
     if (frame.route === 0) return undefined
     return this.places.get(frame.route) ?? { host: `host ${frame.route}`, node: "unknown", pid: 0 }
   }
 
-  /** The call that this frame ends. One that nobody waits for any more is acknowledged at once. */
+  /** Returns the call that this frame ends. If the call is no longer waited for, its end is acknowledged at once. */
   private take(frame: Frame.Frame): Call | undefined {
     const call = this.calls.get(frame.call)
     this.discarded.delete(frame.call)

@@ -1,11 +1,12 @@
 /**
  * A Ray on this machine, for development, tests and demos.
  *
- * `layer` finds the head recorded in the state folder, if it is alive, or starts one: every listener on loopback, ports
- * of its own, a token of its own. Any number of processes may use a head. It ends with the last of them, whether that
- * one leaves in order (and waits for it) or is killed (a few seconds later).
+ * `layer` uses the head that is recorded in the state folder if it is alive, and otherwise starts one: every listener
+ * on loopback, on its own ports and with its own token. Any number of processes may use a head. The head ends when its
+ * last user leaves. A user that exits in order waits for that; after one that is killed, the head ends a few seconds
+ * later.
  *
- * Several heads may run on one machine beside each other. Nothing here touches a Ray that it did not start.
+ * Several heads may run on one machine. A Ray that was started in another way is never touched.
  */
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -43,61 +44,76 @@ import { claimFolder, createPrivately, whileLocked, writePrivately } from "./int
 import * as RayCluster from "./RayCluster.ts"
 import { LocalRayFailed, RayError, UnsafeFolder } from "./RayError.ts"
 
-/** Ray takes up to 34 s from SIGTERM to its end; then its process group is killed. @category constants */
+/**
+ * How long Ray may take to end after SIGTERM before its process group is killed. It takes up to 34 s.
+ *
+ * @category constants
+ */
 export const stopTimeout = Duration.seconds(45)
 
-/** How long a head may take until it accepts jobs. @category constants */
+/** How long a new head may take until it accepts jobs. @category constants */
 export const startTimeout = Duration.seconds(90)
 
-/** A head that is asked to end while it starts takes half a minute for it; so long it may take to have started. */
+/**
+ * How long to wait for a head to have started before it is asked to end: a head that is asked while it starts takes
+ * half a minute.
+ */
 const settleTimeout = Duration.seconds(10)
 
-/** How long a recorded head that lives may take to answer before it counts as broken. */
+/** How long a recorded head that is alive may take to answer before it counts as broken. */
 const answerTimeout = Duration.seconds(30)
 
-/** How long what was killed may take to be gone. */
+/** How long killed processes may take to disappear. */
 const killTimeout = Duration.seconds(5)
 
-/** How long jobs may take to end before the head is ended with them. */
+/** How long jobs may take to end before the head is ended anyway. */
 const jobsTimeout = Duration.seconds(15)
 
 /**
- * How long another process may take to start or stop a head before it counts as stuck: one start that fails and one that
- * does not. @category constants
+ * How long another process may take to start or stop a head before it counts as stuck: enough for one start that fails
+ * and one that succeeds.
+ *
+ * @category constants
  */
 export const lockTimeout = Duration.minutes(5)
 
-/** How long a user waits for that when it leaves. The head's keeper sees anyway who is left. */
+/**
+ * How long a leaving user waits for that process. If it takes longer, the head's keeper ends the head when no user is
+ * left.
+ */
 const leaveTimeout = Duration.seconds(10)
 
-/** The longest piece of Ray's log in an error, in characters. */
+/** How many characters of Ray's log an error has, from its end. */
 const maxDetail = 2_000
 
-/** The object store is not used for payloads, so it need not be large. In bytes. */
+/** The size of the object store, in bytes. It need not be large, because payloads do not use it. */
 const objectStoreBytes = 256 * 1024 * 1024
 
-/** Where a head is, and who may use it. @category models */
+/** How to reach a head. @category models */
 export interface Located {
   /** The dashboard's URL. */
   readonly address: string
+  /** The token that every request to the head must carry. */
   readonly token: Redacted.Redacted<string>
-  /** The file, for this user's eyes only, that holds the token as its field `token`. */
+  /** The file that holds the token in its field `token`. Only this user can read it. */
   readonly tokenFile: string
-  /** The folder of its logs, those of handlers among them (`worker-*.out`). It goes with the head. */
+  /** The folder of its logs, including the logs of handlers (`worker-*.out`). It is removed with the head. */
   readonly logs: string
-  /** The process that keeps the head, leader of its process group. */
+  /** The id of the head's keeper, which leads its process group. */
   readonly pid: number
-  /** Whether it was running before. */
+  /** Whether the head was found, not started. */
   readonly found: boolean
 }
 
-/** A head on this machine that this process uses. @category services */
+/** The head on this machine that this process uses. @category services */
 export class LocalRay extends Context.Service<
   LocalRay,
   Located & {
-    /** The head as it is now. One that has died is replaced: another process's is found, or the next one started. */
+    /**
+     * Returns the current head. If it has died, finds the one that another process has started, or starts the next one.
+     */
     readonly revive: Effect.Effect<Located, RayError>
-    /** The head that was found or started last. */
+    /** Returns the head that was found or started last. */
     readonly latest: Effect.Effect<Located>
   }
 >()("@effect-ray/ray/LocalRay") {}
@@ -108,26 +124,30 @@ export class LocalRay extends Context.Service<
  * @category models
  */
 export interface Options {
-  /** Where the head is recorded. Default: `.effect-ray` in the working directory. */
+  /** The state folder, in which the head is recorded. Default: `.effect-ray` in the working directory. */
   readonly stateFolder?: string
-  /** CPUs that Ray may give away. Default: those of this machine, at least 2. */
+  /** How many CPUs Ray has to assign. Default: those of this machine, and at least 2. */
   readonly cpus?: number
-  /** GPUs and custom resources that Ray is told it has. */
+  /** How many GPUs Ray has to assign. Default 0. */
   readonly gpus?: number
+  /** The custom resources that Ray has to assign, by name. Default: none. */
   readonly resources?: Readonly<Record<string, number>>
-  /** Variables for Ray's own processes, its settings (`RAY_…`) among them. */
+  /** Environment variables for Ray's processes, such as its settings (`RAY_…`). Default: none. */
   readonly env?: Readonly<Record<string, string>>
-  /** The `ray` executable. Default: `EFFECT_RAY_PYTHON`'s neighbour, the nearest `.venv` upwards, then the PATH. */
+  /**
+   * The `ray` executable. Default: the one beside `EFFECT_RAY_PYTHON`, then the one in the nearest `.venv` here or in a
+   * folder above, then the one on the PATH.
+   */
   readonly ray?: string
 }
 
 const Head = Schema.Struct({
-  /** On loopback: whoever runs a worker's tasks is given its environment. */
+  /** Must be on loopback: the process at this address receives the worker's environment. */
   address: Schema.String.check(Schema.isPattern(/^http:\/\/127\.0\.0\.1:\d+$/)),
   token: Schema.String.check(Schema.isPattern(/^[0-9a-f]{64}$/)),
-  /** With all that the head writes. */
+  /** The folder for all files that the head writes. */
   folder: Schema.String,
-  /** Leads the head's process group. */
+  /** The process that leads the head's process group. */
   keeper: Schema.Struct({
     pid: Schema.Int.check(Schema.isGreaterThan(1)),
     started: Schema.String,
@@ -141,8 +161,9 @@ const HeadJson = Schema.fromJsonString(Head)
 const failed = (detail: string, fix: string) => new RayError({ reason: new LocalRayFailed({ detail, fix }) })
 
 /**
- * Makes a state folder, for this user alone, and returns its absolute path. One in which another user may have put
- * something is refused: what stands in it decides which processes are ended, which folders deleted and where is written.
+ * Makes a state folder that only this user can access, and returns its absolute path. Fails with `UnsafeFolder` if
+ * another user may have written in it: its files decide which processes are ended, which folders are deleted and where
+ * files are written.
  *
  * @category constructors
  */
@@ -163,7 +184,7 @@ export const makeStateFolder = (folder: string): Effect.Effect<string, RayError>
   })
 
 /**
- * Finds or starts the local head.
+ * Finds or starts the local head, and uses it until the scope closes. Fails with `UnsafeFolder` or `LocalRayFailed`.
  *
  * @category constructors
  */
@@ -183,7 +204,7 @@ export const make = Effect.fn("LocalRay.make")(function*(
       })
       const stopUnused = Effect.flatMap(leave, (used) => used ? Effect.void : stopRecorded(record))
       return Effect.suspend(() =>
-        // One that never had a head has none to wait for.
+        // A process that never had a head has nothing to wait for.
         latest === undefined ? leave : Effect.catchTag(
           whileLocked(lock, leaveTimeout, stopUnused),
           "Held",
@@ -195,7 +216,8 @@ export const make = Effect.fn("LocalRay.make")(function*(
   const locate = whileLocked(lock, lockTimeout, findOrStart(stateFolder, record, options)).pipe(
     Effect.catchTag(
       "Held",
-      ({ detail }) => Effect.fail(failed(detail, "End that process; if it is none of effect-ray's, remove that file."))
+      ({ detail }) =>
+        Effect.fail(failed(detail, "End that process; if it does not belong to effect-ray, remove that file."))
     )
   )
   const first = latest = yield* locate
@@ -213,7 +235,7 @@ const findOrStart = Effect.fnUntraced(function*(stateFolder: string, record: str
     yield* stop(recorded.value, record)
   }
   const ray = options.ray ?? (yield* findRay)
-  // A port that was free a moment ago may be taken by now: the next try has others.
+  // A port that was free may have been taken since. The next try uses other ports.
   return locationOf(yield* Effect.retry(start(ray, stateFolder, record, options), { times: 2 }), record, false)
 })
 
@@ -227,14 +249,14 @@ const locationOf = (head: Head, record: string, found: boolean): Located => ({
 })
 
 /**
- * A local head for as long as the layer lives.
+ * Provides a local head until the layer is released.
  *
  * @category layers
  */
 export const layer = (options: Options = {}): Layer.Layer<LocalRay, RayError> => Layer.effect(LocalRay, make(options))
 
 /**
- * A client of the local head. `revive` turns it to the next head when the one before has died.
+ * A client of the local head. After the head has died, `revive` switches to the next one.
  *
  * @category layers
  */
@@ -254,7 +276,7 @@ export const layerCluster: Layer.Layer<RayCluster.RayCluster, RayError, LocalRay
       if (located.address === current.address) return
       current = yield* clientOf(located)
       const { address, logs, tokenFile } = located
-      yield* Effect.annotateLogs(Effect.logInfo("the local Ray has died; another one is used"), {
+      yield* Effect.annotateLogs(Effect.logInfo("the local Ray has died; using another one"), {
         address,
         tokenFile,
         logs
@@ -290,7 +312,7 @@ const ping = (head: { readonly address: string; readonly token: string }): Effec
     Effect.provide(RayCluster.layer({ address: head.address, token: Redacted.make(head.token) }), { local: true })
   )
 
-/** A head that lives may be too busy to answer at once, and others may be using it. */
+/** Whether the head answers. If it is alive, it may be too busy to answer at once, and others may be using it. */
 const answers = (head: Head): Effect.Effect<boolean> =>
   Effect.suspend((): Effect.Effect<string, unknown> => isKept(head) ? ping(head) : Effect.fail("gone")).pipe(
     Effect.retry({ while: () => isKept(head), schedule: Schedule.spaced("200 millis") }),
@@ -356,20 +378,20 @@ const start = Effect.fnUntraced(function*(ray: string, stateFolder: string, reco
     stopMillis: Duration.toMillis(stopTimeout)
   }
   const keeper = spawn(process.execPath, [keeperFile, JSON.stringify(keep)], {
-    // A group of its own, so that an interrupt from the terminal reaches us first.
+    // Its own process group, so that an interrupt from the terminal reaches this process and not the head.
     detached: true,
     cwd: stateFolder,
     stdio: ["ignore", output, output],
     env: {
       ...allowed(process.env),
-      // Jobs find their `python` by the PATH: the one that Ray is installed in.
+      // Jobs find `python` on the PATH: it must be the one in which Ray is installed.
       PATH: [bin, process.env["PATH"] ?? ""].join(path.delimiter),
-      // Ray's own processes leave folders behind, and so may handlers: they go with the head.
+      // Ray's processes leave folders behind, and so may handlers. They are removed with the head.
       TMPDIR: temporaryIn(folder),
       RAY_AUTH_MODE: "token",
       RAY_AUTH_TOKEN: token,
       RAY_USAGE_STATS_ENABLED: "0",
-      // Without this Ray puts the machine's own address in the place of 127.0.0.1 and listens to the world.
+      // Without this setting Ray replaces 127.0.0.1 by the machine's address and listens on the network.
       RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER: "0",
       DASHBOARD_METRIC_PORT: String(dashboardMetrics),
       AUTOSCALER_METRIC_PORT: String(autoscalerMetrics),
@@ -391,7 +413,8 @@ const start = Effect.fnUntraced(function*(ray: string, stateFolder: string, reco
     Effect.catch(() => Effect.flatMap(ended, Effect.fail)),
     Effect.timeoutOrElse({
       duration: startTimeout,
-      orElse: () => Effect.fail(failed("it did not answer in time", `Its log is ${log}.`))
+      orElse: () =>
+        Effect.fail(failed(`it did not answer within ${Duration.toSeconds(startTimeout)} s`, `Its log is ${log}.`))
     }),
     Effect.onExit((exit) => exit._tag === "Success" ? Effect.void : stop(head, record))
   )
@@ -400,9 +423,9 @@ const start = Effect.fnUntraced(function*(ray: string, stateFolder: string, reco
 })
 
 /**
- * What the head, and with it the gateway and every Python host, sees of this process' environment: what programs need to
- * run and to install packages, and no secret of the app. A Ray that this process may itself live in must not reach into
- * the new one either.
+ * The variables of this process that the head, the gateway and every Python host see: those that programs need to run
+ * and to install packages, and no secrets of the app. If this process itself runs in a Ray, that Ray's variables are
+ * left out too.
  */
 const allowed = (env: NodeJS.ProcessEnv): NodeJS.ProcessEnv =>
   Object.fromEntries(Object.entries(env).filter(([name]) => allowedName.test(name)))
@@ -411,7 +434,7 @@ const allowedName =
   /^(PATH|HOME|USER|LOGNAME|SHELL|LANG|LANGUAGE|LC_.*|TZ|TMPDIR|TERM|SSL_CERT_.*|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|PIP_.*|XDG_CACHE_HOME|(HTTPS?|ALL|NO)_PROXY|(https?|all|no)_proxy|LD_LIBRARY_PATH|CUDA_.*|NVIDIA_.*)$/
 
 /**
- * Ray puts the path of its Python into shell commands without quoting it. A path with a space is reached through a link in
+ * Ray uses the path of its Python in shell commands without quoting it. A path with a space is replaced by a link in
  * the head's folder.
  */
 const withoutSpaces = (ray: string, folder: string) => {
@@ -424,14 +447,20 @@ const withoutSpaces = (ray: string, folder: string) => {
 
 const logOf = (stateFolder: string): string => path.join(stateFolder, "ray.log")
 
-/** The last that `ray start --block` says when it has started. Its dashboard answers a few seconds before. */
+/**
+ * Whether the head has started: the last line that `ray start --block` then prints is in the log. Its dashboard answers
+ * a few seconds earlier.
+ */
 const isStarted = (log: string): boolean =>
   !fs.existsSync(log) || fs.readFileSync(log, "utf8").includes("This command will now block")
 
 const tail = (file: string, token: string): string =>
   cleanText(fs.readFileSync(file, "utf8"), token).trim().split("\n").slice(-6).join("\n").slice(-maxDetail)
 
-/** Whether the keeper of a record runs: its number alone may mean any other process by now. */
+/**
+ * Whether the recorded keeper is running. Its number alone is not enough, because it may belong to another process by
+ * now.
+ */
 const isKept = ({ folder, keeper, token }: Head): boolean => {
   if (!isAlive(keeper) || !isHeadFolder(folder, token)) return false
   const command = commandOf(keeper.pid)
@@ -439,14 +468,14 @@ const isKept = ({ folder, keeper, token }: Head): boolean => {
 }
 
 /**
- * Asks the keeper to end the head and waits for it. What a keeper that was killed left behind is killed too. Nothing that a
- * record names is touched unless it proves to be this head's.
+ * Asks the keeper to end the head, and waits. Also kills what a killed keeper has left behind. Recorded processes and
+ * folders are only touched if they are known to be this head's.
  */
 const stop = (head: Head, record: string, goodbye: Effect.Effect<void> = Effect.void): Effect.Effect<void> =>
   Effect.gen(function*() {
     const { folder, keeper, token } = head
     if (isElsewhere(keeper)) return
-    // Before anything else: a keeper that nobody uses ends by itself, with its folder, and its group may take a moment longer.
+    // Checked first: an unused keeper ends by itself and removes its folder, and its group may take a moment longer.
     const known = isKept(head) || (isHere(keeper) && isHeadFolder(folder, token))
     if (isKept(head)) yield* goodbye
     yield* whilst(() => isKept(head) && !isStarted(logOf(path.dirname(record))), Duration.millis(50), settleTimeout)
@@ -454,14 +483,17 @@ const stop = (head: Head, record: string, goodbye: Effect.Effect<void> = Effect.
     yield* whilst(() => known && isAlive(keeper), Duration.millis(100), Duration.sum(stopTimeout, Duration.seconds(5)))
     if (known) {
       killGroup(keeper.pid, folder)
-      // What is killed still listens until the kernel has taken it apart, and whoever hears that the head is gone may look.
+      // A killed process listens until the kernel has removed it, and the caller may check the ports when this returns.
       yield* whilst(() => hasMembers(keeper.pid), Duration.millis(20), killTimeout)
     }
     fs.rmSync(record, { force: true })
     if (isHeadFolder(folder, token)) removeHeadFolder(folder)
   }).pipe(Effect.uninterruptible)
 
-/** Waits while something holds. Its bound is no timeout: that would have to interrupt, and a finalizer cannot be. */
+/**
+ * Waits while the condition holds, up to the limit. It does not use a timeout: that would interrupt, which is not
+ * possible in a finalizer.
+ */
 const whilst = (holds: () => boolean, every: Duration.Duration, limit: Duration.Duration): Effect.Effect<void> =>
   Effect.asVoid(Effect.repeat(Effect.sync(holds), {
     while: (holds) => holds,
@@ -477,7 +509,7 @@ const stopRecorded = (record: string): Effect.Effect<void> =>
     })
   )
 
-/** A head ends in two seconds when no job runs on it, and in half a minute when one does. */
+/** Stops the running jobs: a head ends in two seconds without jobs, and in half a minute with one. */
 const endJobs = (head: Head): Effect.Effect<void> =>
   Effect.gen(function*() {
     const cluster = yield* RayCluster.RayCluster
@@ -488,7 +520,7 @@ const endJobs = (head: Head): Effect.Effect<void> =>
     })
   }).pipe(
     Effect.provide(RayCluster.layer({ address: head.address, token: Redacted.make(head.token) }), { local: true }),
-    // In a fiber of its own: in a finalizer nothing can be interrupted, and a head that does not answer is ended all the same.
+    // In a separate fiber, because a finalizer cannot be interrupted. A head that does not answer is ended anyway.
     Effect.timeoutOption(jobsTimeout),
     Effect.forkDetach,
     Effect.flatMap(Fiber.await),

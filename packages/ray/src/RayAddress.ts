@@ -1,8 +1,8 @@
 /**
  * The address of a Ray cluster: the URL of its dashboard, as in `RAY_ADDRESS`.
  *
- * Only `http(s)://host:port` is an address here. Hosts are checked to be private, because frames cross the
- * network in clear: a public address is refused rather than used without encryption.
+ * It has the form `http(s)://host:port`. The host must be in a private network, because frames are not encrypted: a
+ * public address is refused.
  */
 import * as Effect from "effect/Effect"
 import * as dns from "node:dns/promises"
@@ -10,14 +10,14 @@ import * as net from "node:net"
 import { InvalidAddress, RayError } from "./RayError.ts"
 
 /**
- * An address that was checked.
+ * An address that has been checked.
  *
  * @category models
  */
 export interface RayAddress {
-  /** Without a trailing slash. */
+  /** The URL, without a trailing slash. */
   readonly url: string
-  /** Every IP address of the host is a loopback address. */
+  /** Whether every IP address of the host is a loopback address. */
   readonly loopback: boolean
 }
 
@@ -27,14 +27,14 @@ const invalid = (address: string, detail: string, fix: string) =>
 const dashboard = "Give the dashboard's URL, for instance http://127.0.0.1:8265."
 
 /**
- * Reads the text of an address, without looking its host up.
+ * Parses an address, without looking up its host. Fails with `InvalidAddress`.
  *
  * @category parsing
  */
 export const parse = (address: string): Effect.Effect<URL, RayError> => {
   if (address.startsWith("ray://")) {
     return Effect.fail(
-      invalid(address, "ray:// is Ray Client's protocol, and work is submitted as a Ray Job instead", dashboard)
+      invalid(address, "ray:// is Ray Client's protocol, and effect-ray submits a Ray Job instead", dashboard)
     )
   }
   if (!/^https?:\/\//.test(address)) {
@@ -45,10 +45,10 @@ export const parse = (address: string): Effect.Effect<URL, RayError> => {
   const url = URL.parse(address)
   if (url === null) return Effect.fail(invalid(address, "it is not a URL", dashboard))
   if (url.username !== "" || url.password !== "") {
-    return Effect.fail(invalid(address, "it holds a password", "Set RAY_AUTH_TOKEN instead."))
+    return Effect.fail(invalid(address, "it contains a password", "Set RAY_AUTH_TOKEN instead."))
   }
   if (url.pathname !== "/" || url.search !== "" || url.hash !== "") {
-    return Effect.fail(invalid(address, "it has more than scheme, host and port", dashboard))
+    return Effect.fail(invalid(address, "it has more parts than scheme, host and port", dashboard))
   }
   return Effect.succeed(url)
 }
@@ -68,14 +68,15 @@ privateRanges.addSubnet("fe80::", 10, "ipv6")
 
 const within = (list: net.BlockList, ip: string) => list.check(ip, net.isIPv6(ip) ? "ipv6" : "ipv4")
 
-/** Whether an IP address is this machine's own. @category guards */
+/** Whether an IP address is a loopback address. @category guards */
 export const isLoopback = (ip: string): boolean => within(loopback, ip)
 
-/** Whether an IP address is a loopback address or one of a private network. @category guards */
+/** Whether an IP address is a loopback address or belongs to a private network. @category guards */
 export const isPrivate = (ip: string): boolean => isLoopback(ip) || within(privateRanges, ip)
 
 /**
- * Reads an address, looks its host up and refuses one that is not private.
+ * Parses an address and looks up its host. Fails with `InvalidAddress` if the host is unknown or not in a private
+ * network.
  *
  * @category parsing
  */
@@ -86,7 +87,7 @@ export const resolve = Effect.fn("RayAddress.resolve")(function*(
   const hostname = url.hostname.replace(/^\[(.*)\]$/, "$1")
   const found = yield* Effect.tryPromise({
     try: () => dns.lookup(hostname, { all: true }),
-    catch: (error) => invalid(address, `its host is not known (${String(error)})`, "Check the host's name.")
+    catch: (error) => invalid(address, `its host cannot be found (${String(error)})`, "Check the host's name.")
   })
   const ips = found.map((entry) => entry.address)
   if (!ips.every(isPrivate)) {

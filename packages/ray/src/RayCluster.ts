@@ -1,10 +1,10 @@
 /**
- * A client of Ray's REST API: packages and jobs.
+ * A client of Ray's REST API for packages and jobs. It needs Ray 2.54 or newer.
  *
- * Ray 2.54 or newer. Requests carry the cluster's token; a cluster without one lets everybody who reaches it run
- * code on it (CVE-2023-48022), so it is used on loopback only, or where `allowOpen` says so in so many words.
+ * Requests carry the cluster's token. On a cluster without tokens, everyone who reaches it can run code
+ * (CVE-2023-48022), so such a cluster is only used on loopback, or if `allowOpen` is set.
  *
- * Requests go through `node:http`. Node's `fetch` marks its requests as a browser does, and Ray refuses a browser's writes.
+ * Requests use `node:http`. Node's `fetch` marks its requests as a browser does, and Ray refuses writes from browsers.
  */
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as NodeStream from "@effect/platform-node/NodeStream"
@@ -36,10 +36,14 @@ import {
 import { cleanText } from "./internal/cleanText.ts"
 import { findToken } from "./internal/token.ts"
 
-/** The oldest Ray that is supported: older ones have neither tokens that hold nor the fixes for known holes. @category constants */
+/**
+ * The oldest supported Ray. Older ones have no reliable tokens, and no fixes for known security holes.
+ *
+ * @category constants
+ */
 export const minimumVersion = "2.54.0"
 
-/** The largest package, in bytes. Ray itself takes up to 500 MiB. @category constants */
+/** The largest package, in bytes. Ray itself accepts up to 500 MiB. @category constants */
 export const maxPackageBytes = 256 * 1024 * 1024
 
 /** How long one request may take. @category constants */
@@ -48,7 +52,7 @@ export const requestTimeout = Duration.seconds(30)
 /** How long uploading a package may take. @category constants */
 export const uploadTimeout = Duration.minutes(5)
 
-/** The largest answer that is read, in bytes: a version, a job, an error. @category constants */
+/** The largest response that is read, in bytes: a version, a job, or an error. @category constants */
 export const maxAnswerBytes = 1024 * 1024
 
 /** The largest list of jobs that is read, in bytes. @category constants */
@@ -57,27 +61,30 @@ export const maxJobsBytes = 16 * 1024 * 1024
 /** The largest log of a job that is read, in bytes. @category constants */
 export const maxLogBytes = 64 * 1024 * 1024
 
-/** Longer answers of Ray are cut in error messages, in characters. */
+/** How many characters of a response an error has, from its end. */
 const maxDetail = 2_000
 
-/** A longer version is none, in characters. */
+/** The longest version, in characters. A longer text is not a version. */
 const maxVersion = 100
 
-/** How far a Ray Job is, in Ray's own words. @category models */
+/** The status of a Ray Job, as Ray names it. @category models */
 export type JobStatus = "PENDING" | "RUNNING" | "STOPPED" | "SUCCEEDED" | "FAILED"
 
 /**
- * What Ray says of a job. A hint, never the truth about the work it did.
+ * What Ray reports about a job. It may be out of date or wrong about the work that the job did.
  *
  * @category models
  */
 export interface Job {
+  /** The id under which the job was submitted. */
   readonly submissionId: string
+  /** The job's status. */
   readonly status: JobStatus
+  /** Ray's message about the status, without control characters. Empty if there is none. */
   readonly message: string
 }
 
-/** Whether a job is over. @category guards */
+/** Whether a job has ended. @category guards */
 export const isTerminal = (status: JobStatus): boolean => status !== "PENDING" && status !== "RUNNING"
 
 /**
@@ -86,40 +93,49 @@ export const isTerminal = (status: JobStatus): boolean => status !== "PENDING" &
  * @category models
  */
 export interface Submission {
+  /** The id of the job. It must never have been used on this cluster, unless that job was deleted. */
   readonly submissionId: string
-  /** A shell command line. */
+  /** The shell command line that the job runs. */
   readonly entrypoint: string
-  /** `gcs://…`, as `uploadPackage` answers. */
+  /** The package that the job runs in: a `gcs://…` URI that `uploadPackage` returned. Default: none. */
   readonly workingDir?: string
-  /** Visible to everybody who may list jobs: never a secret. */
+  /**
+   * The job's environment variables. Everyone who can list jobs sees them, so they must not be secret. Default: none.
+   */
   readonly env?: Readonly<Record<string, string>>
+  /** The metadata that Ray shows with the job. Default: none. */
   readonly metadata?: Readonly<Record<string, string>>
 }
 
 /** A client of one cluster's REST API. @category services */
 export class RayCluster extends Context.Service<RayCluster, {
-  /** The dashboard's URL. It changes only where `revive` has another cluster to offer. */
+  /** The dashboard's URL. It only changes if `revive` switches to another cluster. */
   readonly address: string
-  /** Makes sure that there is a cluster, where this process is able to: a local head that has died is started again. */
+  /** Makes sure that there is a cluster, if this process can start one: a local head that has died is replaced. */
   readonly revive: Effect.Effect<void, RayError>
+  /** Returns the cluster's version of Ray. */
   readonly version: Effect.Effect<string, RayError>
   /**
-   * Uploads a zip under the name of its content's hash, unless it is there already, and answers its `gcs://` URI. The
-   * package is pinned for ten minutes; after that it stays while something that uses it runs.
+   * Uploads a zip under the hash of its content, unless it is there already, and returns its `gcs://` URI. The package
+   * is pinned for ten minutes. After that it stays only while something runs that uses it.
    */
   readonly uploadPackage: (zip: Uint8Array) => Effect.Effect<string, RayError>
-  /** Pins a package for another ten minutes. False: it is gone, upload it again. */
+  /** Pins a package for another ten minutes. Returns false if it is gone and must be uploaded again. */
   readonly pinPackage: (uri: string) => Effect.Effect<boolean, RayError>
-  /** Fails with `AlreadyExists` when the id was ever used, also by a job that ended. */
+  /** Submits a job. Fails with `AlreadyExists` if the id has been used, even by a job that has ended. */
   readonly submit: (submission: Submission) => Effect.Effect<void, RayError>
+  /** Returns a job, or none if it is unknown. */
   readonly status: (submissionId: string) => Effect.Effect<Option.Option<Job>, RayError>
-  /** Submitted jobs that are not over. */
+  /** Returns the submitted jobs that have not ended. */
   readonly running: Effect.Effect<ReadonlyArray<Job>, RayError>
-  /** SIGTERM, then SIGKILL after the job's own `RAY_JOB_STOP_WAIT_TIME_S`. A job that is over, or unknown, is left alone. */
+  /**
+   * Stops a job with SIGTERM, and with SIGKILL after the job's `RAY_JOB_STOP_WAIT_TIME_S`. Does nothing if the job has
+   * ended or is unknown.
+   */
   readonly stop: (submissionId: string) => Effect.Effect<void, RayError>
-  /** What the job printed so far; none for an unknown job. */
+  /** Returns what the job has printed so far, or none if it is unknown. */
   readonly logs: (submissionId: string) => Effect.Effect<Option.Option<string>, RayError>
-  /** Forgets a job that is over; its id stays taken until then. */
+  /** Deletes a job that has ended, so that its id can be used again. Does nothing if it is unknown. */
   readonly delete: (submissionId: string) => Effect.Effect<void, RayError>
 }>()("@effect-ray/ray/RayCluster") {}
 
@@ -129,17 +145,19 @@ export class RayCluster extends Context.Service<RayCluster, {
  * @category models
  */
 export interface Options {
-  /** `http(s)://host:port` of the dashboard. */
+  /** The dashboard's URL, in the form `http(s)://host:port`. */
   readonly address: string
-  /** Default: `RAY_AUTH_TOKEN`, the file at `RAY_AUTH_TOKEN_PATH`, then `~/.ray/auth_token`. */
+  /**
+   * The cluster's token. Default: `RAY_AUTH_TOKEN`, then the file at `RAY_AUTH_TOKEN_PATH`, then `~/.ray/auth_token`.
+   */
   readonly token?: Redacted.Redacted<string>
-  /** Use a cluster without a token although it is not on loopback. Default false. */
+  /** Whether to use a cluster without a token that is not on loopback. Default false. */
   readonly allowOpen?: boolean
-  /** How long one request may take, uploads aside. Default 30 seconds. */
+  /** How long a request other than an upload may take. Default 30 seconds. */
   readonly timeout?: Duration.Duration
 }
 
-/** What a proxy says when the dashboard behind it is not there. */
+/** The statuses that a proxy returns if the dashboard behind it is not running. */
 const proxyAlone: ReadonlyArray<number> = [502, 503, 504]
 
 const Version = Schema.Struct({ ray_version: Schema.String.check(Schema.isMaxLength(maxVersion)) })
@@ -164,9 +182,8 @@ const make = Effect.fnUntraced(function*(options: Options) {
     return yield* new RayError({
       reason: new InvalidAddress({
         address: options.address,
-        detail: "there is no token, and whoever reaches an open cluster can run code on it",
-        fix:
-          "Set RAY_AUTH_TOKEN (and RAY_AUTH_MODE=token on the cluster). Where nobody else can reach the cluster, set "
+        detail: "there is no token, and anyone who reaches an open cluster can run code on it",
+        fix: "Set RAY_AUTH_TOKEN (and RAY_AUTH_MODE=token on the cluster). If no one else can reach the cluster, set "
           + "EFFECT_RAY_ALLOW_OPEN_CLUSTER=true (or --allow-open-cluster; for RayCluster.layer, allowOpen)."
       })
     })
@@ -176,7 +193,7 @@ const make = Effect.fnUntraced(function*(options: Options) {
   const secret = Option.match(token, { onNone: () => "", onSome: Redacted.value })
   const clean = (text: string): string => cleanText(text, secret)
 
-  /** No redirect is followed: it could lead the token to somebody else. */
+  /** Sends a request. Redirects are not followed, because they could send the token to another server. */
   const send = (
     name: string,
     request: HttpClientRequest.HttpClientRequest,
@@ -198,7 +215,7 @@ const make = Effect.fnUntraced(function*(options: Options) {
             : isNotHttp(cause)
             ? new NotRay({
               address: address.url,
-              detail: `its answer cannot be read as HTTP (${clean(cause.message)})`
+              detail: `its response is not HTTP (${clean(cause.message)})`
             })
             : new Unreachable({ address: address.url, detail: clean(describeTransport(error)) })
         })
@@ -225,10 +242,10 @@ const make = Effect.fnUntraced(function*(options: Options) {
   const decode = <S extends Schema.ConstraintDecoder<unknown>>(schema: S, request: string, answer: Answer) =>
     Effect.mapError(
       Schema.decodeUnknownEffect(Schema.fromJsonString(schema))(answer.body),
-      () => notRay(`it answers ${request} with something else than Ray does`)
+      () => notRay(`it answers ${request} with something that Ray does not send`)
     )
 
-  // The first thing that is asked of an address, so whatever else it leads to shows here.
+  // This is the first request to an address, so it finds out if the address leads to something else.
   const version = Effect.gen(function*() {
     const name = "GET /api/version"
     const answer = yield* send(name, HttpClientRequest.get(url("/api/version")))
@@ -339,7 +356,7 @@ const make = Effect.fnUntraced(function*(options: Options) {
   })
 })
 
-/** A head that is up, but whose job agent is not yet, says so with the same status as everything else. */
+/** Whether the head is running, but its job agent is not yet. Ray reports this with the same status as other errors. */
 const headIsStarting = (error: RayError): boolean =>
   error.reason._tag === "Unexpected" && error.reason.detail.includes("No available agent")
 
@@ -351,7 +368,7 @@ interface TransportError {
 const causeOf = (error: TransportError): unknown =>
   (error as { readonly reason?: { readonly cause?: unknown } }).reason?.cause
 
-/** What Node's parser of HTTP says of something else. */
+/** Whether Node's HTTP parser failed, because the response is not HTTP. */
 const isNotHttp = (cause: unknown): cause is Error =>
   cause instanceof Error && "code" in cause && typeof cause.code === "string" && cause.code.startsWith("HPE_")
 
@@ -362,7 +379,7 @@ const describeTransport = (error: TransportError): string => {
 }
 
 /**
- * The name of a package: the hash of its content, so equal content is uploaded once.
+ * Returns the name of a package. It contains the hash of the content, so equal content is uploaded once.
  *
  * @category formatting
  */
@@ -370,7 +387,7 @@ export const packageName = (zip: Uint8Array): string =>
   `_ray_pkg_${createHash("sha256").update(zip).digest("hex").slice(0, 32)}.zip`
 
 /**
- * Whether a version is one that is supported.
+ * Whether a version of Ray is supported.
  *
  * @category guards
  */
@@ -382,7 +399,8 @@ export const isSupported = (version: string): boolean => {
 }
 
 /**
- * A client for the cluster at an address. Nothing is sent until it is used: see `check`.
+ * A client for the cluster at an address. It sends no request until it is used: see `check`. Fails with
+ * `InvalidAddress`.
  *
  * @category layers
  */
@@ -390,7 +408,7 @@ export const layer = (options: Options): Layer.Layer<RayCluster, RayError> =>
   Layer.provide(Layer.effect(RayCluster, make(options)), NodeHttpClient.layerNodeHttp)
 
 /**
- * Asks the cluster for its version and refuses one that is too old.
+ * Returns the cluster's version. Fails with `UnsupportedVersion` if it is too old.
  *
  * @category checking
  */

@@ -1,15 +1,15 @@
 /**
- * What goes wrong between a worker and Ray, before and beside the attempts themselves.
+ * Failures between a worker and Ray that are not failures of an attempt.
  *
- * One error with a reason: match it with `Effect.catchReason("RayError", "Unreachable", …)`.
+ * There is one error with a reason: match it with `Effect.catchReason("RayError", "Unreachable", …)`.
  */
 import * as Schema from "effect/Schema"
 
-/** Makes text that another program wrote fit to be shown: no control characters, no secret. @category formatting */
+/** Removes control characters and the secret from text that another program wrote. @category formatting */
 export { cleanText } from "./internal/cleanText.ts"
 
 /**
- * `RAY_ADDRESS` is not the URL of a Ray dashboard that may be used.
+ * The address in `RAY_ADDRESS` cannot be used.
  *
  * @category reasons
  */
@@ -19,7 +19,7 @@ export class InvalidAddress extends Schema.TaggedError<InvalidAddress>("@effect-
 ) {}
 
 /**
- * Nothing answered at the address.
+ * No server answered at the address.
  *
  * @category reasons
  */
@@ -29,7 +29,7 @@ export class Unreachable extends Schema.TaggedError<Unreachable>("@effect-ray/ra
 }) {}
 
 /**
- * What answers at the address is not a Ray dashboard.
+ * The server at the address is not a Ray dashboard.
  *
  * @category reasons
  */
@@ -39,7 +39,7 @@ export class NotRay extends Schema.TaggedError<NotRay>("@effect-ray/ray/NotRay")
 }) {}
 
 /**
- * The cluster wants a token, or another one.
+ * The cluster needs a token, or another token.
  *
  * @category reasons
  */
@@ -50,7 +50,7 @@ export class Unauthorized extends Schema.TaggedError<Unauthorized>("@effect-ray/
 }) {}
 
 /**
- * The cluster runs a Ray that is too old.
+ * The cluster's Ray is too old.
  *
  * @category reasons
  */
@@ -60,7 +60,7 @@ export class UnsupportedVersion extends Schema.TaggedError<UnsupportedVersion>("
 ) {}
 
 /**
- * The submission id belongs to a job already, running or ended.
+ * The submission id has already been used, by a job that is running or has ended.
  *
  * @category reasons
  */
@@ -69,7 +69,7 @@ export class AlreadyExists extends Schema.TaggedError<AlreadyExists>("@effect-ra
 }) {}
 
 /**
- * Ray answered something that it should not.
+ * Ray returned an unexpected response.
  *
  * @category reasons
  */
@@ -80,7 +80,7 @@ export class Unexpected extends Schema.TaggedError<Unexpected>("@effect-ray/ray/
 }) {}
 
 /**
- * Ray's answer is larger than anything it should say. It was not read to its end.
+ * Ray's response is too large. It was not read to the end.
  *
  * @category reasons
  */
@@ -88,6 +88,7 @@ export class TooLarge extends Schema.TaggedError<TooLarge>("@effect-ray/ray/TooL
   address: Schema.String,
   request: Schema.String,
   /** In bytes. */
+  /** The most bytes that a response to this request may have. */
   limit: Schema.Int
 }) {}
 
@@ -102,7 +103,7 @@ export class LocalRayFailed extends Schema.TaggedError<LocalRayFailed>("@effect-
 ) {}
 
 /**
- * The folder that local state is kept in is not this user's alone.
+ * The state folder may have been written by another user.
  *
  * @category reasons
  */
@@ -112,7 +113,7 @@ export class UnsafeFolder extends Schema.TaggedError<UnsafeFolder>("@effect-ray/
 }) {}
 
 /**
- * The gateway did not start, or cannot be reached.
+ * The gateway did not start, cannot be reached, or refused the worker.
  *
  * @category reasons
  */
@@ -122,7 +123,7 @@ export class GatewayFailed extends Schema.TaggedError<GatewayFailed>("@effect-ra
 }) {}
 
 /**
- * The worker module could not be made into a package for the hosts.
+ * The worker's packages could not be made.
  *
  * @category reasons
  */
@@ -147,11 +148,11 @@ export const Reason = Schema.Union([
   BundleFailed
 ])
 
-/** Why Ray did not do what it was asked. @category models */
+/** Why a request to Ray failed. @category models */
 export type Reason = typeof Reason.Type
 
 /**
- * One sentence about a reason.
+ * Describes a reason, and what to do about it.
  *
  * @category formatting
  */
@@ -160,27 +161,27 @@ export const describe = (reason: Reason): string => {
     case "InvalidAddress":
       return `RAY_ADDRESS ${JSON.stringify(reason.address)} cannot be used: ${reason.detail}. ${reason.fix}`
     case "Unreachable":
-      return `no Ray answers at ${reason.address}: ${reason.detail}; check that it runs, and RAY_ADDRESS where that is set`
+      return `no Ray answers at ${reason.address}: ${reason.detail}; check that it runs, and RAY_ADDRESS if it is set`
     case "NotRay":
       return `what answers at ${reason.address} is not Ray: ${reason.detail}. `
-        + "Set RAY_ADDRESS (or --ray-address) to the URL of the cluster's dashboard, as http://ray-head:8265"
+        + "Set RAY_ADDRESS (or --ray-address) to the URL of the cluster's dashboard, for instance http://ray-head:8265"
     case "Unauthorized":
       return reason.token
         ? `${reason.address} refuses the token; check RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token`
-        : `${reason.address} wants a token; set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH`
+        : `${reason.address} needs a token; set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH`
     case "UnsupportedVersion":
-      return `the cluster runs Ray ${reason.version}; ${reason.minimum} or newer is needed`
+      return `the cluster runs Ray ${reason.version}; ${reason.minimum} or newer is required`
     case "AlreadyExists":
-      return `the submission id ${reason.submissionId} is taken`
+      return `the submission id ${reason.submissionId} is already used`
     case "Unexpected":
       return `${reason.request} was answered with ${reason.status}: ${reason.detail}`
     case "TooLarge":
-      return `${reason.address} answers ${reason.request} with more than ${reason.limit} bytes, which are not read; check that `
-        + "RAY_ADDRESS is the URL of a Ray's dashboard"
+      return `${reason.address} answers ${reason.request} with more than ${reason.limit} bytes, which is too large; check that `
+        + "RAY_ADDRESS is the URL of a Ray dashboard"
     case "LocalRayFailed":
       return `no local Ray: ${reason.detail}. ${reason.fix}`
     case "UnsafeFolder":
-      return `${reason.folder} cannot be used: ${reason.detail}. Remove it, or choose a folder of this user's own.`
+      return `${reason.folder} cannot be used: ${reason.detail}. Remove it, or choose a folder that belongs to this user.`
     case "GatewayFailed":
       return `the gateway ${reason.submissionId} failed: ${reason.detail}`
     case "BundleFailed":

@@ -1,9 +1,9 @@
 /**
- * Runs attempts on Ray: core's `Runner` over the gateway's socket.
+ * Runs attempts on Ray, through a connection to the gateway.
  *
- * When the layer is built, the worker is bundled and uploaded and a gateway started or joined. Attempts then go to pools of
- * hosts, one pool for each runtime and placement. A gateway that dies is replaced by itself: what it held is lost at
- * once, and what it cannot have seen waits for the next one.
+ * When the layer is built, the worker is bundled and uploaded, and a gateway is started or joined. Attempts then run in
+ * pools of hosts, one pool for each runtime and placement. A gateway that dies is replaced automatically: the attempts
+ * that it had are lost at once, and those that it cannot have received wait for the next gateway.
  */
 import type { BrokerError } from "@effect-ray/core/BrokerError"
 import type { GatewayRegistry } from "@effect-ray/core/GatewayRegistry"
@@ -31,52 +31,72 @@ import type { RayError } from "./RayError.ts"
 /** How long an interrupted attempt may take to end by itself. @category constants */
 export const defaultGrace = Duration.seconds(5)
 
-/** The longest grace that a gateway takes. @category constants */
+/** The longest grace that a gateway accepts. @category constants */
 export const maxGrace = Duration.hours(1)
 
-/** How long the gateway knows of a worker that is out of reach. @category constants */
+/** How long the gateway keeps a worker that it cannot reach. @category constants */
 export const defaultLease = Duration.seconds(30)
 
-/** The longest lease that a gateway takes. @category constants */
+/** The longest lease that a gateway accepts. @category constants */
 export const maxLease = Duration.hours(1)
 
-/** The gateway ends a host that has not answered 2 s after the grace; a little later nobody is waited for. */
+/** How long after the grace an end is waited for. The gateway ends a host that has not answered 2 s after the grace. */
 const confirmTimeout = Duration.seconds(3)
 
-/** Ray keeps a package for ten minutes after it was pinned, and a pool may grow at any time. @category constants */
+/**
+ * How often packages are pinned. Ray keeps a package for ten minutes after that, and a pool may grow at any time.
+ *
+ * @category constants
+ */
 export const defaultPinInterval = Duration.minutes(4)
 
-/** How long attempts wait for a gateway before they go back to their queue, where other workers find them. @category constants */
+/**
+ * How long attempts wait for a gateway before they go back to their queue, from which other workers can claim them.
+ *
+ * @category constants
+ */
 export const defaultGatewayPatience = Duration.seconds(15)
 
-/** What runs on the cluster, and how its gateway is shared and reached. @category models */
+/** The worker that runs on the cluster, and how its gateway is shared and reached. @category models */
 export interface Options extends Omit<Gateway.Options, "deployment"> {
+  /** The worker whose tasks run on the cluster. */
   readonly worker: Worker
-  /** The file whose default export is the worker. */
+  /** The path of the worker module, whose default export is the worker. */
   readonly module: string
-  /** Workers of one deployment share a gateway. Default `effect_ray`. */
+  /** The deployment. Its workers share one gateway. Letters, digits, `_` and `-`. Default `effect_ray`. */
   readonly deployment?: string
-  /** A worker out of reach for so long is given up by the gateway, and its attempts end. Default 30 seconds, at most 1 hour. */
+  /**
+   * How long the gateway keeps a worker that it cannot reach. Then its attempts end. Default 30 seconds, at most 1
+   * hour.
+   */
   readonly lease?: Duration.Duration
-  /** How long an interrupted attempt may take to end by itself before its thread is ended. Default 5 seconds, at most 1 hour. */
+  /**
+   * How long an interrupted attempt may take to end by itself before its thread or process is ended. Default 5 seconds,
+   * at most 1 hour.
+   */
   readonly grace?: Duration.Duration
   /**
-   * How often the worker's packages are pinned. Ray drops a package that nothing uses
-   * `RAY_RUNTIME_ENV_TEMPORARY_REFERENCE_EXPIRATION_S` after its last pin (10 minutes unless set). Default 4 minutes.
+   * How often the worker's packages are pinned. Ray drops an unused package
+   * `RAY_RUNTIME_ENV_TEMPORARY_REFERENCE_EXPIRATION_S` seconds after it was last pinned (10 minutes unless set).
+   * Default 4 minutes.
    */
   readonly pinInterval?: Duration.Duration
-  /** How long attempts wait while there is no gateway before they go back to their queue. Default 15 seconds. */
+  /** How long attempts wait for a gateway before they go back to their queue. Default 15 seconds. */
   readonly gatewayPatience?: Duration.Duration
-  /** Told of every change of a pool of hosts, for people and tests. Default: the log tells. */
+  /** Called on each change of a pool of hosts, in addition to the log. For people and tests. Default: not called. */
   readonly onPoolState?: (state: PoolState) => void
 }
 
-/** What a test may do to a runner. @internal */
+/** What a test may access in a runner. @internal */
 export interface Controls {
+  /** Returns the current connection to the gateway, if there is one. */
   readonly connection: () => GatewayConnection | undefined
 }
 
-/** Throws: what is wrong here is wrong in the program. A gateway would end the connection over it, or take no attempt. */
+/**
+ * Checks the options, and throws if one is wrong: that is a mistake in the program. Otherwise the gateway would close
+ * the connection or accept no attempt.
+ */
 const check = (options: Options): void => {
   const refuse = (name: string, given: Duration.Duration, most: Duration.Duration) => {
     if (Duration.isLessThanOrEqualTo(given, most)) return
@@ -100,7 +120,7 @@ const make = Effect.fnUntraced(function*(options: Options, controls?: (controls:
   const unset = options.worker.env.filter((name) => process.env[name] === undefined)
   if (unset.length > 0) {
     yield* Effect.logWarning(
-      `hosts will not see what Worker.make({ env }) names and this process does not have: ${unset.join(", ")}`
+      `hosts will not see variables that Worker.make({ env }) names but this process does not have: ${unset.join(", ")}`
     )
   }
   const packages = yield* makePackages(options.worker, options.module)
@@ -134,7 +154,7 @@ const make = Effect.fnUntraced(function*(options: Options, controls?: (controls:
       const flight = flights.start(attempt)
       return Effect.matchCauseEffect(Effect.interruptible(awaitEnd(flight)), {
         onSuccess: Effect.succeed,
-        // The only way to fail is to be interrupted.
+        // It can only fail by being interrupted.
         onFailure: () => stop(flight)
       })
     })
@@ -142,7 +162,7 @@ const make = Effect.fnUntraced(function*(options: Options, controls?: (controls:
   const flyPython = (attempt: Runner.Attempt): Effect.Effect<Ended> => {
     const { payload, task } = attempt
     const flight = Effect.flatMap(fly(attempt), (ended) => pythonSchemas.ofEnd(task, ended))
-    // One that is too large is refused without being read.
+    // A payload that is too large is refused without parsing it.
     if (payload.length > limits.maxPayloadBytes) return flight
     return Effect.flatMap(
       pythonSchemas.ofPayload(task, payload),
@@ -158,7 +178,7 @@ const make = Effect.fnUntraced(function*(options: Options, controls?: (controls:
     options.onPoolState?.(state)
     flights.resize(state.ref, state.slots)
     runFork(Effect.logDebug("a pool of hosts", { state: state.state, slots: state.slots, detail: state.detail }))
-    // The package may be what is missing.
+    // The package may be missing.
     if (state.state === "failed") runFork(packages.keep)
   }
 
@@ -175,8 +195,8 @@ const make = Effect.fnUntraced(function*(options: Options, controls?: (controls:
     Effect.annotateLogs(Effect.logInfo("connected to the gateway"), { cluster: cluster.address, epoch })
 
   /**
-   * The next session, with the packages where its gateway will look for them. That comes before any host is asked for: a
-   * node remembers an environment that it could not set up for ten minutes.
+   * Returns the next session, after making sure that the packages are on the cluster. This comes before any host is
+   * requested, because a node remembers for ten minutes an environment that it could not set up.
    */
   const next = Effect.fnUntraced(function*(gone: GoneSignal, after: number) {
     yield* cluster.revive
@@ -185,13 +205,13 @@ const make = Effect.fnUntraced(function*(options: Options, controls?: (controls:
     return session
   })
 
-  /** Holds a session until its gateway is gone, then the next one, for good. */
+  /** Keeps a session until its gateway is gone, then connects to the next gateway, and so on. */
   const keep = Effect.fnUntraced(function*(first: Session, gone: GoneSignal) {
     for (let current = first, signal = gone;;) {
       const detail = yield* signal.wait
-      // Once more: it may have gone before it was taken into use.
+      // Again, because it may have gone before it was adopted.
       flights.abandon()
-      yield* Effect.annotateLogs(Effect.logWarning("the gateway is gone; another one is started"), { detail })
+      yield* Effect.annotateLogs(Effect.logWarning("the gateway is gone; starting another one"), { detail })
       const { epoch } = current
       const tried = Effect.suspend(() => {
         signal = makeGone(() => flights.abandon())
@@ -240,7 +260,8 @@ const make = Effect.fnUntraced(function*(options: Options, controls?: (controls:
 })
 
 /**
- * The runner of a worker on the cluster.
+ * The runner of a worker on the cluster. Fails with `BundleFailed`, `GatewayFailed`, or another error of the cluster or
+ * the registry.
  *
  * @category layers
  */
@@ -249,7 +270,7 @@ export const layer = (
 ): Layer.Layer<Runner.Runner, RayError | BrokerError, RayCluster.RayCluster | GatewayRegistry> =>
   Layer.effect(Runner.Runner, make(options))
 
-/** As `layer`, with a way to disturb it. @internal */
+/** Like `layer`, with access for tests that disturb it. @internal */
 export const layerControlled = (
   options: Options,
   controls: (controls: Controls) => void

@@ -404,7 +404,7 @@ const later = await dialects.load().catch((error) => error.code)`,
         yield* refused("two.ts"),
         /^stone cannot .* two versions of it are imported: .*user\/node_modules\/stone/m
       )
-      assert.include(yield* refused("none.ts", ["ston"]), `names "ston", and no such package is installed`)
+      assert.include(yield* refused("none.ts", ["ston"]), `names "ston", but no such package is installed`)
       assert.match(yield* refused("group.ts"), /\(app\)\/own\.cjs is or imports native code/)
       assert.match(yield* refused("linked.ts", ["shared"]), /shared is external and TypeScript .*shared\/index\.ts/)
       assert.match(yield* refused("loose.ts"), /loose\/index\.js:1:.*external: \["loose"\]/s)

@@ -56,7 +56,7 @@ describe("an end", () => {
       const ended = ofLost(readLost(text))
       assert(ended._tag === "Lost" && ended.reason._tag === "Lost", text)
       assert.isFalse(ended.collateral)
-      assert.strictEqual(ended.reason.detail, `its host said: ${text}`)
+      assert.strictEqual(ended.reason.detail, `its host wrote: ${text}`)
     }
   })
 })

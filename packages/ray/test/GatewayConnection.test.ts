@@ -244,7 +244,7 @@ describe("GatewayConnection", () => {
       gateway.say(Frame.Type.LOST, "{rubbish", second)
       yield* until(() => unclear.losses.length === 1)
       assert.deepStrictEqual(clear.losses, [{ kind: "oom", detail: "too much", collateral: false }])
-      assert.deepStrictEqual(unclear.losses, [{ kind: "exit", detail: "its host said: {rubbish", collateral: false }])
+      assert.deepStrictEqual(unclear.losses, [{ kind: "exit", detail: "its host wrote: {rubbish", collateral: false }])
     }))
 
   it.live("dials again after a body that is none, and loses nothing", () =>
@@ -280,7 +280,7 @@ describe("GatewayConnection", () => {
       gateway.say(Frame.Type.REFUSED, { reason: hostile })
       yield* until(() => gone.length === 1)
       assert.strictEqual(lost.losses[0]?.detail, "red\n\nline")
-      assert.strictEqual(rubbish.losses[0]?.detail, "its host said: {red\n\nline")
+      assert.strictEqual(rubbish.losses[0]?.detail, "its host wrote: {red\n\nline")
       assert.strictEqual(states.at(-1)?.detail, "red\n\nline")
       assert.include(gone[0], "red\n\nline")
     }))

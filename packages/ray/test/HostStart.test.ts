@@ -46,7 +46,7 @@ describe("a host that does not come up", () => {
   it.live("names the tasks that have no handler", () =>
     Effect.gen(function*() {
       const detail = yield* whyNot("incompleteWorker.ts")
-      assert.include(detail, "no handler for Add: give Worker.make({ handlers }) the layers of their toLayer")
+      assert.include(detail, "no handler for Add: pass the layers that toLayer returns to Worker.make({ handlers })")
     }).pipe(Effect.scoped))
 
   it.live("tells what a module threw when it was imported, even where that is no error", () =>

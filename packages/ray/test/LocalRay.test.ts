@@ -359,7 +359,7 @@ describe("LocalRay", () => {
       assert.match(yield* refused(link), /link cannot be used: it is a link\. Remove it/)
       const file = path.join(parent, "file")
       fs.writeFileSync(file, "")
-      assert.match(yield* refused(file), /it is no folder/)
+      assert.match(yield* refused(file), /it is not a folder/)
       fs.symlinkSync("/etc/passwd", path.join(open, "ray.json"))
       assert.match(yield* refused(open), /its ray\.json is neither a file nor a folder/)
       fs.rmSync(path.join(open, "ray.json"))

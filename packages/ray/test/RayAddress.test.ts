@@ -33,6 +33,6 @@ describe("RayAddress", () => {
   it.effect("refuses passwords and paths", () =>
     Effect.gen(function*() {
       assert.include(yield* refused("http://me:secret@127.0.0.1:8265"), "RAY_AUTH_TOKEN")
-      assert.include(yield* refused("http://127.0.0.1:8265/dashboard"), "more than scheme")
+      assert.include(yield* refused("http://127.0.0.1:8265/dashboard"), "more parts than scheme")
     }))
 })

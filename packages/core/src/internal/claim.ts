@@ -6,7 +6,7 @@ import { persistently } from "./persistently.ts"
 import type { Shift } from "./shift.ts"
 import type { Wanted } from "./slots.ts"
 
-/** Claims. Also recovers what an earlier claim took if its response was lost. */
+/** Claims executions. Also returns executions of an earlier claim whose response was lost. */
 export const claim = (
   shift: Shift,
   want: Wanted & { readonly waited?: Duration.Duration }
@@ -22,7 +22,7 @@ export const claim = (
   return Effect.flatMap(claimed, (claimed) => shift.due.isDoubtful() ? recover(shift) : Effect.succeed(claimed))
 }
 
-/** Executions that are owned but not in hand, because the response of their claim was lost. */
+/** Returns executions that are owned but not in hand, because the response of their claim was lost. */
 const recover = (shift: Shift): Effect.Effect<ReadonlyArray<Broker.Claimed>> =>
   Effect.suspend(() => {
     shift.due.resolve()

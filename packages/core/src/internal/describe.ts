@@ -1,58 +1,60 @@
 /**
- * What something that was thrown says: in a sentence, and at length with the stacks.
+ * Describes thrown values: in one sentence, and in full with the stacks.
  *
- * Whatever it is, the handler's own code made it: a name or a message may be missing, be no text or throw when it is
- * looked at, causes may go round in a circle and fields may hold half a program. All of it is bounded, and none of it throws.
+ * Thrown values come from the handler's own code. A name or a message may be missing, may not be a string, or may throw
+ * when it is read; causes may form a circle; and fields may refer to half the program. So everything is bounded, and
+ * nothing here throws.
  */
 import * as Redactable from "effect/Redactable"
 import { sanitise } from "./text.ts"
 
-/** The most errors that are told of one failure: itself, and what is behind it. */
+/** How many errors one failure reports: itself, and the ones behind it. */
 const maxErrors = 10
 
-/** The most characters of the fields of one error, or of a value that is no error. */
+/** How many characters the fields of one error may take, or a value that is not an error. */
 const maxFieldsLength = 1_024
 
-/** How deep fields are looked into. */
+/** How many levels of fields are shown. */
 const maxDepth = 3
 
-/** The most entries that are shown of one object or array. */
+/** How many entries of one object or array are shown. */
 const maxEntries = 20
 
-/** The most characters of one text in a field. */
+/** How many characters of one string in a field are shown. */
 const maxTextLength = 256
 
-/** The longest name of an error. */
+/** The longest name of an error, in characters. */
 const maxNameLength = 200
 
-/** In how many properties of one object errors are looked for. */
+/** How many properties of one object are searched for errors. */
 const maxSearched = 100
 
-/** How many errors are followed to the root. */
+/** How many errors are followed on the way to the root. */
 const maxChain = 1_000
 
 /**
- * The most values that something may hold, to be asked for words of its own: it may look at all of them, and at those that
- * are shared each time.
+ * How many values an object may contain to be shown by its own `toString`. It may visit all of them, and shared ones
+ * once for each reference.
  */
 const maxHeld = 100
 
-/** How far a stack is read. */
+/** How many characters of a stack are read. */
 const maxReadLength = 100_000
 
 export interface Description {
+  /** The error's name. */
   readonly name: string
-  /** The message, the fields, and in brackets what is behind them. */
+  /** The message and the fields, then the errors behind it in parentheses. */
   readonly detail: string
-  /** Name and detail of each, with its frames. */
+  /** The name and detail of each error, with its stack frames. */
   readonly stack: string
 }
 
-/** Describes a failure by what was thrown: one value, or several side by side, the main one first. */
+/** Describes a failure with one thrown value, or with several, the main one first. */
 export const describe = (
   failures: ReadonlyArray<{
     readonly thrown: unknown
-    /** Adds to its stack what somebody knows of where it happened. */
+    /** Adds to the stack what is known about where it was thrown. */
     readonly located?: (stack: string) => string
   }>,
   limits: { readonly maxDetailLength: number; readonly maxStackLength: number }
@@ -65,7 +67,7 @@ export const describe = (
       told.behind.push({ as: "beside", told: tell(thrown, budget, located) })
     }
   }
-  // Each gets its share, so that what is long at the top leaves room for what is behind it.
+  // Each error gets an equal share, so that a long one at the top leaves room for the ones behind it.
   const count = maxErrors - budget.left
   const detail = detailOf(told, Math.floor(limits.maxDetailLength / count))
   const stack = stackLines(told, Math.floor(limits.maxStackLength / count)).join("\n")
@@ -76,17 +78,17 @@ export const describe = (
   }
 }
 
-/** One error, and what is behind it. */
+/** One error, and the errors behind it. */
 interface Told {
   readonly name: string
   /** The message and the fields. */
   readonly words: string
   readonly frames: ReadonlyArray<string>
-  /** Each with what it is to this one: `cause`, `errors 0`, the name of a field. */
+  /** Each with its relation to this one: `cause`, `errors 0`, or the name of a field. */
   readonly behind: Array<{ readonly as: string; readonly told: Told }>
 }
 
-/** What stands around the words of one that is behind another. */
+/** How many characters are added around the text of an error that is behind another. */
 const bracketsLength = 20
 
 const detailOf = (told: Told, share: number): string => {
@@ -109,7 +111,7 @@ interface Budget {
   readonly seen: Set<unknown>
 }
 
-/** A proxy may throw wherever it is touched: what can be told of the rest is told. */
+/** A proxy may throw on any access. The readable parts are reported anyway. */
 const orElse = <A>(read: () => A, otherwise: A): A => {
   try {
     return read()
@@ -147,14 +149,14 @@ const tellBehind = (thrown: object, told: Told, budget: Budget): void => {
   for (const [as, other] of behindOf(thrown, told.name)) {
     if (budget.left === 0) return
     if (budget.seen.has(other)) continue
-    // The last one that is told is the root, for that says most.
+    // The last reported error is the root, because it is the most informative one.
     const last = budget.left === 1 ? rootOf(other) : other
     const root = budget.seen.has(last) ? other : last
     told.behind.push({ as: root === other ? as : `root ${as}`, told: tell(root, budget) })
   }
 }
 
-/** What is behind it, the likeliest first, each with what it is to this one. */
+/** The errors behind it, the most likely cause first, each with its relation to this one. */
 function* behindOf(thrown: object, name: string): Iterable<readonly [as: string, other: unknown]> {
   for (const link of linksOf(name)) {
     const linked = get(thrown, link)
@@ -163,27 +165,28 @@ function* behindOf(thrown: object, name: string): Iterable<readonly [as: string,
   for (const [key, error] of groupOf(get(thrown, "errors"))) {
     if (error !== undefined && error !== null) yield [`errors ${key}`, error]
   }
-  // Errors are told wherever they are found. SuppressedError has its own where no loop finds them.
+  // Errors are reported wherever they are found. SuppressedError keeps its errors in properties that are not
+  // enumerable.
   for (const key of namesOf(thrown)) {
     const value = get(thrown, key)
     if (isError(value)) yield [sanitise(key, maxNameLength), value]
   }
 }
 
-/** Where errors are looked for. All keys of an array, or of bytes, would be too many. */
+/** The properties that are searched for errors. All keys of an array or of bytes would be too many. */
 const namesOf = (thrown: object): ReadonlyArray<string> => {
   if (ArrayBuffer.isView(thrown)) return []
   if (isArray(thrown)) return thrown.slice(0, maxSearched).map((_, index) => String(index))
   return Object.getOwnPropertyNames(thrown).slice(0, maxSearched)
 }
 
-/** The properties that hold whatever was thrown before. */
+/** The properties that hold an earlier thrown value. */
 const linksOf = (name: string): ReadonlyArray<string> =>
   name === "SuppressedError" ? ["cause", "error", "suppressed"] : ["cause"]
 
-/** What stands in `errors`: anything in a list, and errors by the name of what they are about. */
+/** The contents of `errors`: any values in a list, or errors under the names of the items that they concern. */
 const groupOf = (errors: unknown): ReadonlyArray<readonly [key: string, error: unknown]> => {
-  // The first of those that are there: it may have holes, and be long.
+  // Only the first existing entries: the array may have holes, and may be long.
   if (isArray(errors)) {
     const keys = errors.length > maxSearched ? Object.keys(errors.slice(0, maxSearched)) : Object.keys(errors)
     return keys.slice(0, maxErrors).map((key) => [key, get(errors, key)])
@@ -193,7 +196,7 @@ const groupOf = (errors: unknown): ReadonlyArray<readonly [key: string, error: u
   return named.filter(([, error]) => isError(error)).map(([key, error]) => [sanitise(key, maxNameLength), error])
 }
 
-/** What is behind this one in the end: the first that is behind each. */
+/** Follows the first error behind each one, to the root. */
 const rootOf = (thrown: unknown): unknown => {
   const passed = new Set<unknown>()
   let root = thrown
@@ -213,7 +216,7 @@ const firstOf = <A>(all: Iterable<A>): A | undefined => {
 
 const isObject = (u: unknown): u is object => typeof u === "object" && u !== null
 
-/** Both of these look at what they are given, which a proxy may refuse. */
+/** Both access their argument, and a proxy may throw then. */
 const isError = (u: unknown): u is Error =>
   safely(() => u instanceof Error || Object.prototype.toString.call(u) === "[object Error]")
 const isArray = (u: unknown): u is ReadonlyArray<unknown> => safely(() => Array.isArray(u))
@@ -228,7 +231,7 @@ const safely = (holds: () => boolean): boolean => {
 
 const threw = Symbol()
 
-/** A property, or `threw`. */
+/** Reads a property. Returns `threw` if that throws. */
 const look = (of: object, key: PropertyKey): unknown => {
   try {
     return (of as Record<PropertyKey, unknown>)[key]
@@ -243,7 +246,7 @@ const get = (of: object, key: PropertyKey): unknown => {
 }
 
 const nameOf = (thrown: object): string => {
-  // The name may be a field of a tagged error, as that of a user.
+  // In a tagged error `name` may be a field, such as the name of a user.
   for (const own of [get(thrown, "_tag"), get(thrown, "name")]) {
     if (typeof own === "string" && own !== "") return sanitise(own, maxNameLength)
   }
@@ -270,17 +273,20 @@ const isPlain = (u: object): boolean => {
   return prototype === null || prototype === Object.prototype
 }
 
-/** The fields that are not told elsewhere. */
+/** The fields that are not reported elsewhere. */
 const fields = (thrown: object, none: string): string => {
   const name = nameOf(thrown)
   const shown = name === "SchemaError"
-    // Its message tells all of its issue.
+    // The message already contains the whole issue.
     ? []
     : Object.keys(thrown).slice(0, maxSearched).filter((key) => !isSaid(thrown, key, name) && isShown(thrown, key))
   return shown.length === 0 ? none : new Writer().entries(thrown, shown, 1).text
 }
 
-/** Whether the name, the message, the frames or what is behind it say it; or it is a mark that Effect has put there. */
+/**
+ * Whether the field is already reported as the name, the message, the frames or an error behind it, or is a marker of
+ * Effect's.
+ */
 const isSaid = (thrown: object, key: string, name: string): boolean => {
   if (key === "message" || key === "stack" || key === "cause" || isMark(key)) return true
   if (key === "name" || key === "_tag") return get(thrown, key) === name
@@ -290,8 +296,8 @@ const isSaid = (thrown: object, key: string, name: string): boolean => {
 const isMark = (key: PropertyKey): boolean => typeof key === "string" && key.startsWith("~effect/")
 
 /**
- * The fields of a tagged error, and of what is no error, are data that somebody chose to tell. Others may hold whole
- * requests, with what is secret in them: of those only what is no object is shown.
+ * Fields of tagged errors, and of values that are not errors, are data that somebody chose to report. Other errors may
+ * hold whole requests and their secrets, so only their fields that are not objects are shown.
  */
 const isShown = (thrown: object, key: string): boolean => {
   const value = get(thrown, key)
@@ -300,7 +306,7 @@ const isShown = (thrown: object, key: string): boolean => {
   return !isObject(value) && typeof value !== "function"
 }
 
-// Where the runtime itself takes over: the handler's own frames come before.
+// Frames of the Effect runtime. The handler's own frames come before them.
 const inside = /Generator\.next|~effect\/(?:Effect|Utils)/
 
 const framesOf = (thrown: unknown, located: (stack: string) => string = (stack) => stack): ReadonlyArray<string> => {
@@ -311,19 +317,19 @@ const framesOf = (thrown: unknown, located: (stack: string) => string = (stack) 
   return end < 0 ? lines : lines.slice(0, end)
 }
 
-/** What it says of itself with, where it is made to. */
+/** The object's own `toString`, if it has one. */
 const ownWordsOf = (u: object): Function | undefined => {
   const toString = get(u, "toString")
   return typeof toString === "function" && toString !== Object.prototype.toString ? toString : undefined
 }
 
-/** Names of what is not told, as of the header `authorization`. */
+/** Names of values that are not reported, such as the header `authorization`. */
 const secret = /auth(?!or(?!i[sz]))|cookie|credential|passw|private|secret|token|api.?key/i
 
 const isSecret = (name: unknown, value: unknown): boolean =>
   typeof name === "string" && secret.test(name) && (typeof value === "string" || isObject(value))
 
-/** Whether it holds so little, and nothing by a secret's name, that it may say all of it in its own words. */
+/** Whether the object is small and has no secret in it, so that its own `toString` may be called. */
 const isModest = (u: object): boolean => {
   let left = maxHeld
   const isFine = (name: unknown, value: unknown): boolean => {
@@ -336,8 +342,8 @@ const isModest = (u: object): boolean => {
 }
 
 /**
- * A Map, a Set, or what is made like them, as the headers of a response. An iterator has no entries: to read it would use it
- * up. What Effect can yield gives itself.
+ * Whether the object is a Map, a Set or a similar collection, such as the headers of a response. An iterator is not a
+ * collection, because reading it would use it up. An Effect that can be yielded yields itself, so it is not one either.
  */
 const isCollection = (u: object): u is Iterable<unknown> => {
   if (isArray(u) || typeof get(u, Symbol.iterator) !== "function" || typeof get(u, "next") === "function") return false
@@ -350,7 +356,7 @@ const firstEntries = (collection: Iterable<unknown>): ReadonlyArray<unknown> => 
   return entries
 }
 
-/** The name that an entry of a collection has, and what stands under it. */
+/** The name and the value of an entry of a collection. Entries of a Set have no name. */
 const pairOf = (entry: unknown): readonly [name: unknown, value: unknown] =>
   isArray(entry) && entry.length === 2 ? [entry[0], entry[1]] : [undefined, entry]
 
@@ -362,7 +368,7 @@ const entriesOf = (collection: Iterable<unknown>): ReadonlyArray<unknown> =>
 
 const redacted = "<redacted>"
 
-/** What an object tells that has no fields, as a response does: what its getters give and is no object. */
+/** The getters of an object without fields, such as a response, whose values are not objects. */
 const gettersOf = (u: object): ReadonlyArray<string> => {
   const found: Array<string> = []
   for (const [key, { get: getter }] of Object.entries(Object.getOwnPropertyDescriptors(Object.getPrototypeOf(u)))) {
@@ -375,14 +381,14 @@ const gettersOf = (u: object): ReadonlyArray<string> => {
 
 const format = (u: unknown): string => new Writer().value(u, 0).text
 
-/** A class or another function, by its name. */
+/** Describes a class or another function by its name. */
 const functionName = (u: Function): string => {
   const kind = /^class\b/.test(Function.prototype.toString.call(u)) ? "class" : "function"
   const name = get(u, "name")
   return typeof name === "string" && name !== "" ? `[${kind} ${sanitise(name, maxNameLength)}]` : `[${kind}]`
 }
 
-/** Writes values much as JSON does, until there is enough of it. */
+/** Writes values much like JSON, until the text is long enough. */
 class Writer {
   text = ""
   private readonly ancestors = new Set<object>()

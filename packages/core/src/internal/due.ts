@@ -1,4 +1,4 @@
-/** When a claim is worth making, and whether what the broker says is owned must be compared with what is in hand. */
+/** When to claim, and whether to compare the executions that the broker says are owned with those in hand. */
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 
@@ -7,20 +7,20 @@ export type Due = ReturnType<typeof makeDue>
 /** `now`: the process's clock, in milliseconds. */
 export const makeDue = (now: () => number) => {
   const claimable = Latch.makeUnsafe(false)
-  /** When the next execution of the lanes is due, in milliseconds. */
+  /** When the next execution of the lanes is due, in milliseconds of the process's clock. */
   let nextMillis = Number.POSITIVE_INFINITY
   let doubtful = false
 
   const open = (): void => void claimable.openUnsafe()
 
   return {
-    /** There may be something to claim. */
+    /** Called when there may be something to claim. */
     open,
 
-    /** A claim is about to look. */
+    /** Called just before a claim. */
     close: (): void => void claimable.closeUnsafe(),
 
-    /** Something is due after this many milliseconds. */
+    /** Called when something will be due after this many milliseconds. */
     after: (millis: number): void => {
       const due = now() + millis
       if (due >= nextMillis) return
@@ -28,7 +28,10 @@ export const makeDue = (now: () => number) => {
       open()
     },
 
-    /** Waits until something may be claimable, is due, or this moment has come. */
+    /**
+     * Waits until there may be something to claim, something is due, or `moment` has come, in milliseconds of the
+     * process's clock.
+     */
     wait: (moment: number): Effect.Effect<void> =>
       Effect.suspend(() => {
         const delay = Math.min(nextMillis, moment) - now()
@@ -40,14 +43,19 @@ export const makeDue = (now: () => number) => {
         )
       }),
 
-    /** Something may be owned but not in hand: the response of a claim was lost, or a settlement was refused. */
+    /**
+     * Called when an execution may be owned but not in hand: the response of a claim was lost, or a settlement was
+     * refused.
+     */
     doubt: (): void => {
       doubtful = true
     },
 
     isDoubtful: (): boolean => doubtful,
 
-    /** The broker is about to be asked. A settlement that is refused meanwhile makes it be asked again. */
+    /**
+     * Called just before the broker is asked. A settlement that is refused after this makes another question necessary.
+     */
     resolve: (): void => {
       doubtful = false
     }

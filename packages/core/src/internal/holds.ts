@@ -1,4 +1,7 @@
-/** Reports what is held back because its pool has no process, and fails what has waited for the whole patience. */
+/**
+ * Reports shares that are held back because their pool has no process, and fails executions that have waited for the
+ * whole patience.
+ */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Broker from "../Broker.ts"
@@ -12,9 +15,9 @@ import { isPaused, now, type Shift } from "./shift.ts"
 import { maxClaim } from "./slots.ts"
 
 /**
- * Reports what is held back, in the log and to the broker: when it begins, when it ends, and when the kind of reason
- * changes. A reason whose words change each time, because they contain a number or an id, is only repeated after a
- * while.
+ * Reports shares that are held back, in the log and to the broker: when a hold begins, when it ends, and when the kind
+ * of obstacle changes. A reason may contain a number or an id that differs each time, so a new text of the same kind is
+ * only reported after a while.
  */
 export const tellLoop = (shift: Shift): Effect.Effect<never> =>
   Effect.forever(Effect.suspend(() => {
@@ -42,7 +45,7 @@ const tellHold = (shift: Shift, share: Shares.Share): Effect.Effect<ReadonlyArra
     Effect.suspend(() => {
       const failing = Shares.isFailing(share)
       if (share.told !== undefined) share.told = { ...share.told, failing }
-      // What was reported last: the row is not rewritten for every change of words.
+      // The words that were reported last, so that the row is not rewritten each time they change.
       const words = share.told?.words ?? wordsOf(Shares.obstacleOf(share))
       return shift.broker.hold({
         supervisor: shift.id,
@@ -75,7 +78,9 @@ const log = (share: Shares.Share, obstacle: Obstacle | undefined): Effect.Effect
   return Effect.annotateLogs(line, { tasks: share.tasks.map((task) => task._tag) })
 }
 
-/** Called when a try of the share has come back: executions may now have waited for the whole patience. */
+/**
+ * Called when a try of the share came back without having begun: executions may now have waited for the whole patience.
+ */
 export const askAfter = (shift: Shift, share: Share): void => {
   share.doomed = true
   shift.due.open()
@@ -95,7 +100,7 @@ export const failOldest = Effect.fnUntraced(function*(shift: Shift) {
   share.doomed = failed > 0
   if (share.doomed) return shift.due.open()
   if (share.failed === 0) return
-  yield* Effect.logWarning("executions failed: no process could be had for them").pipe(
+  yield* Effect.logWarning("executions failed: there was no process to run them").pipe(
     Effect.annotateLogs({ executions: share.failed, tasks: share.tasks.map((task) => task._tag) })
   )
   share.failed = 0

@@ -1,4 +1,4 @@
-/** From a value to the JSON text that its Schema makes of it. */
+/** Encodes values as JSON text. */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as SchemaAST from "effect/SchemaAST"
@@ -9,13 +9,14 @@ import { isNotJson, NotJson, plain } from "./plain.ts"
 import { wholeCodec } from "./whole.ts"
 
 /**
- * Encodes values by the Schema and writes them as JSON. `Schema.toCodecJson` lets through whatever stands in a `Schema.Any`, and
- * makes a record of whatever a Schema of records is given; `JSON.stringify` throws, or leaves things out. All of that fails here.
+ * Encodes values with the Schema and writes them as JSON. All values that would lose something fail here.
+ * `Schema.toCodecJson` alone accepts any value for a `Schema.Any`, and turns any object into a record; `JSON.stringify`
+ * throws for some values and leaves out others.
  */
 export const toText = (schema: Schema.Top) => {
   const ast = wholeCodec(Schema.toCodecJson(schema).ast)
   const encode = Schema.encodeUnknownEffect(Schema.make<Schema.Codec<unknown>>(ast))
-  // Later than now: a recursive Schema may not be complete yet.
+  // Computed on first use: a recursive Schema may not be complete yet.
   let known: boolean | undefined
   const write = (encoded: unknown): Effect.Effect<string, NotJson> => {
     try {
@@ -34,6 +35,6 @@ export const toText = (schema: Schema.Top) => {
   }
 }
 
-/** A getter or a proxy threw; or it is nested too deep, or its text is too long for this machine. */
+/** The error of a value that threw in a getter or a proxy, is nested too deeply, or has too long a text. */
 const notJson = (thrown: unknown): NotJson =>
   isNotJson(thrown) ? thrown : new NotJson({ message: `Expected JSON value: ${describe(thrown, Limits).words}` })

@@ -4,15 +4,15 @@ import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type { BrokerError } from "../BrokerError.ts"
 
-/** How long to wait before the broker is asked again: longer each time, up to a second. */
+/** The delay before the next request, which grows from 50 milliseconds to 1 second. */
 const backoff = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("1 second")]).pipe(Schedule.jittered)
 
 /** How long a loop waits after an error that repetition cannot fix. */
 const badDataPause = Duration.seconds(1)
 
 /**
- * Repeats until the broker answers, and logs once per outage. Bad data is not an outage: if the caller can continue
- * without it, it is logged and skipped.
+ * Repeats the request until the broker answers, and logs once per outage. Bad data is not an outage. If there is an
+ * `otherwise`, bad data is logged, and `otherwise` is returned after a pause.
  */
 export const persistently = <A, R>(
   operation: string,

@@ -1,12 +1,12 @@
-/** Values that hold nothing but what JSON writes. */
+/** Copies values that JSON can represent completely, and refuses others. */
 import * as Data from "effect/Data"
 import * as Limits from "../Limits.ts"
 import { sanitise } from "./text.ts"
 
-/** What was to be stored is not JSON: something of it would be lost, and nothing would be said. */
+/** The value is not JSON: storing it would lose a part of it without an error. */
 export class NotJson extends Data.TaggedError("NotJson")<{ readonly message: string }> {}
 
-/** Of whatever was thrown: a proxy may refuse to be looked at. */
+/** Takes any thrown value: a proxy may throw on any access. */
 export const isNotJson = (thrown: unknown): thrown is NotJson => {
   try {
     return thrown instanceof NotJson
@@ -15,33 +15,41 @@ export const isNotJson = (thrown: unknown): thrown is NotJson => {
   }
 }
 
-/** As much of a path as an error tells. */
+/** The longest path in an error, in characters. */
 const maxPathLength = 1_000
 
-/** The most characters of parts that stand in several places, beyond the first: no broker carries more. */
+/**
+ * How many characters of parts that occur more than once are copied, not counting the first occurrence. No broker
+ * carries more.
+ */
 const maxRepeated = Limits.maxCarriedBytes
 
-/** The longest array that is searched for named properties: to list its keys takes several times as long as to write it. */
+/**
+ * The longest array that is searched for named properties. Listing its keys takes several times as long as writing it.
+ */
 const maxSearchedLength = 1_000
 
-/** An object or an array that is being copied, or has been. */
+/** An object or an array whose copy is in progress or complete. */
 interface Part {
   readonly value: Record<PropertyKey, unknown>
   readonly copy: Record<PropertyKey, unknown>
-  /** Of an array, none. */
+  /** Undefined for an array. */
   readonly keys: ReadonlyArray<string> | undefined
+  /** How many members it has. */
   readonly count: number
-  /** The members that have been copied. */
+  /** How many members have been copied. */
   index: number
   isComplete: boolean
-  /** The characters of its text, at least. */
+  /** The least number of characters in its text. */
   length: number
 }
 
 /**
- * A copy that holds nothing but data. Each property is read once, so that what is written is what was checked, and what stands in
- * several places is copied once. Without recursion: a payload may be deep. Throws `NotJson`, and whatever a getter or
- * a proxy throws.
+ * Copies a value to plain data. Each property is read only once, so that the text is written from the values that were
+ * checked. A part that occurs more than once is copied once. There is no recursion, because a payload may be deeply
+ * nested.
+ *
+ * Throws `NotJson`, and whatever a getter or a proxy throws.
  */
 export const plain = (value: unknown): unknown => {
   if (typeof value === "string" || typeof value === "boolean" || value === null) return value
@@ -54,9 +62,9 @@ export const plain = (value: unknown): unknown => {
     throw new NotJson({ message: `Expected JSON value, got ${what}${where}` })
   }
   const again = (part: Part): unknown => {
-    if (!part.isComplete) return refuse("what is within itself")
+    if (!part.isComplete) return refuse("a value that contains itself")
     repeated += part.length
-    if (repeated > maxRepeated) return refuse(`more than ${maxRepeated} characters of what stands in several places`)
+    if (repeated > maxRepeated) return refuse(`more than ${maxRepeated} characters in parts that occur more than once`)
     path.at(-1)!.length += part.length
     return part.copy
   }
@@ -112,14 +120,14 @@ export const plain = (value: unknown): unknown => {
   return copy
 }
 
-/** An object literal's prototype, of whatever realm. The `arguments` of a function have it too. */
+/** Whether the value is an object literal, of any realm. The `arguments` of a function have the same prototype. */
 const isLiteral = (value: object): boolean => {
   const prototype = Object.getPrototypeOf(value)
   return (prototype === null || prototype === Object.prototype || Object.getPrototypeOf(prototype) === null)
     && Object.prototype.toString.call(value) !== "[object Arguments]"
 }
 
-/** Of an object that is no literal, what it is: it may hold what is in none of its properties, as a Map and an Error do. */
+/** Describes an object that is not a literal: like a Map or an Error, it may hold more than its properties show. */
 export const instanceOf = (value: object): string | undefined => {
   if (isLiteral(value)) return undefined
   const made: unknown = value.constructor
@@ -128,13 +136,13 @@ export const instanceOf = (value: object): string | undefined => {
 
 const isShown = (value: object, key: PropertyKey): boolean => Object.prototype.propertyIsEnumerable.call(value, key)
 
-/** A property that is named by a symbol, and meant to be seen. */
+/** Describes an object with an enumerable property whose key is a symbol. */
 export const symbolOf = (value: object): string | undefined => {
   const symbol = Object.getOwnPropertySymbols(value).find((key) => isShown(value, key))
   return symbol === undefined ? undefined : `an object with the property ${String(symbol)}`
 }
 
-/** What of an object or an array JSON would leave out, or write something else for. Its members may lose more. */
+/** Describes what JSON would leave out of an object or an array, or write differently. Members are not checked. */
 export const lossOf = (value: object): string | undefined => {
   const isArray = Array.isArray(value)
   const instance = isArray ? undefined : instanceOf(value)

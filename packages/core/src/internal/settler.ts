@@ -1,4 +1,4 @@
-/** Settlements that wait for the broker, in the order in which attempts ended. */
+/** Collects settlements for the broker, in the order in which attempts ended. */
 import * as Latch from "effect/Latch"
 import type * as Broker from "../Broker.ts"
 
@@ -11,11 +11,9 @@ export const maxSettleLength = 16 * 1024 * 1024
 /** How many settlements may wait before claiming pauses. */
 export const maxUnsettled = 5_000
 
-/**
- * A settlement, and how many characters its statement carries: the result, and the payload that moves to history with
- * it.
- */
+/** A settlement with its length. */
 export interface Pending extends Broker.Settlement {
+  /** How many characters its statement carries: the result, and the payload that moves to history with it. */
   readonly length: number
 }
 
@@ -40,7 +38,7 @@ export const makeSettler = () => {
       settleable.openUnsafe()
     },
 
-    /** Takes as many as one statement should carry. */
+    /** Takes as many settlements as one statement should carry. */
     take: (): ReadonlyArray<Pending> => {
       settleable.closeUnsafe()
       return pending.splice(0, batchSize())
@@ -49,9 +47,10 @@ export const makeSettler = () => {
     /** Waits until there is something to settle. */
     await: settleable.await,
 
+    /** Whether so many settlements wait that claiming must pause. */
     isFull: (): boolean => pending.length >= maxUnsettled,
 
-    /** Drops all, because their executions have other owners. */
+    /** Drops all settlements, because their executions have other owners. */
     clear: (): void => void pending.splice(0)
   }
 }

@@ -1,7 +1,7 @@
 /**
- * What a shift has in hand: what waits for a slot, runs, or runs alone, and how much more is worth claiming.
+ * What a shift has in hand: the entries that wait for a slot, run, or run alone. Decides how many more to claim.
  *
- * An entry is admitted, taken to be started, and ended; or it is withdrawn before it starts.
+ * An entry is admitted, taken to be started, and ended. Or it is withdrawn before it starts.
  */
 import * as Duration from "effect/Duration"
 import type * as Broker from "../Broker.ts"
@@ -12,16 +12,20 @@ import * as Shares from "./shares.ts"
 /** The most executions that one claim takes. */
 export const maxClaim = 500
 
-/** A prefetched execution goes back to its queue if it has not got a slot within this time. */
+/** A prefetched execution goes back to its queue if it has not got a slot within this time, in milliseconds. */
 export const maxPrefetchAgeMillis = 1_000
 
-/** How long others of its pool may go before a suspect that waits to run alone. After that none starts until it has run. */
+/**
+ * How long other entries of its pool may start before a suspect that waits to run alone. After that, none of them starts
+ * until it has run.
+ */
 export const maxSuspectPatience = Duration.seconds(30)
 
 /** What to claim now. */
 export interface Wanted {
+  /** How many executions to claim in total. */
   readonly limit: number
-  /** The lanes that there is room for, with the most to take from each. */
+  /** The lanes with room for more, each with the most executions to take from it. */
   readonly lanes: ReadonlyArray<Broker.ClaimLane>
 }
 
@@ -50,10 +54,13 @@ export const makeSlots = (options: {
 
   const inFlight = (): number => running.size + tries.size
 
-  /** Whether the entry must run alone, so that its next loss is its own. Some runners ensure that themselves. */
+  /**
+   * Whether the supervisor must run the entry alone, so that its next loss can only be its own. Some runners isolate
+   * suspects themselves.
+   */
   const mustBeAlone = (entry: Entry): boolean => isSuspect(entry) && !isolatesSuspects(entry.task)
 
-  /** Whether others have gone before a suspect for long enough. */
+  /** Whether a suspect has let other entries go first for long enough. */
   const isImpatient = (entry: Entry): boolean => now() - entry.claimedAtMillis >= Duration.toMillis(maxSuspectPatience)
 
   /** Whether a suspect of the share runs alone. */
@@ -63,7 +70,7 @@ export const makeSlots = (options: {
   const isHeldBySuspect = (share: Share): boolean =>
     isTaken(share) || share.backlog.some((entry) => mustBeAlone(entry) && isImpatient(entry))
 
-  /** Whether nothing of the share runs. What would not stop does not count, because it may never end. */
+  /** Whether nothing of the share runs. Attempts that did not stop do not count, because they may never end. */
   const isIdle = (share: Share): boolean =>
     share.running <= Array.from(abandoned).filter((entry) => entry.share === share).length
 
@@ -77,7 +84,7 @@ export const makeSlots = (options: {
     return undefined
   }
 
-  /** The first of all shares, as far as their pools allow. */
+  /** The first entry of all shares that may start now, if their pools allow one. */
   const first = (): Entry | undefined => {
     const time = now()
     let best: Entry | undefined
@@ -127,7 +134,7 @@ export const makeSlots = (options: {
       if (entry === undefined) return undefined
       withdraw(entry)
       if (mustBeAlone(entry)) alone.add(entry)
-      entry.share.running++ // A try ends before its handler begins, or gets a slot then: pools without a process must not fill the slots.
+      entry.share.running++ // A try gets a slot only when its handler begins, so that pools without a process cannot fill the slots.
       ;(Shares.hasProcess(entry.share) ? running : tries).add(entry)
       return entry
     },
@@ -144,14 +151,17 @@ export const makeSlots = (options: {
       else tries.delete(entry)
     },
 
-    /** The broker has recorded the entry's end, but it did not stop. Others cannot wait for what may never end. */
+    /**
+     * Called when the broker has recorded the entry's end although it did not stop. Others cannot wait for it, because
+     * it may never end.
+     */
     abandon: (entry: Entry): void => {
       begin(entry)
       abandoned.add(entry)
       alone.delete(entry)
     },
 
-    /** Entries that came too early: a pool without a process is tried with one attempt at a time. */
+    /** The entries that were claimed too early: a pool without a process is tried with one attempt at a time. */
     surplus: (): ReadonlyArray<Entry> => {
       const time = now()
       return shares.flatMap((share) => {
@@ -160,7 +170,7 @@ export const makeSlots = (options: {
       })
     },
 
-    /** Entries that have waited too long: another worker may have a slot for them. A suspect keeps its turn. */
+    /** The entries that have waited too long: another worker may have a slot for them. A suspect keeps its turn. */
     stale: (): ReadonlyArray<Entry> => {
       const time = now()
       const isFull = running.size >= concurrency
@@ -199,7 +209,10 @@ export const makeSlots = (options: {
       return lanes.length === 0 ? nothing : { limit: Math.min(free, limit), lanes }
     },
 
-    /** When the next try of a share that is held back becomes due; infinite if there will be none. */
+    /**
+     * When the next try of a share that is held back is due, in milliseconds of the process's clock; infinite if there
+     * will be none.
+     */
     nextTry: (): number => {
       const time = now()
       return shares.reduce(

@@ -1,9 +1,10 @@
 /**
- * Records that arrive whole. Where a Schema takes any object, or a record, Effect copies the properties of whatever it is given:
- * none of a Map's entries, nothing of an error's message, and of two keys that are one in JSON the last.
+ * Makes sure that records are stored whole. Where a Schema takes any object or a record, Effect copies the properties
+ * of the value it is given. This loses the entries of a Map, the message of an error, and all but the last of several
+ * keys that are the same in JSON.
  *
- * So these places of a Schema get a check, wherever they stand: in a union, in what a `Chunk` or an `Option` holds, behind a
- * transformation. A struct takes the fields that it names, of any object.
+ * So these places in a Schema get a check, wherever they are: in a union, inside a `Chunk` or an `Option`, or behind a
+ * transformation. A struct takes the fields that it names from any object.
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -15,7 +16,7 @@ import { instanceOf, lossOf, symbolOf } from "./plain.ts"
 
 type Rewrite = (ast: SchemaAST.AST) => SchemaAST.AST
 
-/** Once for each Schema: what is made of it is compiled when it is used first. */
+/** Rewrites each Schema once, because the result is compiled when it is first used. */
 const remembered = (rewrite: Rewrite): Rewrite => {
   const known = new WeakMap<SchemaAST.AST, SchemaAST.AST>()
   return (ast) => {
@@ -25,13 +26,13 @@ const remembered = (rewrite: Rewrite): Rewrite => {
   }
 }
 
-/** A copy with these properties, as Effect itself copies a Schema. */
+/** Copies with these properties changed, as Effect itself copies a Schema. */
 const changed = <A extends object>(original: A, changes: Partial<A>): A =>
   Object.entries(changes).every(([key, value]) => original[key as keyof A] === value)
     ? original
     : Object.assign(Object.create(Object.getPrototypeOf(original)), original, changes)
 
-/** The same Schema with other parts: itself where they are the same. */
+/** Rewrites the parts of a Schema. Returns the same Schema if no part changes. */
 const withParts = (ast: SchemaAST.AST, rewrite: Rewrite): SchemaAST.AST => {
   const same = <A>(parts: ReadonlyArray<A>, part: (one: A) => A) => SchemaAST.mapOrSame(parts, part)
   switch (ast._tag) {
@@ -56,14 +57,14 @@ const withParts = (ast: SchemaAST.AST, rewrite: Rewrite): SchemaAST.AST => {
 const isRecord = (ast: SchemaAST.AST): ast is SchemaAST.Objects =>
   ast._tag === "Objects" && ast.indexSignatures.length > 0
 
-/** What the properties of a record do not tell of the object. */
+/** Describes what would be lost if only the properties of the record were copied. */
 const lossOfRecord = (value: object, takesSymbols: boolean): string | undefined =>
   instanceOf(value) ?? (takesSymbols ? undefined : symbolOf(value))
 
-/** The same codec, except that it encodes no record of which a part would be lost. */
+/** Changes a codec so that it refuses to encode records that would lose a part. */
 export const wholeCodec: Rewrite = remembered((ast) => coded(ast, checksOf(ast)))
 
-/** With these checks, and with whole records in its parts and in what it is encoded as. */
+/** Adds the checks, and applies `wholeCodec` to the Schema's parts and to what it is encoded as. */
 const coded = (ast: SchemaAST.AST, checks: ReadonlyArray<SchemaAST.Check<any>>): SchemaAST.AST => {
   const made = withParts(ast, wholeCodec)
   const links = ast.encoding?.map((link) => new SchemaAST.Link(wholeCodec(link.to), link.transformation))
@@ -75,7 +76,7 @@ const coded = (ast: SchemaAST.AST, checks: ReadonlyArray<SchemaAST.Check<any>>):
 
 const isNonEmpty = <A>(all: ReadonlyArray<A>): all is readonly [A, ...Array<A>] => all.length > 0
 
-/** A check of what is encoded: it is given that, and not what has been made of it. */
+/** A check of the original value, before encoding. */
 const refuse = (loss: (value: object) => string | undefined): SchemaAST.Check<any> =>
   Schema.makeFilter((value: object) => wordsOf(loss(value)))
 
@@ -89,7 +90,7 @@ const anyRecord = refuse(instanceOf)
 const checksOf = (ast: SchemaAST.AST): ReadonlyArray<SchemaAST.Check<any>> =>
   ast._tag === "ObjectKeyword" ? [anyObject] : isRecord(ast) ? [anyRecord, keysOf(ast)] : []
 
-/** Whether each key of a record is written, and under a name of its own. */
+/** Checks that each key of a record is written, and that no two keys get the same name. */
 const keysOf = ({ indexSignatures, propertySignatures }: SchemaAST.Objects): SchemaAST.Check<any> => {
   const named = new Set(propertySignatures.map(({ name }) => name))
   const others = indexSignatures.filter(({ parameter }) => parameter !== SchemaAST.string)
@@ -98,7 +99,7 @@ const keysOf = ({ indexSignatures, propertySignatures }: SchemaAST.Objects): Sch
     Schema.encodeUnknownExit(Schema.make<Schema.Codec<PropertyKey, PropertyKey>>(parameter))
   )
   const takesTexts = others.length < indexSignatures.length
-  /** The names that a key is written under. A text may have none, as what a struct does not name. */
+  /** The names under which a key is written. A string key may have none, like a field that a struct does not name. */
   const namesOf = (key: PropertyKey): ReadonlyArray<PropertyKey> => {
     if (named.has(key)) return [key]
     const written = writers.map((write) => write(key)).filter(Exit.isSuccess).map((exit) => exit.value)
@@ -121,8 +122,8 @@ const keysOf = ({ indexSignatures, propertySignatures }: SchemaAST.Objects): Sch
 }
 
 /**
- * What takes a caller's input by the Schema, `makeEffect`, copies records too. It has no checks of what it is given, so
- * records become declarations, which see that.
+ * Changes a Schema so that `makeEffect`, which checks callers' input, does not lose parts of records either. Its checks
+ * run after the copy, so records become declarations, which see the original value.
  */
 export const wholeInput = (ast: SchemaAST.AST): SchemaAST.AST => wholeType(SchemaAST.toType(ast))
 

@@ -1,5 +1,6 @@
-"""The gateway: the small driver inside a Ray cluster that places hosts and relays frames between them and supervisors.
+"""The gateway: a small program inside the Ray cluster that starts hosts and relays frames between hosts and
+supervisors.
 
-It carries bytes and decides nothing: what is run, retried or given up is a supervisor's business. The wire protocol is
-`docs/gateway-protocol.md`.
+It decides nothing: supervisors decide what runs, what is retried and what fails. `docs/gateway-protocol.md` describes
+the protocol.
 """

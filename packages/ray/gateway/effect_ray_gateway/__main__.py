@@ -1,4 +1,4 @@
-"""`python -m effect_ray_gateway`, the entrypoint of the gateway's Ray Job."""
+"""`python -m effect_ray_gateway`: the entrypoint of the gateway's Ray Job."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""One call: an attempt on its way through the gateway, from its RUN to its end."""
+"""A call: one delivery of an attempt through the gateway, from its RUN to its end."""
 
 from typing import TYPE_CHECKING, Any, Dict, Optional
 
@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 
 
 class Call:
-    """An attempt. It waits (`run` is set), runs (`host` is set) or has ended (`kept` is set) until its ACK.
+    """A call. It waits (`run` is set), runs (`host` is set) or has ended (`kept` is set), until its ACK.
 
-    It has taken the credit of its RUN. `given` and `end` are the only places where that credit, and the one of its RESULT, is
-    repaid, and `end` the only one where an end is told. What never becomes a call, or is of none, is repaid by whoever read it.
+    It has taken the credit of its RUN. Only `given` and `end` repay that credit and the credit of its RESULT, and only
+    `end` reports an end. If a frame does not become a call, or belongs to none, the code that read it repays its
+    credit.
     """
 
     __slots__ = ("number", "ident", "supervisor", "pool", "priority", "alone", "run", "host", "started", "kept")
@@ -23,7 +24,7 @@ class Call:
     def __init__(self, number: int, data: bytes, supervisor: "Supervisor", pool: "Pool", priority: int, alone: bool = False) -> None:
         self.number = number
         self.priority = priority
-        #: It wants a host that runs nothing else meanwhile.
+        #: Whether it must have a host to itself.
         self.alone = alone
         self.ident = data[frames.IDENT_OFFSET : frames.HEADER_BYTES]
         self.supervisor = supervisor
@@ -34,7 +35,7 @@ class Call:
         self.kept: Optional["Kept"] = None
 
     def given(self, host: "Host") -> None:
-        """A host gets it, which has room for it. Its RUN is no longer held here."""
+        """Gives the call to a host that has room for it. Its RUN is no longer kept here."""
         data, self.run = self.run, None
         assert data is not None
         self.host = host
@@ -42,7 +43,7 @@ class Call:
         self.supervisor.intake.release(1, len(data))
 
     def end(self, data: bytes, taken: int = 0) -> None:
-        """It has ended, as this frame tells. `taken`: so many bytes of its host's credit are in the frame."""
+        """Ends the call with this frame. `taken` is how many bytes of its host's credit the frame used."""
         run, self.run = self.run, None
         if run is not None:
             self.supervisor.intake.release(1, len(run))
@@ -55,22 +56,23 @@ class Call:
             self.host.intake.release(1, taken)
 
     def start(self, data: bytes) -> None:
-        """Its handler has begun, as this frame tells."""
+        """Reports with this frame that its handler has begun."""
         if not self.started:
             self.started = True
             self.supervisor.send(data)
 
     def lost(self, kind: str, detail: str, collateral: bool) -> bytes:
-        """The LOST frame of this call."""
+        """Returns the LOST frame of this call."""
         return self._lost({"kind": kind, "detail": detail, "collateral": collateral})
 
     def unplaced(self, why: str, detail: str) -> bytes:
-        """The LOST frame of a call that no host has had. `why` is one of those in `docs/gateway-protocol.md`."""
+        """Returns the LOST frame of a call that no host has had. `docs/gateway-protocol.md` lists the values of `why`.
+        """
         return self._lost({"kind": "unplaced", "why": why, "detail": detail, "collateral": True})
 
     def _lost(self, value: Dict[str, Any]) -> bytes:
         return frames.json_frame(frames.LOST, value, self.host.number if self.host else 0, self.number, self.ident)
 
     def interrupted(self) -> bytes:
-        """The RESULT of a call that was cancelled before a host had it."""
+        """Returns the RESULT of a call that was cancelled before a host had it."""
         return frames.frame(frames.RESULT, b"", frames.INTERRUPTED << frames.KIND_SHIFT, 0, self.number, self.ident)

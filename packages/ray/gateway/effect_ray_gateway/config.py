@@ -1,4 +1,4 @@
-"""What the gateway is told: `config.json` of its package, and the environment of its job."""
+"""Reads the gateway's configuration: `config.json` of its package, and the environment of its job."""
 
 import ipaddress
 import json
@@ -11,7 +11,7 @@ Address = Tuple[str, int]
 
 @dataclass(frozen=True)
 class Config:
-    """The fields of `config.json`, documented in `docs/gateway-protocol.md`. Durations are seconds."""
+    """The fields of `config.json`, which `docs/gateway-protocol.md` describes. Durations are in seconds."""
 
     deployment: str
     epoch: int
@@ -24,10 +24,13 @@ class Config:
 
 @dataclass(frozen=True)
 class Listen:
-    """Where the gateway listens, and what it says about it."""
+    """Where the gateway listens, and the address that it advertises."""
 
+    #: The IP address to listen on; none means that of its Ray node.
     bind: Optional[str]
+    #: The port to listen on; 0 means any free one.
     port: int
+    #: The address at which workers reach it; none means the one that it listens on.
     advertise: Optional[Address]
 
 
@@ -41,7 +44,7 @@ _FIELDS = {
 
 
 def read_config(path: str) -> Config:
-    """Reads `config.json`; unknown fields are ignored. Fails with `ValueError` naming what is wrong."""
+    """Reads `config.json`, ignoring unknown fields. Raises `ValueError` with the wrong field."""
     with open(path, encoding="utf-8") as file:
         value = json.load(file)
     deployment, epoch = value.get("deployment"), value.get("epoch")
@@ -52,12 +55,12 @@ def read_config(path: str) -> Config:
 
 def _seconds(key: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-        raise ValueError(f"config.json: {key} is {value!r}, a positive number of seconds is needed")
+        raise ValueError(f"config.json: {key} is {value!r}, expected a positive number of seconds")
     return value
 
 
 def read_listen(env: Mapping[str, str] = os.environ) -> Listen:
-    """Reads the `EFFECT_RAY_GATEWAY_*` variables. Fails with `ValueError` naming the variable and its value."""
+    """Reads the `EFFECT_RAY_GATEWAY_*` variables. Raises `ValueError` with the wrong variable and its value."""
     advertise = env.get("EFFECT_RAY_GATEWAY_ADVERTISE") or None
     return Listen(
         bind=env.get("EFFECT_RAY_GATEWAY_BIND") or None,
@@ -68,18 +71,18 @@ def read_listen(env: Mapping[str, str] = os.environ) -> Listen:
 
 def _port(name: str, value: str) -> int:
     if not value.isdecimal() or int(value) > 65535:
-        raise ValueError(f"{name} is {value!r}, a port number is needed")
+        raise ValueError(f"{name} is {value!r}, expected a port number")
     return int(value)
 
 
 def _address(name: str, value: str) -> Address:
     host, colon, port = value.rpartition(":")
     if not colon or not host:
-        raise ValueError(f"{name} is {value!r}, host:port is needed")
+        raise ValueError(f"{name} is {value!r}, expected host:port")
     return host.strip("[]"), _port(name, port)
 
 
-#: The same list as on the TypeScript side (`RayAddress.isPrivate`), so that both agree on every address.
+#: The same list as in TypeScript (`RayAddress.isPrivate`), so that both agree on every address.
 PRIVATE_NETWORKS = [
     ipaddress.ip_network(text)
     for text in (
@@ -90,7 +93,9 @@ PRIVATE_NETWORKS = [
 
 
 def require_private(host: str) -> None:
-    """Frames are not encrypted yet, so the gateway listens on private addresses only. Fails with `ValueError`."""
+    """Raises `ValueError` if the address is not private. The gateway only listens on private addresses, because frames
+    are not encrypted.
+    """
     address = ipaddress.ip_address(host)
     if not any(address in network for network in PRIVATE_NETWORKS if network.version == address.version):
         raise ValueError(f"{host} is not a private address; set EFFECT_RAY_GATEWAY_BIND to one")

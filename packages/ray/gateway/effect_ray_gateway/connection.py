@@ -1,6 +1,6 @@
-"""One TCP connection: frames in, batched frames out, the handshake, and the heartbeat.
+"""A TCP connection: it reads frames, writes frames in batches, and does the handshake and the heartbeat.
 
-Who the client is only matters once the handshake is through: from then on every frame goes to its `Peer`.
+After the handshake every frame goes to the connection's `Peer`.
 """
 
 import asyncio
@@ -10,25 +10,26 @@ from typing import Any, Callable, Dict, List, Optional, Protocol, Set
 from . import auth, frames
 from .log import log
 
+#: How long the handshake may take.
 HANDSHAKE_SECONDS = 10
-#: How long a closing connection may take to send what it still has.
+#: How long a closing connection may take to send its remaining bytes.
 CLOSE_SECONDS = 5
-#: The most a HELLO or PROOF may have, before anybody has proved anything.
+#: How many bytes the body of a HELLO or PROOF may have. The client has not proved anything yet.
 MAX_HANDSHAKE_BODY_BYTES = 4096
-#: After so many frames of one connection the others have their turn. A turn costs as much as some frames do, and calls that
-#: arrive together leave together.
+#: How many frames of one connection are handled before other connections get their turn. A turn costs as much as
+#: several frames, and calls that arrive together leave together.
 TURN_FRAMES = 1024
-#: And after so many that need no credit, and so may come without end.
+#: How many of these may be frames that need no credit, which the client can send without limit.
 TURN_FREE_FRAMES = 16
-#: So many frames are handled before it is seen whether a turn is over.
+#: How many frames are handled before checking whether the turn is over.
 LOOK_FRAMES = 16
-#: With so many bytes unsent a peer counts as slow: its sources are held back.
+#: How many unsent bytes make a peer count as slow, so that its sources are held back, and how many end that.
 WRITE_HIGH_BYTES = 4 * 1024 * 1024
 WRITE_LOW_BYTES = 1024 * 1024
 
 
 class Peer(Protocol):
-    """What a connection belongs to after the handshake: a supervisor or a host."""
+    """The supervisor or host that a connection belongs to after the handshake."""
 
     def receive(self, type_: int, flags: int, route: int, call: int, data: bytes) -> None: ...
     def disconnected(self, connection: "Connection", reason: str) -> None: ...
@@ -36,23 +37,23 @@ class Peer(Protocol):
 
 
 class Admission(Protocol):
-    """Who may come in. Implemented by the gateway."""
+    """Decides which clients are accepted. Implemented by the gateway."""
 
     instance: str
     connections: Set["Connection"]
     max_connections: int
 
     def key_of(self, hello: Dict[str, Any]) -> str:
-        """The key that this client has to know. Raises `ProtocolError` for a HELLO that is refused."""
+        """Returns the key that this client must know. Raises `ProtocolError` if the HELLO is refused."""
 
     def admit(self, connection: "Connection", hello: Dict[str, Any]) -> Peer:
-        """Called when the client has proved itself; sends WELCOME."""
+        """Called when the client has proved that it knows the key. Sends WELCOME."""
 
 
 class Connection(asyncio.Protocol):
-    """A client of the gateway, from its first byte to its last."""
+    """A connection of a client of the gateway."""
 
-    #: While a read is handled: the connections that have something to send because of it.
+    #: While frames are handled: the connections that have something to send because of them.
     _touched: Optional[List["Connection"]] = None
 
     def __init__(self, gateway: Admission) -> None:
@@ -60,7 +61,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: Optional[asyncio.Transport] = None
         self._splitter = frames.Splitter()
-        #: It was ended because nothing came for too long.
+        #: Whether it was ended because it was silent for too long.
         self.was_silent = False
         self._handle: Callable[[int, int, int, int, bytes], None] = self._first
         self._max_body = MAX_HANDSHAKE_BODY_BYTES
@@ -72,9 +73,9 @@ class Connection(asyncio.Protocol):
         self._handshake_timer: Optional[asyncio.TimerHandle] = None
         self._reason = "the client closed the connection"
         self.reading = True
-        #: Those of this turn that need no credit.
+        #: How many frames of this turn need no credit.
         self._free_frames = 0
-        #: Frames that were read wait for this connection's next turn. Nothing more is read meanwhile.
+        #: Whether frames that have been read wait for this connection's next turn. Nothing more is read until then.
         self._behind = False
         self._seen = time.monotonic()
         self._pinged = self._seen
@@ -106,12 +107,15 @@ class Connection(asyncio.Protocol):
             self.peer.disconnected(self, str(error) if error else self._reason)
 
     def data_received(self, data: bytes) -> None:
-        """Handles frames until there are no more, or the others have waited long enough: then it is called again, without data."""
+        """Handles frames until there are none left or the turn is over. In the second case it is called again, without
+        data.
+        """
         self._seen = time.monotonic()
         self._free_frames = 0
         left = TURN_FRAMES - LOOK_FRAMES
         more = False
-        # What these frames cause goes out before anything else is read: a turn of the loop is a good part of a call.
+        # Sends the effects of these frames before reading anything else: another turn of the loop would cost a large
+        # part of a call.
         touched = Connection._touched = []
         try:
             more = self._splitter.feed(data, self._handle, self._max_body, LOOK_FRAMES)
@@ -121,7 +125,7 @@ class Connection(asyncio.Protocol):
         except frames.ProtocolError as error:
             self.refuse(str(error), error.code)
         except Exception as error:
-            # Whatever it is, it ends this connection, and no other.
+            # Any error only ends this connection.
             log("error", "a frame could not be handled", error=f"{type(error).__name__}: {error}")
             self.refuse("a frame could not be handled")
         finally:
@@ -132,7 +136,7 @@ class Connection(asyncio.Protocol):
             self._go_on(more)
 
     def _go_on(self, more: bool) -> None:
-        """Takes another turn when there is more, and reads again when there is not."""
+        """Takes another turn if there are more frames, and reads again if there are not."""
         if self.closed:
             return
         if more:
@@ -170,9 +174,9 @@ class Connection(asyncio.Protocol):
     def _challenge(self, hello: Dict[str, Any]) -> None:
         protocols, nonce = hello.get("protocols"), hello.get("nonce")
         if not isinstance(protocols, list) or frames.PROTOCOL not in protocols:
-            raise frames.ProtocolError(f"protocol {frames.PROTOCOL} is the only one spoken here")
+            raise frames.ProtocolError(f"protocol {frames.PROTOCOL} is the only supported one")
         if not isinstance(nonce, str) or len(nonce) != 2 * auth.NONCE_BYTES:
-            raise frames.ProtocolError("the nonce is not 16 bytes, hex")
+            raise frames.ProtocolError("the nonce is not 16 bytes in hex")
         key, own = self._gateway.key_of(hello), auth.nonce()
         self._proof = auth.proof(key, "client", nonce, own)
         self._hello = hello
@@ -198,7 +202,7 @@ class Connection(asyncio.Protocol):
         self._handle, self._max_body = self._receive, frames.MAX_FRAME_BODY_BYTES
 
     def send(self, data: bytes) -> None:
-        """Queues bytes; all that one read, or one turn of the loop, causes goes out in one write."""
+        """Queues bytes. Everything that one read or one turn of the loop causes is sent in one write."""
         self._out.append(data)
         self._out_bytes += len(data)
         if not self._flushing:
@@ -209,7 +213,7 @@ class Connection(asyncio.Protocol):
                 self._loop.call_soon(self._flush)
 
     def flush_large(self) -> None:
-        """Sends what is queued if that is much, so that the peer counts as slow before more is."""
+        """Sends the queue if it is large, so that the peer counts as slow before more is queued."""
         if self._out_bytes > WRITE_LOW_BYTES:
             self._flush()
 
@@ -220,7 +224,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(out[0] if len(out) == 1 else b"".join(out))
 
     def _pong(self) -> None:
-        # For one that does not read, one is enough for all.
+        # A slow peer gets one PONG for all its PINGs.
         self._owes_pong = self.slow
         if not self.slow:
             self.send(frames.frame(frames.PONG))
@@ -238,7 +242,7 @@ class Connection(asyncio.Protocol):
             self.peer.slow(self, False)
 
     def read(self, wanted: bool) -> None:
-        """Starts or stops reading; a connection that is not read from cannot be silent."""
+        """Starts or stops reading. A connection that is not being read does not count as silent."""
         if wanted == self.reading or self.closed or self._transport is None:
             return
         self.reading = wanted
@@ -254,7 +258,7 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def tick(self, now: float, ping_seconds: float, silent_seconds: float) -> None:
-        """Pings, and ends the connection when nothing came for too long."""
+        """Sends a PING when it is due, and ends the connection if it has been silent for too long."""
         if self.peer is None or self.closed:
             return
         if self.reading and now - self._seen >= silent_seconds:
@@ -265,12 +269,12 @@ class Connection(asyncio.Protocol):
             self.send(frames.frame(frames.PING))
 
     def refuse(self, reason: str, code: str = frames.ProtocolError.code) -> None:
-        """Says why and closes."""
+        """Sends the reason, then closes."""
         self.send(frames.json_frame(frames.REFUSED, {"code": code, "reason": reason}))
         self.close(reason)
 
     def close(self, reason: str) -> None:
-        """Sends what is queued, then closes. Nothing more is read."""
+        """Sends the queue, then closes. Nothing more is read."""
         if self.closed:
             return
         self._flush()

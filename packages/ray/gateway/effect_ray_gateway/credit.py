@@ -1,10 +1,10 @@
-"""Credit: how much a sender may have unread here."""
+"""Credit: how much a sender may send before the gateway has processed it."""
 
 from typing import Callable, Optional
 
 from . import frames
 
-#: Credit goes back when a quarter of it is owed, so that CREDIT frames stay few and the sender never stands still.
+#: Credit goes back when this part of it is owed, so that there are few CREDIT frames and the sender never has to stop.
 REPAY_PARTS = 4
 
 
@@ -19,7 +19,7 @@ class Window:
     def __init__(self, max_frames: int, max_bytes: int, max_body_bytes: int) -> None:
         self.frames = max_frames
         self.bytes = max_bytes
-        # A body may be begun while any credit is left, and is sent to its end then.
+        # A body may be begun while there is any credit, and is then sent completely.
         self._max_used_bytes = max_bytes + max_body_bytes
         self._used_frames = 0
         self._used_bytes = 0
@@ -30,11 +30,11 @@ class Window:
 
     @property
     def spent(self) -> bool:
-        """Whether the sender has to wait for more."""
+        """Whether the sender has to wait for more credit."""
         return self._used_frames >= self.frames or self._used_bytes >= self.bytes
 
     def take(self, size: int) -> None:
-        """A frame of so many bytes has come in. Raises `ProtocolError` when the sender had no credit for it."""
+        """Takes the credit of a received frame with this many bytes. Raises `ProtocolError` if the sender had none."""
         self._used_frames += 1
         self._used_bytes += size
         if self._used_frames > self.frames:
@@ -43,7 +43,9 @@ class Window:
             raise frames.ProtocolError(f"more than {self._max_used_bytes} bytes without credit")
 
     def repay(self, count: int, size: int) -> Optional[bytes]:
-        """So much is no longer held here; the CREDIT frame to send, when it is time for one."""
+        """Repays credit for frames and bytes that are no longer kept. Returns the CREDIT frame if it is time to send
+        one.
+        """
         self._owed_frames += count
         self._owed_bytes += size
         if self._owed_frames < self._repay_frames and self._owed_bytes < self._repay_bytes:
@@ -56,7 +58,7 @@ class Window:
 
 
 class Intake(Window):
-    """What one sender's bodies come in by: takes credit for each frame, and puts bodies of several together."""
+    """Receives the bodies of one sender: takes credit for each frame, and joins the chunks of a body."""
 
     __slots__ = ("_send", "_assembler")
 
@@ -66,18 +68,20 @@ class Intake(Window):
         self._assembler = frames.Assembler()
 
     def accept(self, flags: int, call: int, data: bytes, max_bytes: int) -> Optional[bytes]:
-        """All frames of the call's body once the last one is here, with the credit of one frame and of all bytes."""
+        """Adds a frame. Returns all frames of the call's body once the last one is here; they then hold the credit of
+        one frame and of all bytes.
+        """
         self.take(len(data))
         if not flags & frames.MORE and not self._assembler.holds(call):
             return data
         whole = self._assembler.add(flags, call, data, max_bytes)
         if whole is None:
-            # The count goes back at once, the bytes when the whole body does: they are what occupies memory.
+            # The frame's credit is repaid at once, but the bytes, which occupy memory, only with the whole body.
             self.release(1, 0)
         return whole
 
     def release(self, count: int, size: int) -> None:
-        """So much is no longer held here: tells the sender when it is time to."""
+        """Repays credit for frames and bytes that are no longer kept, and tells the sender when it is time."""
         credit = self.repay(count, size)
         if credit is not None:
             self._send(credit)

@@ -1,4 +1,4 @@
-"""Who gets the next call: the calls of a pool that wait, and those of its hosts that can take one."""
+"""Decides which waiting call of a pool goes to which host."""
 
 from collections import deque
 from typing import TYPE_CHECKING, Deque, List, Set
@@ -16,27 +16,27 @@ class Dispatch:
 
     def __init__(self) -> None:
         self._line = FairLine()
-        #: Calls that want a host of their own.
+        #: Calls that must have a host to themselves.
         self._alone: Deque[Call] = deque()
         #: Hosts that are up.
         self._hosts: Set["Host"] = set()
-        #: Those that can take a call, in the order in which they get the next ones; and the same, to look one up.
+        #: Hosts that can take a call, in the order in which they get the next ones; and the same as a set, for lookups.
         self._open: "Deque[Host]" = deque()
         self._listed: Set["Host"] = set()
 
     @property
     def waiting(self) -> int:
-        """Calls that no host has yet."""
+        """How many calls no host has yet."""
         return self._line.count + len(self._alone)
 
     def priority(self) -> int:
-        """The highest priority of what waits; -1 when nothing does."""
+        """Returns the highest priority of the waiting calls; -1 if there are none."""
         return max([self._line.priority(), *(call.priority for call in self._alone)])
 
     # Calls
 
     def submit(self, call: Call) -> bool:
-        """Gives the call to the next open host, or a place in the line. Whether a host has it."""
+        """Gives the call to the next open host, or lets it wait. Returns whether a host has it."""
         if call.alone:
             self._alone.append(call)
             self._place_alone()
@@ -45,12 +45,12 @@ class Dispatch:
         else:
             self._line.push(call)
             if self._open:
-                # All that waits are calls of supervisors that do not read.
+                # All waiting calls belong to supervisors that do not read.
                 self.go_on()
         return call.host is not None
 
     def forget(self, call: Call) -> None:
-        """A waiting call has ended where it stood."""
+        """Called when a waiting call has ended."""
         if call.alone:
             self._alone.remove(call)
             self._take_back()
@@ -58,11 +58,11 @@ class Dispatch:
             self._line.dropped()
 
     def leave(self, supervisor: "Supervisor") -> None:
-        """The supervisor is gone, and none of its calls waits any more."""
+        """Called when the supervisor is gone and has no waiting calls any more."""
         self._line.forget(supervisor)
 
     def drain(self) -> List[Call]:
-        """Takes all that waits."""
+        """Removes and returns all waiting calls."""
         calls = [*self._line.drain(), *self._alone]
         self._alone.clear()
         return calls
@@ -70,23 +70,23 @@ class Dispatch:
     # Hosts
 
     def add(self, host: "Host") -> None:
-        """The host has come up."""
+        """Called when the host has come up."""
         self._hosts.add(host)
         self.freed(host)
 
     def remove(self, host: "Host") -> None:
-        """The host takes no calls any more."""
+        """Called when the host takes no more calls."""
         self._hosts.discard(host)
         self.close(host)
 
     def close(self, host: "Host") -> None:
-        """The host takes no calls for now."""
+        """Called when the host takes no calls for now."""
         if host in self._listed:
             self._listed.remove(host)
             self._open.remove(host)
 
     def freed(self, host: "Host") -> None:
-        """The host may be able to take a call again."""
+        """Called when the host may be able to take a call again."""
         if host not in self._listed and host.open:
             self._listed.add(host)
             self._open.append(host)
@@ -94,7 +94,7 @@ class Dispatch:
             self.go_on()
 
     def go_on(self) -> None:
-        """Hands waiting calls to open hosts."""
+        """Gives waiting calls to open hosts."""
         if self._alone:
             self._place_alone()
         while self._open and self._line.count:
@@ -111,8 +111,9 @@ class Dispatch:
             self.close(host)
 
     def _place_alone(self) -> None:
-        # An idle host takes the call at once. Otherwise the emptiest one is set aside until its last call has ended; one
-        # for each call, and half of the hosts at the most, because others wait too.
+        # An idle host takes the call at once. Otherwise the host with the fewest calls is set aside until its last call
+        # has ended. One host is set aside for each such call, but at most half of the hosts, because other calls wait
+        # too.
         while self._alone:
             candidates = [host for host in self._hosts if host.open]
             if not candidates:
@@ -130,7 +131,8 @@ class Dispatch:
                 self._take_back()
 
     def _take_back(self) -> None:
-        # The last call of a host may go on for hours, and the one that it was set aside for has another host or is gone.
+        # The last call of a host may run for hours, while the call that it was set aside for has another host or is
+        # gone.
         emptying = [host for host in self._hosts if host.emptying]
         for host in emptying[len(self._alone) :]:
             host.resume()

@@ -1,4 +1,4 @@
-"""The fair line: waiting calls of several supervisors, each of which gets its share."""
+"""The fair line: waiting calls of several supervisors, each of which gets a fair share."""
 
 from collections import deque
 from typing import TYPE_CHECKING, Deque, Dict, Optional
@@ -8,7 +8,7 @@ from .calls import Call
 if TYPE_CHECKING:
     from .supervisors import Supervisor
 
-#: What a supervisor may send through in one turn, in units of `COST_BYTES`.
+#: How much a supervisor may send in one turn, in units of `COST_BYTES`.
 QUANTUM = 8
 COST_BYTES = 64 * 1024
 
@@ -23,7 +23,9 @@ class _Line:
 
 
 class FairLine:
-    """Waiting calls, served by deficit round-robin over supervisors; a call costs one, and one more each 64 KiB."""
+    """Waiting calls, served by deficit round-robin over supervisors. A call costs one unit, and one more for each 64
+    KiB.
+    """
 
     __slots__ = ("count", "_lines", "_ring")
 
@@ -33,7 +35,7 @@ class FairLine:
         self._ring: Deque[_Line] = deque()
 
     def push(self, call: Call) -> None:
-        """Puts the call at the end of its supervisor's line."""
+        """Adds the call at the end of its supervisor's line."""
         line = self._lines.get(call.supervisor.number)
         if line is None:
             line = self._lines[call.supervisor.number] = _Line(call.supervisor)
@@ -42,17 +44,17 @@ class FairLine:
         self.count += 1
 
     def dropped(self) -> None:
-        """A waiting call has ended where it stands: its `run` is gone."""
+        """Called when a waiting call has ended: its `run` is no longer set."""
         self.count -= 1
 
     def forget(self, supervisor: "Supervisor") -> None:
-        """The supervisor is gone, and none of its calls waits any more."""
+        """Called when the supervisor is gone and has no waiting calls any more."""
         line = self._lines.pop(supervisor.number, None)
         if line is not None:
             self._ring.remove(line)
 
     def pop(self) -> Optional[Call]:
-        """The next call; none when nothing waits, or only calls of supervisors that do not read."""
+        """Removes and returns the next call; none if no call waits, or only calls of supervisors that do not read."""
         ring, passed = self._ring, 0
         while ring and passed < len(ring):
             line = ring[0]
@@ -76,11 +78,11 @@ class FairLine:
         return None
 
     def priority(self) -> int:
-        """The highest priority of what waits; -1 when nothing does."""
+        """Returns the highest priority of the waiting calls; -1 if there are none."""
         return max((call.priority for line in self._ring for call in line.calls if call.run is not None), default=-1)
 
     def drain(self) -> Deque[Call]:
-        """Takes all that waits."""
+        """Removes and returns all waiting calls."""
         waiting = deque(call for line in self._ring for call in line.calls if call.run is not None)
         self._ring.clear()
         self._lines.clear()

@@ -1,6 +1,6 @@
-"""The frames of protocol 1: a fixed header of 44 bytes, then a body that the gateway forwards unread.
+"""The frames of protocol 1: a fixed header of 44 bytes, then a body that the gateway forwards without reading it.
 
-Everything here is shared by the gateway and by the Python host.
+The gateway and the Python host share this module.
 """
 
 import json
@@ -11,9 +11,9 @@ from typing import Any, Dict, List, Optional, Tuple
 PROTOCOL = 1
 
 HEADER_BYTES = 44
-#: The most bytes one frame's body may have; larger bodies travel in chunks.
+#: How many bytes one frame's body may have. Larger bodies travel in chunks.
 MAX_FRAME_BODY_BYTES = 256 * 1024
-#: What a RUN or RESULT body may have around the value whose size the pool's limits bound.
+#: How many bytes a RUN or RESULT body may have in addition to the value that the pool's limits apply to.
 ENVELOPE_BYTES = 64 * 1024
 
 HELLO, CHALLENGE, PROOF, WELCOME, REFUSED = 1, 2, 3, 4, 5
@@ -23,17 +23,17 @@ POOL, POOL_STATE, HOST_UP, HOST_DOWN, DRAIN, BYE = 20, 21, 22, 23, 24, 25
 
 #: Another chunk of the same body follows.
 MORE = 1
-#: On RUN: the call wants a host that runs nothing else meanwhile.
+#: On RUN: the call must have a host to itself.
 ALONE = 2
-#: On RUN: the bits of its priority, 0 to 9.
+#: On RUN: the bits of the priority, 0 to 9.
 PRIORITY_SHIFT, PRIORITY_MASK = 4, 15
 
 SUCCESS, FAILURE, DIED, INTERRUPTED = 0, 1, 2, 3
 KIND_SHIFT = 8
 
-#: length, version, type, flags, route, call: what the gateway looks at.
+#: Length, version, type, flags, route and call: the fields that the gateway reads.
 HEAD = struct.Struct(">IBBHIQ")
-#: execution and fence: what it only repeats.
+#: Execution and fence: the fields that it only copies.
 IDENT = struct.Struct(">16sQ")
 IDENT_OFFSET = HEAD.size
 NO_IDENT = bytes(IDENT.size)
@@ -41,30 +41,30 @@ _CREDIT = struct.Struct(">II")
 
 
 class ProtocolError(Exception):
-    """The peer sent something that protocol 1 does not know; its connection ends."""
+    """The peer sent something that protocol 1 does not allow. Its connection ends."""
 
-    #: The `code` of the REFUSED that ends it.
+    #: The `code` of the REFUSED frame that ends the connection.
     code = "refused"
 
 
 class Stopping(ProtocolError):
-    """The gateway is on its way out: the next one may take the peer."""
+    """The gateway is ending: the next one may accept the peer."""
 
     code = "stopping"
 
 
 def frame(type_: int, body: bytes = b"", flags: int = 0, route: int = 0, call: int = 0, ident: bytes = NO_IDENT) -> bytes:
-    """One frame. `ident` is the 24 bytes of execution and fence as they stand in the header."""
+    """Returns one frame. `ident` is the 24 bytes of execution and fence from the header."""
     return HEAD.pack(len(body), PROTOCOL, type_, flags, route, call) + ident + body
 
 
 def json_frame(type_: int, value: Any, route: int = 0, call: int = 0, ident: bytes = NO_IDENT) -> bytes:
-    """One frame with a JSON body."""
+    """Returns one frame with a JSON body."""
     return frame(type_, json.dumps(value, separators=(",", ":")).encode(), 0, route, call, ident)
 
 
 def chunked(type_: int, body: bytes, flags: int, route: int, call: int, ident: bytes) -> List[bytes]:
-    """A body of any size as one or more frames, `MORE` on all but the last."""
+    """Returns a body of any size as one or more frames, with `MORE` on all but the last."""
     if len(body) <= MAX_FRAME_BODY_BYTES:
         return [frame(type_, body, flags, route, call, ident)]
     parts = [body[at : at + MAX_FRAME_BODY_BYTES] for at in range(0, len(body), MAX_FRAME_BODY_BYTES)]
@@ -73,7 +73,7 @@ def chunked(type_: int, body: bytes, flags: int, route: int, call: int, ident: b
 
 
 def body_json(data: bytes) -> Dict[str, Any]:
-    """The JSON object in a whole frame's body."""
+    """Returns the JSON object in the body of a whole frame. Raises `ProtocolError` if it is not one."""
     try:
         value = json.loads(data[HEADER_BYTES:])
     except (ValueError, RecursionError) as error:
@@ -84,24 +84,24 @@ def body_json(data: bytes) -> Dict[str, Any]:
 
 
 def credit_frame(frames: int, size: int) -> bytes:
-    """CREDIT for so many more frames and bytes."""
+    """Returns a CREDIT frame for this many more frames and bytes."""
     return frame(CREDIT, _CREDIT.pack(frames, size))
 
 
 def read_credit(data: bytes) -> Tuple[int, int]:
-    """The frames and bytes that a CREDIT frame grants."""
+    """Returns the frames and bytes that a CREDIT frame grants."""
     if len(data) != HEADER_BYTES + _CREDIT.size:
         raise ProtocolError("a CREDIT frame has 8 bytes of body")
     return _CREDIT.unpack_from(data, HEADER_BYTES)
 
 
 def ack_frame(calls: List[int]) -> bytes:
-    """ACK for these calls; at most 32,768 fit in one frame."""
+    """Returns an ACK frame for these calls; at most 32,768 fit into one."""
     return frame(ACK, struct.pack(f">{len(calls)}Q", *calls))
 
 
 def read_ack(data: bytes) -> Tuple[int, ...]:
-    """The calls that an ACK frame settles."""
+    """Returns the calls that an ACK frame acknowledges."""
     count, rest = divmod(len(data) - HEADER_BYTES, 8)
     if rest:
         raise ProtocolError("an ACK frame is packed u64s")
@@ -109,7 +109,7 @@ def read_ack(data: bytes) -> Tuple[int, ...]:
 
 
 class Assembler:
-    """Collects the chunks of RUN or RESULT bodies by call, as the frames they came in."""
+    """Collects the chunks of RUN or RESULT bodies by call, as whole frames."""
 
     __slots__ = ("_parts",)
 
@@ -117,7 +117,9 @@ class Assembler:
         self._parts: Dict[int, Tuple[List[bytes], int]] = {}
 
     def add(self, flags: int, call: int, data: bytes, max_bytes: int) -> Optional[bytes]:
-        """All frames of the call's body once the last one is here. Fails with `ProtocolError` over `max_bytes`."""
+        """Adds a frame. Returns all frames of the call's body once the last one is here. Raises `ProtocolError` over
+        `max_bytes`.
+        """
         chunks, size = self._parts.pop(call, ([], 0))
         size += len(data) - HEADER_BYTES
         if size > max_bytes:
@@ -134,7 +136,7 @@ class Assembler:
 
 
 class Splitter:
-    """Cuts the bytes of a stream into frames."""
+    """Splits the bytes of a stream into frames."""
 
     __slots__ = ("_at", "_data")
 
@@ -143,9 +145,9 @@ class Splitter:
         self._at = 0
 
     def feed(self, data: bytes, handle: Any, max_body: int = MAX_FRAME_BODY_BYTES, most: int = sys.maxsize) -> bool:
-        """Adds what was read and calls `handle(type, flags, route, call, frame)` for whole frames, for so many at most.
+        """Adds bytes and calls `handle(type, flags, route, call, frame)` for whole frames, at most `most` times.
 
-        Whether there may be more of them: they are handled when it is called again. Fails with `ProtocolError`.
+        Returns whether there may be more frames, which the next call handles. Raises `ProtocolError`.
         """
         at = self._at
         if data:
@@ -160,7 +162,7 @@ class Splitter:
                 break
             length, version, type_, flags, route, call = unpack(data, at)
             if version != PROTOCOL:
-                raise ProtocolError(f"version {version} is not spoken here")
+                raise ProtocolError(f"protocol version {version} is not supported")
             if length > max_body:
                 raise ProtocolError(f"a frame has {length} bytes, the limit is {max_body}")
             after = at + HEADER_BYTES + length

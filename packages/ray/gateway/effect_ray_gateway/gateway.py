@@ -1,4 +1,6 @@
-"""The gateway's process: it listens, knows every supervisor, pool and host, keeps time, and knows when to end."""
+"""The gateway's process: it listens, keeps track of supervisors, pools and hosts, runs timed work, and decides when to
+end.
+"""
 
 import asyncio
 import errno
@@ -23,18 +25,19 @@ from .pool_spec import PoolSpec
 from .retained import Retained
 from .supervisors import Supervisor
 
+#: How often timed work runs.
 TICK_SECONDS = 1
-#: After the gateway was stopped or starved: how long the ends of hosts are not held against their calls.
+#: How long after the gateway's process did not run, calls are not blamed for the ends of their hosts.
 AWAY_SECONDS = 5
 MAX_CONNECTIONS = 10_000
 MAX_SUPERVISORS = 65_535
 MAX_ID_CHARS = 200
-#: How long the last frames may take to leave when the gateway ends.
+#: How long the last frames may take to be sent when the gateway ends.
 GOODBYE_SECONDS = 0.5
 
 
 class Gateway:
-    """One instance. Everything in it lives on one event loop."""
+    """One instance of the gateway. All of it runs on one event loop."""
 
     def __init__(self, config: Config, secret: str, **retained_bounds: int) -> None:
         self.config = config
@@ -44,11 +47,11 @@ class Gateway:
         self.supervisors: Dict[str, Supervisor] = {}
         self.pools: Dict[str, Pool] = {}
         self.hosts: Dict[str, Host] = {}
-        #: Of all supervisors together. While there is no room nothing is read from hosts.
+        #: The kept ends of calls of all supervisors. While there is no room for more, nothing is read from hosts.
         self.retained = Retained(lambda full: self._read_hosts(not full), **retained_bounds)
-        #: It is draining: no call is handed out and no host started any more.
+        #: Whether the gateway drains: it gives no calls to hosts and starts no hosts.
         self.stopping = False
-        #: Set when there is nothing to wait for any more.
+        #: Set when the gateway can end.
         self.done = asyncio.Event()
         self.cluster: Optional[Cluster] = None
         self._secret = secret
@@ -61,14 +64,14 @@ class Gateway:
         self._away_until = 0.0
 
     async def listen(self, host: str, port: int) -> "asyncio.Server":
-        """Opens the door; at the next port when an earlier gateway, that still drains, has this one."""
+        """Starts to listen. Uses the next port if an earlier gateway that still drains has this one."""
         loop = asyncio.get_running_loop()
         try:
             return await loop.create_server(lambda: Connection(self), host, port)
         except OSError as error:
             if error.errno != errno.EADDRINUSE or port in (0, 65535):
                 raise
-            log("warning", "the port is taken, the next one is tried", port=port)
+            log("warning", "the port is taken, trying the next one", port=port)
             return await loop.create_server(lambda: Connection(self), host, port + 1)
 
     # Who comes in
@@ -82,7 +85,7 @@ class Gateway:
         if role != "host":
             raise frames.ProtocolError("the role is neither supervisor nor host")
         host = self.hosts.get(id_)
-        # For an unknown host any key will do: it fails at the proof, and learns nothing from that.
+        # An unknown host gets a random key: it fails at the proof, and learns nothing from that.
         return auth.token() if host is None or host.slots else host.token
 
     def admit(self, connection: Connection, hello: Dict[str, Any]) -> Peer:
@@ -113,14 +116,14 @@ class Gateway:
                 return self._numbers
 
     def left(self, supervisor: Supervisor) -> None:
-        """The supervisor is gone for good."""
+        """Called when the supervisor is gone for good."""
         if self.supervisors.get(supervisor.id) is supervisor:
             del self.supervisors[supervisor.id]
 
     # Pools and hosts
 
     def open_pool(self, spec: Dict[str, Any]) -> Pool:
-        """The pool of this spec, new or known. Raises `ValueError` for a spec that cannot be served."""
+        """Returns the pool of this spec, which may be new. Raises `ValueError` if no host could serve it."""
         asked = PoolSpec.read(spec)
         pool = self.pools.get(asked.key)
         if pool is None:
@@ -130,14 +133,14 @@ class Gateway:
         return pool
 
     def new_host(self, pool: Pool) -> Host:
-        """A host with a number and a name of its own, and a token that only it will know."""
+        """Makes a host with its own number and name, and a token that only this host receives."""
         self._host_numbers += 1
         name = f"{self.config.deployment}-e{self.config.epoch}-host-{self._host_numbers}"
         host = self.hosts[name] = Host(self, pool, self._host_numbers, name)
         return host
 
     def host_gone(self, host: Host) -> None:
-        """The host is fenced."""
+        """Called when the host is fenced."""
         self.hosts.pop(host.name, None)
 
     def _read_hosts(self, wanted: bool) -> None:
@@ -149,7 +152,7 @@ class Gateway:
     # Time
 
     async def keep_time(self) -> None:
-        """Runs everything that is due by time, until the gateway is done."""
+        """Runs the timed work until the gateway is done."""
         await asyncio.gather(self._keep(self._tick_peers), self._keep(self._tick_pools))
 
     async def _keep(self, tick: Callable[[float], Awaitable[None]]) -> None:
@@ -161,7 +164,7 @@ class Gateway:
             await _within(self.done.wait(), min(TICK_SECONDS, self.config.ping_seconds))
 
     def was_away(self) -> bool:
-        """Whether this process has not run for so long that its peers had to take it for dead."""
+        """Whether this process did not run for so long that its peers had to presume it dead."""
         now = time.monotonic()
         if now - self._ticked > self.config.silent_seconds / 2:
             self._away_until = now + AWAY_SECONDS
@@ -177,7 +180,7 @@ class Gateway:
         self._end_when_idle(now)
 
     async def _tick_pools(self, now: float) -> None:
-        # Beside the other, because it asks Ray, which may take its time while pings have to go out.
+        # Separate from the other tick, because requests to Ray may take long while PINGs are due.
         for key, pool in list(self.pools.items()):
             await pool.fleet.tick(now)
             if not pool.members and now - pool.unused_since >= self.config.idle_seconds:
@@ -195,15 +198,15 @@ class Gateway:
         return [other.fleet for other in self.pools.values() if other is not pool and other.spec.placement.kinds() & kinds]
 
     def held(self, pool: Pool) -> int:
-        """How many hosts of other pools occupy resources that this one waits for."""
+        """Returns how many hosts of other pools occupy resources that this pool waits for."""
         return sum(host.up for other in self._rivals(pool) for host in other.hosts)
 
     def leaves_for(self, pool: Pool) -> bool:
-        """Whether a host of another pool leaves for this one when its last call has ended."""
+        """Whether a host of another pool will leave for this one when its last call has ended."""
         return any(host.yields_to is pool and host.retiring for host in self.hosts.values())
 
     def holds_back(self, pool: Pool) -> bool:
-        """Whether what this pool would occupy is kept for another, whose claim is higher."""
+        """Whether resources that this pool would occupy are kept for another one with a higher claim."""
         now = time.monotonic()
         return any(other.reserves(now) and other.claim(now) > pool.fleet.claim(now) for other in self._rivals(pool))
 
@@ -216,7 +219,8 @@ class Gateway:
             return
         if self.leaves_for(pool) or needy.had_in_vain(now):
             return
-        # Then one of the pool that has most. The only host of a pool goes when it has had its turn, and by priority and age.
+        # Then a host of the pool with the most hosts goes. The only host of a pool goes if it has served for long
+        # enough, lowest priority and oldest first.
         rich = [other for other in rivals if len(other.staying()) > 1]
         if rich:
             return max(rich, key=lambda other: len(other.staying())).yield_to(pool)
@@ -235,13 +239,15 @@ class Gateway:
             if connected:
                 self._alone_since = now
         elif now - self._alone_since >= self.config.idle_seconds:
-            log("info", "no supervisor is left, the gateway ends")
+            log("info", "no supervisors are left, the gateway ends")
             self.done.set()
 
     # The end
 
     async def drain(self, seconds: float) -> None:
-        """Lets running calls end for so long, then ends what is left and says goodbye to everybody."""
+        """Gives running calls this many seconds to end. Then ends the rest, sends BYE to all peers and closes their
+        connections.
+        """
         if self.stopping:
             return
         self.stopping = True
@@ -271,7 +277,7 @@ async def _within(awaitable: Any, seconds: float) -> None:
 
 
 async def serve(config: Config, secret: str, listen: Listen, node: str) -> None:
-    """Runs a gateway on the Ray that this process is connected to, until it is done."""
+    """Runs a gateway on the Ray cluster that this process is connected to, until it is done."""
     from .placement import RayCluster
 
     host = listen.bind or node
@@ -284,7 +290,7 @@ async def serve(config: Config, secret: str, listen: Listen, node: str) -> None:
     draining: List["asyncio.Task[None]"] = []
     loop.add_signal_handler(signal.SIGTERM, lambda: draining.append(loop.create_task(gateway.drain(config.drain_seconds))))
     advertised = listen.advertise or (host, port)
-    # What leads to the first port leads to the second in the same way.
+    # A forwarding that leads to the first port is expected to lead to the second in the same way.
     shift = port - listen.port if listen.advertise and listen.port else 0
     announce(gateway, advertised[0], advertised[1] + shift)
     try:
@@ -296,14 +302,14 @@ async def serve(config: Config, secret: str, listen: Listen, node: str) -> None:
 
 
 def announce(gateway: Gateway, host: str, port: int) -> None:
-    """Prints the one line by which the gateway is found."""
+    """Prints the line in which workers find the gateway's address."""
     line = {"effect_ray_gateway": 1, "host": host, "port": port, "protocol": frames.PROTOCOL, "instance": gateway.instance}
     sys.stdout.write(json.dumps(line, separators=(",", ":")) + "\n")
     sys.stdout.flush()
 
 
 def main() -> int:
-    """Reads the package, joins Ray, serves. Answers the exit code."""
+    """Reads the package, connects to Ray and serves. Returns the exit code."""
     try:
         if not os.environ.get("RAY_ADDRESS"):
             raise ValueError("RAY_ADDRESS is not set; a Ray Job sets it")
@@ -322,7 +328,7 @@ def main() -> int:
         logging_level="ERROR",
         include_dashboard=False,
     )
-    # What was imported stays for good: it is not looked through again by every collection.
+    # Imported objects stay until the end, so garbage collections need not examine them.
     gc.collect()
     gc.freeze()
     try:

@@ -1,7 +1,7 @@
-"""The Ray actor that places and watches one host.
+"""The Ray actor that starts and watches one host.
 
-Ray ships this module by value, because a host's node has only the user's bundle: nothing here may import from the
-gateway's package, except what `run` is given as text.
+Ray ships this module by value, because a host's node only has the user's package. So nothing here may import from the
+gateway's package, except the modules that `run` receives as text.
 """
 
 import contextlib
@@ -18,20 +18,22 @@ import tempfile
 import threading
 from typing import Any, Dict, List, Optional, Sequence
 
+#: The oldest Node that hosts run on.
 MIN_NODE = (22, 19)
-#: How much of a child's last standard error goes into the detail of its end, which has 2000 characters.
+#: How many bytes from the end of a child's standard error go into the detail of its end, which has 2000 characters.
 TAIL_BYTES = 1800
-#: Of a task's memory, what the JavaScript heap may have; the rest is for buffers and code.
+#: How much of a task's memory the JavaScript heap may use. The rest is for buffers and code.
 HEAP_PARTS = 0.75
-#: The variables of the node that a child sees. The user's own come over its standard input.
+#: The variables of the node that a child sees. The user's variables arrive over its standard input.
 ALLOWED_ENV = re.compile(
     r"PATH|HOME|USER|LOGNAME|SHELL|HOSTNAME|LANG|LANGUAGE|LC_\w+|TZ|TMPDIR|TEMP|TMP|LD_LIBRARY_PATH|VIRTUAL_ENV"
     r"|CUDA_VISIBLE_DEVICES|NVIDIA_\w+|SSL_CERT_FILE|SSL_CERT_DIR|NODE_EXTRA_CA_CERTS"
     r"|(HTTP|HTTPS|NO|ALL)_PROXY|(http|https|no|all)_proxy"
 )
-#: What a Python host keeps beside it: Ray's settings, the threads that Ray allows for the CPUs asked for, and CUDA's.
+#: The other variables that a Python host keeps: Ray's settings, the number of threads that Ray allows for its CPUs, and
+#: those of CUDA.
 RAYS_OWN_ENV = re.compile(r"RAY_|OMP_NUM_THREADS$|PYTHONPATH$|CUDA_")
-#: Started before Node: asks the kernel to kill the process when the actor's thread ends, which survives the exec.
+#: Runs before Node: asks the kernel to kill the process when the actor's thread ends. This setting survives the exec.
 _PRELUDE = (
     "import ctypes,os,sys\n"
     "libc=ctypes.CDLL(None)\n"
@@ -41,11 +43,11 @@ _PRELUDE = (
 )
 
 
-#: How long what the group wrote last may take to be in its files, when something outside of it holds them open.
+#: How long the group's last output may take to reach its files, if a process outside the group keeps the pipes open.
 LAST_WORDS_SECONDS = 5
-#: Waits for the end of the actor, kills its group and removes its folder. Not as a child: those Ray kills first. Until then
-#: it writes the group's output to its files, and begins a new one where one is full: a process of its own, because a handler
-#: may hold Python's lock while it writes, and because it outlives what crashes.
+#: Waits for the end of the actor, kills its group and removes its folder. It is not a child, because Ray kills children
+#: first. Until then it writes the group's output to its files, and starts a new file when one is full. It is a separate
+#: process because a handler may hold Python's lock while it writes, and because it must survive crashes.
 _GUARD = """
 import os, select, shutil, sys, threading, time
 actor, folder, limit, kept, last, *outputs = sys.argv[1:]
@@ -64,7 +66,7 @@ def rotate(path):
 def copy(source, path):
     file = None
     while data := os.read(source, 65536):
-        # Where it cannot be written, the others go on: they would wait for ever for a pipe that nobody reads.
+        # If this fails, reading continues: otherwise the writers would wait forever for a pipe that is not read.
         try:
             if file is not None and limit and os.fstat(file).st_size + len(data) > limit:
                 os.close(file)
@@ -100,26 +102,26 @@ finally:
         thread.join(float(last))
     os._exit(0)
 """
-#: The module of ours that handlers import, and what they start as well.
+#: The module that handlers, and processes that they start, can import.
 HANDLERS_MODULE = "effect_ray"
 
 
 class HostActor:
-    """Places one host. `run` returns when its process has ended; killing the actor kills it."""
+    """Runs one host. `run` returns when its process has ended; killing the actor kills it."""
 
     def where(self) -> Dict[str, str]:
-        """The node's address and id: known as soon as Ray has placed the actor."""
+        """Returns the node's address and id, which are known once Ray has placed the actor."""
         import ray
 
         return {"address": ray.util.get_node_ip_address(), "node": ray.get_runtime_context().get_node_id()}
 
     def run(self, orders: Dict[str, Any], settings: Dict[str, str], sources: Dict[str, str]) -> Dict[str, str]:
-        """Runs the host to its end and says how it ended: `{"kind", "detail"}`."""
+        """Runs the host until it ends. Returns how it ended: `{"kind", "detail"}`."""
         folder = write_modules(sources)
         guard(folder, log_files())
         orders["node"] = self.where()["address"]
         if not orders["placement"].get("gpus"):
-            # Ray leaves the variable unset then, and every GPU of the node would be visible.
+            # Ray leaves the variable unset then, which would make every GPU of the node visible.
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
         if settings["runtime"] == "node":
             return run_node(orders, settings["nodeBinary"])
@@ -127,7 +129,9 @@ class HostActor:
 
 
 def write_modules(sources: Dict[str, str]) -> str:
-    """Writes what processes of handlers import to a folder of this host alone, and answers its path; an empty text for a Node host."""
+    """Writes the modules that processes of handlers import to a folder of this host, and returns its path; an empty
+    string for a Node host.
+    """
     if HANDLERS_MODULE not in sources:
         return ""
     folder = tempfile.mkdtemp(prefix="effect-ray-")
@@ -137,7 +141,7 @@ def write_modules(sources: Dict[str, str]) -> str:
 
 
 def log_files() -> List[str]:
-    """Where Ray keeps this process's standard output and error; empty where it does not, or does not tell."""
+    """Returns the files to which Ray writes this process's standard output and error; an empty list if they are unknown."""
     import ray
 
     try:
@@ -149,19 +153,20 @@ def log_files() -> List[str]:
 
 
 def guard(folder: str = "", files: Sequence[str] = ()) -> None:
-    """Makes the actor, its host and all that handlers start one process group, which ends with the actor however that ends.
+    """Puts the actor, its host and all processes that handlers start into one process group, which ends with the actor
+    in all cases.
 
-    So does `folder`. What any of them writes to standard output and error goes to the two files. Ray would write it
-    there from this process: it keeps a line in memory until it ends, begins a new file only where one ends, and what
-    was written just before a crash is lost.
+    `folder` is removed then, too. The group's standard output and error go to the two files. Ray would write them from
+    this process: it keeps a line in memory until it ends, starts a new file only at the end of a line, and loses what
+    was written just before a crash.
     """
     actor = os.getpid()
-    # Ray kills this process alone, unless it is told otherwise; then it is a group already.
+    # Ray kills only this process by default. With another setting, it is a group leader already.
     if os.getpgid(0) != actor:
         os.setpgid(0, 0)
     null, own = subprocess.DEVNULL, child_env(os.environ)
     pipes = [(number, *os.pipe(), file) for number, file in enumerate(files, 1)]
-    # Ray's own settings, which are the cluster's or the gateway's.
+    # Ray's own settings, from the cluster or the gateway.
     limits = [os.environ.get("RAY_ROTATION_MAX_BYTES") or "0", os.environ.get("RAY_ROTATION_BACKUP_COUNT") or "0"]
     command = [sys.executable, "-I", "-S", "-c", _GUARD, str(actor), folder, *limits, str(LAST_WORDS_SECONDS)]
     for _, source, _, file in pipes:
@@ -175,15 +180,15 @@ def guard(folder: str = "", files: Sequence[str] = ()) -> None:
 
 
 def run_python(orders: Dict[str, Any], sources: Dict[str, str], folder: str) -> Dict[str, str]:
-    """The host in this very process, which is Ray's worker, so that handlers may use Ray."""
-    # What this process was started with is Ray's and the machine's; the handlers' is what a Node host has. Ray's own
-    # settings stay, but for its token: this process is a worker of Ray's.
+    """Runs the host in this process, which is a Ray worker, so that handlers may use Ray."""
+    # This process was started with the variables of Ray and the machine. Handlers only see those that a Node host has.
+    # Ray's own settings stay, except its token, because this process is a Ray worker.
     kept = child_env(os.environ)
     for name in list(os.environ):
         if name not in kept and (not RAYS_OWN_ENV.match(name) or name.startswith("RAY_AUTH_TOKEN")):
             del os.environ[name]
     os.environ.update(orders.pop("env"))
-    # Processes that handlers start have no finder of ours: one that is spawned is given the path, any other the variable.
+    # Processes that handlers start do not have the finder below. Spawned ones get the path, and others the variable.
     sys.path.insert(0, folder)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH")]))
     sys.meta_path.insert(0, Sources(sources))
@@ -191,7 +196,7 @@ def run_python(orders: Dict[str, Any], sources: Dict[str, str], folder: str) -> 
 
 
 def run_node(orders: Dict[str, Any], node_binary: str) -> Dict[str, str]:
-    """The host as a child in this process group, with its standard input as the control pipe."""
+    """Runs the host as a child in this process group. Its standard input is the control pipe."""
     node = find_node(node_binary)
     if node is None:
         return {"kind": "no-node", "detail": f"no Node.js {'.'.join(map(str, MIN_NODE))} or newer on this node"}
@@ -218,7 +223,7 @@ def run_node(orders: Dict[str, Any], node_binary: str) -> Dict[str, str]:
 
 
 def describe(code: int, tail: str, oom_killed: bool) -> Dict[str, str]:
-    """The end of a child in words. SIGKILL alone is ambiguous; the cgroup's count decides."""
+    """Describes the end of a child. SIGKILL alone is ambiguous, so the cgroup's counter decides."""
     said = f": {tail}" if tail else ""
     if code in (134, -signal.SIGABRT):
         return {"kind": "oom", "detail": f"the host ran out of memory and aborted{said}"}
@@ -227,19 +232,21 @@ def describe(code: int, tail: str, oom_killed: bool) -> Dict[str, str]:
             return {"kind": "oom", "detail": f"the host was killed by the kernel for its memory{said}"}
         return {"kind": "killed", "detail": f"the host was killed (SIGKILL){said}"}
     if code < 0:
-        # Of the real-time signals only the ends of the range have names.
+        # Only the first and the last real-time signal have names.
         names = {known.value: known.name for known in signal.Signals}
         return {"kind": "killed", "detail": f"the host was killed by {names.get(-code, f'signal {-code}')}{said}"}
     return {"kind": "exit", "detail": f"the host exited with code {code}{said}"}
 
 
 def child_env(env: "os._Environ[str] | Dict[str, str]") -> Dict[str, str]:
-    """The allow-list, applied."""
+    """Returns the allowed variables."""
     return {name: value for name, value in env.items() if ALLOWED_ENV.fullmatch(name)}
 
 
 def find_node(node_binary: str) -> Optional[str]:
-    """The stated binary, one on the PATH that is new enough, or the one of the installed package."""
+    """Returns the given binary if it is new enough. Without one, returns the binary on the PATH if it is new enough, or
+    that of the installed package.
+    """
     if node_binary:
         return node_binary if new_enough(node_binary) else None
     found = shutil.which("node")
@@ -263,7 +270,7 @@ def new_enough(node: str) -> bool:
 
 
 def count_oom_kills() -> int:
-    """How many processes the kernel has killed for this cgroup's memory; 0 where that is not known."""
+    """Returns how many processes of this cgroup the kernel has killed for their memory; 0 if it is unknown."""
     try:
         with open("/sys/fs/cgroup/memory.events") as file:
             return sum(int(line.split()[1]) for line in file if line.startswith("oom_kill "))
@@ -272,7 +279,7 @@ def count_oom_kills() -> int:
 
 
 class Tail:
-    """Copies a child's standard error to ours and keeps its end."""
+    """Copies a child's standard error to this process's, and keeps its end."""
 
     def __init__(self, source: int) -> None:
         self._source = source
@@ -283,18 +290,19 @@ class Tail:
     def _copy(self) -> None:
         while data := os.read(self._source, 65536):
             self._kept = (self._kept + data)[-TAIL_BYTES:]
-            # Where logs cannot be written the child goes on: it would wait for ever for a pipe that nobody reads.
+            # If logs cannot be written, reading continues: otherwise the child would wait forever for a pipe that is
+            # not read.
             with contextlib.suppress(OSError):
                 os.write(2, data)
 
     def text(self) -> str:
-        """What is kept. A grandchild may hold the pipe open, so the end is not waited for long."""
+        """Returns the kept end. Waits only briefly for the end of the pipe, because a grandchild may keep it open."""
         self._thread.join(0.2)
         return self._kept.decode("utf-8", "replace").strip()
 
 
 class Sources(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
-    """Imports the modules that came along as text."""
+    """Imports modules that arrived as text."""
 
     def __init__(self, sources: Dict[str, str]) -> None:
         self._sources = sources
@@ -315,5 +323,5 @@ class Sources(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
 
 
 def _file(name: str) -> str:
-    # No real path, but what tracebacks take for one: they ask the loader for its lines then.
+    # Not a real path, but tracebacks treat it as one and ask the loader for its lines.
     return f"{name.replace('.', '/')}.py"

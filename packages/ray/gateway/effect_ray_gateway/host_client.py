@@ -1,4 +1,4 @@
-"""A Python host's connection to the gateway, on a thread of its own: it answers pings while handlers compute."""
+"""A Python host's connection to the gateway. It runs on its own thread, so it answers PINGs while handlers compute."""
 
 import asyncio
 import threading
@@ -13,7 +13,7 @@ SILENT_SECONDS = 15
 
 
 class Handler(Protocol):
-    """Whom the connection serves. Called on the connection's thread."""
+    """The receiver of the connection's events. Called on the connection's thread."""
 
     def run(self, number: int, ident: bytes, body: bytes) -> None: ...
     def cancel(self, number: int, grace_seconds: float) -> None: ...
@@ -21,7 +21,7 @@ class Handler(Protocol):
 
 
 class Client(asyncio.Protocol):
-    """Dials, proves itself, and from then on moves frames."""
+    """Connects, authenticates, and then transports frames."""
 
     def __init__(self, orders: Dict[str, Any], slots: int, pid: int, handler: Handler) -> None:
         self._orders = orders
@@ -59,13 +59,13 @@ class Client(asyncio.Protocol):
     # From handlers' threads
 
     def started(self, number: int, ident: bytes) -> None:
-        """The handler is about to run."""
+        """Called when the handler is about to run."""
         with self._lock:
             self._started[number] = frames.frame(frames.STARTED, b"", 0, self._number, number, ident)
         self._wake()
 
     def finished(self, number: int, ident: bytes, kind: int, body: bytes) -> None:
-        """The call has its end. A STARTED that has not gone out is left out."""
+        """Called when the call has ended. A STARTED that has not been sent is dropped."""
         data = frames.chunked(frames.RESULT, body, kind << frames.KIND_SHIFT, self._number, number, ident)
         with self._lock:
             self._started.pop(number, None)
@@ -80,7 +80,7 @@ class Client(asyncio.Protocol):
     # On the connection's thread
 
     def terminated(self, number: int, ident: bytes, detail: str) -> None:
-        """Gives up a call that cannot be stopped, and with it this host."""
+        """Reports a call that cannot be stopped as lost, and asks for this host to be replaced."""
         reason = {"kind": "terminated", "detail": detail, "collateral": False}
         self._write(frames.json_frame(frames.LOST, reason, self._number, number, ident) + frames.frame(frames.BYE))
 
@@ -121,7 +121,7 @@ class Client(asyncio.Protocol):
         if time.monotonic() - self._seen > SILENT_SECONDS and self._transport is not None:
             self._transport.abort()
         if self._number:
-            # Before the WELCOME a PING is no part of the handshake.
+            # A PING is not allowed before the WELCOME.
             self._write(frames.frame(frames.PING))
         self.loop.call_later(PING_SECONDS, self._tick)
 

@@ -1,4 +1,4 @@
-"""One host: the process that runs calls, its slots, and what happens when it dies."""
+"""A host: the process that runs calls, its slots, and what happens when it dies."""
 
 import asyncio
 import enum
@@ -19,40 +19,40 @@ if TYPE_CHECKING:
 MAX_SLOTS = 4096
 CREDIT_FRAMES = 64
 CREDIT_BYTES = 8 * 1024 * 1024
-#: A host has to say HELLO so soon after its actor runs.
+#: How long a host may take to send HELLO after its actor has started.
 START_SECONDS = 60
-#: How long the end of a connection waits for the actor to say how the process ended.
+#: How long the end of a connection waits for the actor to report how the process ended.
 EXIT_REPORT_SECONDS = 0.5
-#: How long a host that is told to leave may take before it is killed.
+#: How long a host that was told to leave may take before it is killed.
 LEAVE_SECONDS = 5
-#: A host that has lived for so long has come up, whether or not it has ended an attempt.
+#: How long a host has to live to count as started successfully, even if it has not ended an attempt.
 PROVEN_SECONDS = 5
-#: Beyond its grace, how long a host may take to answer a CANCEL before it is killed.
+#: How long after the grace a host may take to answer a CANCEL before it is killed.
 CANCEL_MARGIN_SECONDS = 2
 
 
 class HostState(enum.Enum):
-    """Where a host is in its life."""
+    """The state of a host."""
 
-    #: It is asked for, and has said no HELLO yet.
+    #: It has been requested, but has not sent HELLO yet.
     STARTING = "starting"
-    #: It takes calls, as many as it has slots.
+    #: It takes as many calls as it has slots.
     SERVING = "serving"
-    #: It gets no more calls until its last one has ended, for the sake of one that must be alone.
+    #: It gets no more calls until its last one has ended. Then it runs a call that must be alone.
     EMPTYING = "emptying"
     #: It runs a call that must be alone.
     ALONE = "alone"
     #: It gets no more calls, and leaves when its last one has ended.
     RETIRING = "retiring"
-    #: Nothing of it counts any more; the actor may still say how it ended.
+    #: Its frames are ignored. The actor may still report how it ended.
     FENCED = "fenced"
     #: Its calls have ended.
     GONE = "gone"
 
 
-# By name an Enum's members are found slowly, and `receive` and `open` ask with every frame.
+# Looking up the members of an Enum by name is slow, and `receive` and `open` do it for every frame.
 _STARTING, _SERVING, _EMPTYING, _ALONE, _RETIRING, _FENCED, _GONE = HostState
-#: What each state may be followed by.
+#: The states that may follow each state.
 _NEXT = {
     _STARTING: {_SERVING, _FENCED},
     _SERVING: {_EMPTYING, _ALONE, _RETIRING, _FENCED},
@@ -65,7 +65,7 @@ _NEXT = {
 
 
 class Host:
-    """A host from the order to place it until it is gone."""
+    """A host, from the request for its actor until it is gone."""
 
     def __init__(self, gateway: "Gateway", pool: "Pool", number: int, name: str) -> None:
         self.number = number
@@ -78,24 +78,24 @@ class Host:
         self.state = _STARTING
         self.calls: Dict[int, Call] = {}
         self.connection: Optional[Connection] = None
-        #: The pool that gets its resources when its last call has ended. Until then it may be taken back.
+        #: The pool that gets its resources when its last call has ended. Until then this can be reversed.
         self.yields_to: Optional["Pool"] = None
-        #: It has ended an attempt, or lived for some time: until then its end is a start that failed.
+        #: Whether it has ended an attempt, or lived for long enough. Before that, its end counts as a failed start.
         self.proven = False
-        #: Neither it nor the calls that it had are to blame for its end.
+        #: Whether neither the host nor its calls caused its end.
         self.collateral = False
         self.up_since = self.idle_since = time.monotonic()
         self._gateway = gateway
-        #: Its RESULT frames come in by this.
+        #: Receives its RESULT frames.
         self.intake = Intake(self._send, 0, 0, 0)
         self._cancels: Dict[int, float] = {}
         self._placed: Optional[Placed] = None
         self._placed_at: Optional[float] = None
-        #: How its process ended, as the actor said.
+        #: How its process ended, as the actor reported.
         self._exit: Optional[Exit] = None
-        #: Its end was asked for.
+        #: Whether its end was requested.
         self._expected = False
-        #: So long it may take to end by itself before its actor is killed.
+        #: How long it may take to end by itself before its actor is killed, in seconds.
         self._kill_after = 0.0
 
     # Its state
@@ -106,18 +106,18 @@ class Host:
 
     @property
     def up(self) -> bool:
-        """It has shaken hands and is not fenced."""
+        """Whether it has finished the handshake and is not fenced."""
         return self.state is not _STARTING and not self.fenced
 
     @property
     def fenced(self) -> bool:
-        """Nothing of it counts any more."""
+        """Whether its frames are ignored."""
         state = self.state
         return state is _FENCED or state is _GONE
 
     @property
     def open(self) -> bool:
-        """It can take a call now."""
+        """Whether it can take a call now."""
         return (
             self.state is _SERVING
             and len(self.calls) < self.slots
@@ -127,34 +127,34 @@ class Host:
 
     @property
     def emptying(self) -> bool:
-        """It is set aside for a call that must be alone."""
+        """Whether it is set aside for a call that must be alone."""
         return self.state is _EMPTYING
 
     @property
     def retiring(self) -> bool:
-        """It leaves when its last call has ended."""
+        """Whether it leaves when its last call has ended."""
         return self.state is _RETIRING
 
     @property
     def alone(self) -> bool:
-        """It runs a call that must be alone."""
+        """Whether it runs a call that must be alone."""
         return any(call.alone for call in self.calls.values())
 
     # Its life
 
     def place(self) -> Placed:
-        """The hold on the actor that it is about to have."""
+        """Returns the handle of the actor that is about to be made."""
         placed = self._placed = Placed()
         if self.fenced:
             placed.kill()
         return placed
 
     def was_placed(self) -> None:
-        """Its actor runs."""
+        """Called when its actor is running."""
         self._placed_at = time.monotonic()
 
     def connect(self, connection: Connection, hello: Dict[str, Any]) -> None:
-        """The host has dialled and proved its token."""
+        """Called when the host has connected and proved its token."""
         slots, pid, node = hello.get("slots"), hello.get("pid"), hello.get("node")
         if not isinstance(slots, int) or not 0 < slots <= MAX_SLOTS or not isinstance(pid, int) or not isinstance(node, str):
             raise frames.ProtocolError(f"a host's HELLO needs pid, node and 1 to {MAX_SLOTS} slots")
@@ -172,7 +172,9 @@ class Host:
         self._become(_EMPTYING)
 
     def retire(self, yields_to: Optional["Pool"] = None) -> None:
-        """Gives it no more calls; it leaves when its last one has ended, at once if it has none, for the sake of another pool."""
+        """Gives it no more calls. It leaves when its last one has ended, or at once if it has none. `yields_to` is the
+        pool that gets its resources.
+        """
         if self.fenced or self.retiring:
             return
         self.yields_to = yields_to
@@ -183,13 +185,13 @@ class Host:
         self.pool.dispatch.go_on()
 
     def resume(self) -> None:
-        """It takes calls again: what it was set aside for, or was to leave for, needs it no more."""
+        """Takes calls again: the call or pool that it was reserved for no longer needs it."""
         self.yields_to = None
         self._become(_ALONE if self.alone else _SERVING)
         self.pool.dispatch.freed(self)
 
     def leave(self) -> None:
-        """An orderly end."""
+        """Ends the host in order."""
         if self.fenced:
             return
         self._kill_after = LEAVE_SECONDS
@@ -199,7 +201,7 @@ class Host:
         self.fence(Exit("terminated", "the host is not needed any more"), collateral=True, expected=True)
 
     def exited(self, exit: Exit) -> None:
-        """The actor says how the process ended, or is gone itself."""
+        """Called when the actor has reported how the process ended, or is gone itself."""
         self._exit = exit
         if self.fenced:
             self._settle(exit)
@@ -207,14 +209,15 @@ class Host:
             self.fence(exit)
 
     def fence(self, why: Exit, collateral: bool = False, wait: bool = False, expected: bool = False) -> None:
-        """Nothing of this host counts from now on: its socket is closed, its actor killed, its calls are lost.
+        """Ignores the host from now on: its socket is closed, its actor is killed, and its calls are lost.
 
-        `wait`: the actor may know better why, give it a moment before the calls end. `expected`: it was asked for.
+        `collateral`: neither the host nor its calls caused this. `wait`: gives the actor a moment to report the reason
+        before the calls end. `expected`: the end was requested.
         """
         if self.fenced:
             return
         self._become(_FENCED)
-        # At once: what is handed to it from now on would be lost with it.
+        # First, because a call given to it from now on would be lost too.
         self.pool.dispatch.remove(self)
         self.collateral, self._expected = collateral, expected
         if self.connection is not None:
@@ -245,7 +248,7 @@ class Host:
     # Its calls
 
     def take(self, call: Call, data: bytes) -> None:
-        """Sends it a call. `Call.given` is the one that may."""
+        """Sends it a call. Only `Call.given` may call this."""
         assert self.connection is not None
         self.calls[call.number] = call
         if call.alone:
@@ -264,7 +267,7 @@ class Host:
             if entry is not None:
                 entry.start(data)
         elif type_ == frames.LOST:
-            # Sent without credit, so none comes back for it.
+            # It was sent without credit, so none is repaid.
             self._ended(call, data, 0)
         elif type_ == frames.BYE:
             self.fence(Exit("terminated", "the host asked to be replaced"), collateral=True)
@@ -274,7 +277,7 @@ class Host:
     def _ended(self, number: int, data: bytes, taken: int) -> None:
         call = self.calls.pop(number, None)
         if call is None:
-            # Of a call that it has no more.
+            # It belongs to a call that this host no longer has.
             return self.intake.release(1, taken) if taken else None
         self._prove()
         if self._cancels:
@@ -285,7 +288,7 @@ class Host:
         self.pool.dispatch.freed(self)
 
     def _emptied(self) -> bool:
-        """Its last call has ended. Whether it leaves."""
+        """Called when its last call has ended. Returns whether it leaves."""
         self.idle_since = time.monotonic()
         if self.retiring:
             self.leave()
@@ -304,21 +307,21 @@ class Host:
             self.connection.send(data)
 
     def cancel(self, call: Call, data: bytes, grace_seconds: float) -> None:
-        """Passes a CANCEL on; a host that does not answer it in time is killed."""
+        """Passes on a CANCEL. If the host does not answer it in time, it is killed."""
         deadline = time.monotonic() + grace_seconds + CANCEL_MARGIN_SECONDS
         self._cancels[call.number] = min(deadline, self._cancels.get(call.number, deadline))
         self._send(data)
 
     def tick(self, now: float) -> None:
-        """Enforces what has a deadline: the HELLO after a start, and the answers to CANCEL."""
+        """Enforces the deadlines for the HELLO after a start and for the answers to CANCEL."""
         if self.fenced:
             return
         if self.state is _STARTING and self._placed_at is not None and now - self._placed_at > START_SECONDS:
-            self.fence(Exit("exit", f"the host said no HELLO within {START_SECONDS} s"))
+            self.fence(Exit("exit", f"the host did not send HELLO within {START_SECONDS} s"))
         if self.up and now - self.up_since >= PROVEN_SECONDS:
             self._prove()
         if self.connection is not None and (self.intake.spent or not self.connection.reading):
-            # The answers may be there, unsent or unread.
+            # The answers may exist, but be unsent or unread.
             self._cancels = {number: now + CANCEL_MARGIN_SECONDS for number in self._cancels}
         late = [number for number, deadline in self._cancels.items() if now > deadline]
         if late:
@@ -342,6 +345,6 @@ class Host:
         if self.fenced:
             return
         kind = "heartbeat" if connection.was_silent else "exit"
-        # A host that did not hear from the gateway for long enough has ended itself.
+        # A host that received nothing from the gateway for long enough has ended itself.
         collateral = self._gateway.was_away()
         self.fence(Exit(kind, f"the host's connection ended: {reason}"), collateral, wait=kind == "exit")

@@ -1,4 +1,4 @@
-"""The gateway's log: one JSON object a line on standard error."""
+"""The gateway's log: one JSON object per line, on standard error."""
 
 import contextlib
 import json
@@ -8,9 +8,9 @@ from typing import Any
 
 
 def log(level: str, message: str, **fields: Any) -> None:
-    """Writes one line. Never pass secrets, tokens or the environment of a pool."""
+    """Writes one line. Never pass secrets, tokens or a pool's environment."""
     line = {"time": time.time(), "level": level, "message": message, **fields}
-    # A full disk is no reason to stop in the middle of what is told here.
+    # A full disk must not stop the work that is being logged.
     with contextlib.suppress(OSError):
         sys.stderr.write(json.dumps(line, default=str) + "\n")
         sys.stderr.flush()

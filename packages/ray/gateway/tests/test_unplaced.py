@@ -50,7 +50,7 @@ def test_calls_are_given_back_when_the_first_host_takes_long_and_go_to_it_when_i
         for _ in range(3):
             call = supervisor.run(pool, BODY)
             order = order or fake.order()
-            assert supervisor.result(call).json == unplaced("starting", "its process is coming up")
+            assert supervisor.result(call).json == unplaced("starting", "its process is starting")
         # It is the same host all the time.
         host = fake.host(order=order)
         assert state_of(supervisor, 1, "ready")["slots"] == 1

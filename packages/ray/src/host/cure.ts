@@ -1,10 +1,10 @@
-/** What to do about a layer that cannot be built on a host, where the error tells. */
+/** Says what to do about a layer that cannot be built on a host, if the error shows it. */
 import * as Config from "effect/Config"
 import * as SchemaIssue from "effect/SchemaIssue"
 
 const issuesOf = SchemaIssue.makeFormatterStandardSchemaV1()
 
-/** The variables that a `Config` did not find in the host's environment. */
+/** Returns the variables that a `Config` did not find in the host's environment. */
 const missing = (error: Config.ConfigError): ReadonlyArray<string> => {
   if (error.cause._tag !== "SchemaError") return []
   const names = issuesOf(error.cause.issue).issues.map(({ path = [] }) => path.map(String).join("_"))
@@ -15,12 +15,12 @@ const missingOf = (error: unknown): ReadonlyArray<string> => {
   try {
     return error instanceof Config.ConfigError ? missing(error) : []
   } catch {
-    // A proxy may refuse to be looked at. What it is worth telling is told anyway.
+    // A proxy may throw on any access. The error itself is reported elsewhere.
     return []
   }
 }
 
-/** A sentence, or nothing. Hosts see only the variables that the worker names. */
+/** Returns a sentence, or undefined. Hosts only see the variables that the worker names. */
 export const cureOf = (error: unknown): string | undefined => {
   const names = missingOf(error)
   if (names.length === 0) return undefined

@@ -1,8 +1,8 @@
 /**
- * Runs attempts in this thread: RUN and CANCEL frames in, RESULT frames out.
+ * Runs attempts in this thread. It receives RUN and CANCEL frames and sends RESULT frames.
  *
- * The worker's layer is built once. Nothing is sent when an attempt begins: `begun` counts them, in memory that the
- * host's main thread sees too, so that it learns of a handler that blocks this thread from its first step on.
+ * The worker's layer is built once. No frame is sent when an attempt begins. Instead `begun` counts the attempts in
+ * memory that it shares with the host's main thread, which can read it even while a handler blocks this thread.
  */
 import * as Handler from "@effect-ray/core/Handler"
 import * as Limits from "@effect-ray/core/Limits"
@@ -25,20 +25,22 @@ import type { Orders } from "./orders.ts"
 import { Told } from "./told.ts"
 
 export interface Executor {
-  /** Whole frames, in a buffer that is ours from now on. */
+  /** Receives whole frames. Their buffer belongs to the executor from now on. */
   readonly push: (frames: Buffer) => void
-  /** Interrupts what runs and takes the worker's layer down. */
+  /** Interrupts the running attempts and releases the worker's layer. */
   readonly close: () => Promise<void>
 }
 
 export interface Options {
+  /** The limits on payloads and results, and the grace. */
   readonly limits: Orders["limits"]
-  /** Element 0 counts the attempts that were begun. */
+  /** Element 0 counts the attempts that have begun. */
   readonly begun: Int32Array
+  /** Sends frames to the main thread. */
   readonly emit: (frames: Array<Buffer>) => void
 }
 
-/** The header of a RUN body, see the protocol. */
+/** The header of a RUN body. `docs/gateway-protocol.md`, RUN bodies. */
 const Header = Schema.Struct({
   task: Schema.String,
   attempt: Schema.Int,
@@ -46,20 +48,20 @@ const Header = Schema.Struct({
   traceparent: Schema.optionalKey(Schema.String)
 })
 
-// It changes nothing, and takes half the time of a decoder: this is done for every attempt.
+// A check takes half the time of a decoder, and the decoder would change nothing. It runs for every attempt.
 const isHeader = Schema.is(Header)
 
 const lineFeed = 10
 
-/** Takes a RUN body apart. Throws where its header is none: no supervisor of this version sends such a body. */
+/** Splits a RUN body. Throws if the header cannot be read, which no supervisor of this version sends. */
 const readRun = (body: Buffer): { readonly header: typeof Header.Type; readonly payload: string } => {
   const end = body.indexOf(lineFeed)
   const header: unknown = JSON.parse(body.toString("utf8", 0, end))
-  if (!isHeader(header)) throw new Error("it lacks a field")
+  if (!isHeader(header)) throw new Error("a field is missing")
   return { header, payload: body.toString("utf8", end + 1) }
 }
 
-/** Why the worker's layer failed, with its causes. */
+/** Describes why the worker's layer failed, with its causes. */
 const notBuilt = (cause: Cause.Cause<unknown>): Told => {
   const defect = Handler.defect(cause)
   const cure = cureOf(Cause.squash(cause))
@@ -102,7 +104,7 @@ export const make = async (worker: Worker, options: Options): Promise<Executor> 
     try {
       input = readRun(body)
     } catch (error) {
-      // All attempts of this thread would go down with it.
+      // If this threw, it would end all attempts of this thread.
       return finish(to, Ended.Died({ reason: unreadable(error) }))
     }
     const { attempt, queue, task, traceparent } = input.header

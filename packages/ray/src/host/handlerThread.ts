@@ -1,4 +1,4 @@
-/** Where attempts run in a host: a thread of its own, or the main thread. */
+/** Where attempts run in a host: in a handler thread, or in the main thread. */
 import { MessageChannel, Worker } from "node:worker_threads"
 import * as Frame from "../Frame.ts"
 import type { Executor } from "./executor.ts"
@@ -6,48 +6,52 @@ import type { Orders } from "./orders.ts"
 import { toldOf, Told } from "./told.ts"
 import { type Bundle, exactly, type ThreadData, type ThreadMessage, type ThreadOrder } from "./thread.ts"
 
-/** How a thread came to its end. */
+/** How a thread ended. */
 export interface ThreadEnd {
+  /** `oom`: out of memory. `exit`: it crashed or exited. `terminated`: the host ended it. */
   readonly kind: "oom" | "exit" | "terminated"
+  /** Describes the end for people. */
   readonly detail: string
 }
 
 export interface Events {
+  /** Receives whole frames. */
   readonly onFrames: (frames: Buffer) => void
-  /** `stack`: of what it crashed with. */
+  /** Called when the thread has ended. `stack` is that of the error with which it crashed, if it did. */
   readonly onEnd: (thread: HandlerThread, end: ThreadEnd, stack: string | undefined) => void
 }
 
 export interface HandlerThread {
-  /** Gathers frames for the thread and sends them once a tick. */
+  /** Collects frames for the thread and sends them once per turn of the event loop. */
   readonly writer: Frame.Writer
-  /** Element 0 counts the attempts that the thread has begun. */
+  /** Element 0 counts the attempts that have begun in the thread. */
   readonly begun: Int32Array
-  /** RUNs given to it so far. */
+  /** How many RUNs it has received. */
   given: number
-  /** Attempts in it. */
+  /** How many attempts it has. */
   running: number
-  /** Settles when its handlers are built. Frames that are sent to it before wait in it. */
+  /** Resolves when its handlers are built, and rejects if that fails. Frames that are sent earlier wait. */
   readonly ready: Promise<void>
-  /** Whether it can be stopped, and another take its place. The main thread cannot. */
+  /** Whether it can be terminated and replaced. The main thread cannot. */
   readonly replaceable: boolean
-  /** Calls back when its event loop turns: what runs in it is then not stuck. */
+  /** Calls back from the thread's event loop, which shows that nothing blocks the thread. */
   readonly probe: (onHere: () => void) => void
-  /** Stops it for that reason, handlers that do not listen included. The main thread goes on. */
+  /** Terminates the thread, including handlers that ignore interruption. Does nothing for the main thread. */
   readonly terminate: (detail: string) => void
+  /** Interrupts its attempts and releases the worker's layer. Resolves when this is done. */
   readonly close: () => Promise<unknown>
 }
 
 const heapMegabytes = (bytes: number, threads: number): number =>
   Math.max(16, Math.floor(bytes / threads / 1024 / 1024))
 
-// Whatever was thrown in the thread.
+// `error` is any value that was thrown in the thread.
 const isOutOfMemory = (error: unknown): boolean =>
   error instanceof Error && "code" in error && error.code === "ERR_WORKER_OUT_OF_MEMORY"
 
 const counter = () => new Int32Array(new SharedArrayBuffer(4))
 
-/** Handlers in a thread of their own. */
+/** Runs handlers in a new thread. */
 export const inThread = (bundle: URL, orders: Orders, threads: number, events: Events): HandlerThread => {
   const begun = counter()
   const { port1: port, port2 } = new MessageChannel()
@@ -58,13 +62,14 @@ export const inThread = (bundle: URL, orders: Orders, threads: number, events: E
   const worker = new Worker(bundle, {
     workerData: data,
     transferList: [port2],
-    // Instead of the host's own, which set limits of the process and are no thread's.
+    // Replaces the host's own arguments, which limit the process and are not valid for threads.
     execArgv: ["--enable-source-maps"],
     stdout: true,
     stderr: true,
     ...(heap === undefined ? {} : { resourceLimits: { maxOldGenerationSizeMb: heap } })
   })
-  // What it says before it writes through. Node's own way to ours ends at the first write that fails, and then it piles up.
+  // Output before `writeThrough` takes effect. Node's own forwarding ends at the first write that fails, and the output
+  // then collects in memory.
   worker.stdout.on("data", (said: Buffer) => process.stdout.write(said))
   worker.stderr.on("data", (said: Buffer) => process.stderr.write(said))
   const ready = Promise.withResolvers<void>()
@@ -124,19 +129,21 @@ export const inThread = (bundle: URL, orders: Orders, threads: number, events: E
   worker.on("exit", (code) => {
     port.close()
     end ??= { kind: "exit", detail: `a handler thread exited with ${code}` }
-    // This tells why a thread never was ready; for one that was, the promise is settled already.
+    // This rejects `ready` for a thread that never was ready. For another thread it is already resolved.
     ready.reject(new Told(end.detail, stack))
     events.onEnd(thread, end, stack)
   })
   return thread
 }
 
-/** The main thread as the handlers', for handlers that only ever wait. Nothing can stop one that does not. */
+/**
+ * Runs handlers in the main thread, for handlers that only wait. A handler that blocks the thread cannot be stopped.
+ */
 export const inMain = (bundle: URL, orders: Orders, events: Events): HandlerThread => {
   const begun = counter()
   let executor: Executor | undefined
   const load = async (): Promise<void> => {
-    // Before the bundle is loaded: Node reads a source map when it loads the file that has it.
+    // Must come before the bundle is loaded: Node reads a source map when it loads the file.
     process.setSourceMapsEnabled(true)
     const loaded: { readonly default: Bundle } = await import(bundle.href)
     executor = await loaded.default.make({

@@ -1,13 +1,15 @@
 /**
- * Gives attempts to threads and knows, for each, how it stands.
+ * Assigns attempts to threads, and tracks the state of each attempt.
  *
- * Cancelling: the fiber is interrupted. When the grace has passed, a thread that still answers has a handler that merely
- * ignores its interruption: the attempt ends unconfirmed, and the thread gets nothing more and is stopped once its other
- * attempts have ended. A thread that does not answer is stuck and is terminated, which ends even a busy loop: the attempt is
- * confirmed as interrupted, and those that shared its thread are lost as collateral, to be run again uncounted.
+ * To cancel an attempt, its fiber is interrupted. If it has not ended after the grace, the thread is probed. If the
+ * thread answers, the handler ignores its interruption: the attempt ends as not confirmed, and the thread gets no more
+ * attempts and is terminated when its other attempts have ended. If the thread does not answer, it is blocked and is
+ * terminated, which ends even a busy loop: the attempt ends as interrupted and confirmed. The other attempts in that
+ * thread are lost as collateral, and run again without being counted.
  *
- * A thread may be stuck without an attempt to blame, by what one left behind or by the worker's layer. What it is given then
- * never begins, so nobody would cancel it either: the thread is terminated as well.
+ * A thread may also be blocked although none of its attempts causes it, by an abandoned handler or by the worker's
+ * layer. Attempts that it receives then never begin, so they have no timeout that would end them. Such a thread is
+ * terminated too.
  */
 import * as Timer from "@effect-ray/core/Timer"
 import * as Frame from "../Frame.ts"
@@ -15,31 +17,36 @@ import { silentMillis } from "../internal/frameSocket.ts"
 import type { HandlerThread, ThreadEnd } from "./handlerThread.ts"
 
 interface Running {
+  /** The thread that has it. */
   readonly thread: HandlerThread
-  /** Which of the thread's RUNs it is. */
+  /** Its number among the thread's RUNs, from 1. */
   readonly order: number
-  /** The header of its RUN, to answer with. */
+  /** The header of its RUN, for the response. */
   readonly header: Buffer
+  /** The timer that ends the grace. Set once the attempt is cancelled. */
   grace: NodeJS.Timeout | undefined
-  /** The grace has passed: its thread ends for its sake. */
+  /** Whether its thread is terminated because this attempt did not stop. */
   culprit: boolean
 }
 
-/** A thread that does not answer for so long, after the grace, is stuck. The gateway waits a second longer. */
+/**
+ * How long a thread may take to answer a probe after the grace. Then it counts as blocked. The gateway waits a second
+ * longer.
+ */
 const probeMillis = 1_000
 
-/** An attempt that is over sooner is never announced as started: its result says it all. */
+/** How long an attempt runs before it is announced as started. For a shorter one the result is enough. */
 const announceMillis = 10
 
-/** Both count in 32 bits and go round. */
+/** Both numbers have 32 bits and wrap around. */
 const hasBegun = ({ thread, order }: Running): boolean => (Atomics.load(thread.begun, 0) - order | 0) >= 0
 
 export class HandlerThreads {
   private readonly running = new Map<bigint, Running>()
-  /** Replaced, and not stopped yet. */
+  /** Threads that have been replaced but not terminated. */
   private readonly retired = new Set<HandlerThread>()
   private readonly unannounced = new Set<Running>()
-  /** Those of whose attempts none has begun, asked whether they answer. */
+  /** Threads with no attempt that has begun. They are being probed. */
   private readonly doubted = new Set<HandlerThread>()
   private announcing: NodeJS.Timeout | undefined
   private readonly threads: Array<HandlerThread>
@@ -51,7 +58,7 @@ export class HandlerThreads {
     this.send = send
   }
 
-  /** Settles when every thread can serve. */
+  /** Resolves when every thread is ready. */
   async ready(): Promise<void> {
     await Promise.all(this.threads.map((thread) => thread.ready))
   }
@@ -93,7 +100,7 @@ export class HandlerThreads {
     if (this.unannounced.size > 0) this.announcing = setTimeout(this.announce, announceMillis)
   }
 
-  /** Of each thread, how many of its attempts have not begun. */
+  /** How many attempts of each thread have not begun. */
   private waiting(): ReadonlyMap<HandlerThread, number> {
     const counts = new Map<HandlerThread, number>()
     for (const entry of this.unannounced) {
@@ -107,16 +114,16 @@ export class HandlerThreads {
     const ask = (): void => {
       const timer = setTimeout(() => {
         this.doubted.delete(thread)
-        // An attempt may have begun, and be what keeps it busy.
+        // An attempt may have begun in the meantime and be blocking the thread.
         if ((this.waiting().get(thread) ?? 0) < thread.running) return
-        thread.terminate("its thread was blocked, and by no attempt in it")
+        thread.terminate("its thread was blocked, but not by one of its attempts")
       }, silentMillis)
       thread.probe(() => {
         clearTimeout(timer)
         this.doubted.delete(thread)
       })
     }
-    // One that cannot get ready ends its host.
+    // A thread that does not become ready ends its host.
     thread.ready.then(ask, () => {})
   }
 
@@ -132,7 +139,7 @@ export class HandlerThreads {
   private overdue(call: bigint, entry: Running): void {
     entry.grace = setTimeout(() => {
       entry.culprit = true
-      entry.thread.terminate("its thread was stopped for the sake of another attempt")
+      entry.thread.terminate("its thread was terminated because another attempt did not stop")
     }, probeMillis)
     entry.thread.probe(() => {
       if (this.running.get(call) !== entry) return
@@ -142,7 +149,10 @@ export class HandlerThreads {
     })
   }
 
-  /** It keeps what runs in it. No more threads than serve are kept so, lest threads pile up. */
+  /**
+   * Replaces a thread, which keeps its running attempts. At most as many retired threads are kept as there are serving
+   * ones, so that they do not accumulate.
+   */
   private retire(thread: HandlerThread): void {
     const index = this.threads.indexOf(thread)
     if (index < 0 || !thread.replaceable || this.retired.size >= this.threads.length) return
@@ -154,7 +164,7 @@ export class HandlerThreads {
     this.send({ type: Frame.Type.RESULT, flags: Frame.kindFlags(kind), route: 0, to: entry.header }, "")
   }
 
-  /** A RESULT from a thread. False: it belongs to nothing that runs. */
+  /** Takes a RESULT from a thread. Returns false if its attempt is not running. */
   ended(frame: Frame.Frame): boolean {
     const call = frame.wholeCall
     const entry = this.running.get(call)
@@ -171,7 +181,7 @@ export class HandlerThreads {
     if (--thread.running === 0 && this.retired.has(thread)) thread.terminate("its thread was replaced")
   }
 
-  /** The thread is gone, with all that ran in it. Another takes its place at once. */
+  /** Called when a thread is gone, with all of its attempts. Replaces the thread at once. */
   gone(thread: HandlerThread, end: ThreadEnd): void {
     const index = this.threads.indexOf(thread)
     if (index >= 0) this.threads[index] = this.make()

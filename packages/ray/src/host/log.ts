@@ -1,4 +1,4 @@
-/** The host's own log: JSON lines on standard output. */
+/** Writes a line of the host's own log: JSON, on standard output. */
 export const log = (
   level: "INFO" | "WARN" | "ERROR",
   message: string,

@@ -1,9 +1,9 @@
 /**
  * A host: the process that runs handlers on a node of the cluster.
  *
- * This, the main thread, owns the control pipe, the socket, the heartbeat and cancellation, so all of these go on
- * whatever the handlers do; the handlers run in threads of their own, one for each whole CPU. It ends when its
- * control pipe does, when the gateway says goodbye, and when the connection breaks.
+ * This is the main thread. It manages the control pipe, the socket, the heartbeat and cancellation, so all of these
+ * continue while handlers compute. Handlers run in handler threads, one for each whole CPU. The host ends when its
+ * control pipe ends, when the gateway sends BYE, or when the connection breaks.
  */
 import * as Frame from "../Frame.ts"
 import { FrameSocket } from "../internal/frameSocket.ts"
@@ -18,14 +18,14 @@ import { toldOf, tellCrashes, Told } from "./told.ts"
 
 const bundle = new URL("./thread.mjs", import.meta.url)
 
-/** How long the worker's layer may take to come down in an orderly end. */
+/** How long the worker's layer may take to be released in an orderly end, in milliseconds. */
 const closeMillis = 2_000
 
-/** `error` is whatever was thrown, be it by the worker's own module. */
+/** Logs an error and ends the host. `error` is any thrown value, which may come from the worker's module. */
 const fail = (message: string, error: unknown): never => {
   const { message: detail, stack } = toldOf(error)
   log("ERROR", message, { detail, stack })
-  // Who started us keeps the last words of this, so what happened comes after where.
+  // The actor keeps the end of this output, so the message comes after the stack.
   process.stderr.write(`${stack}\n${message}: ${detail}\n`)
   process.exit(1)
 }
@@ -43,7 +43,7 @@ const serve = async (given: orders.Orders): Promise<void> => {
   const events: Events = {
     onFrames: (frames) => fromLane.push(frames),
     onEnd: (thread, end, stack) => {
-      // A thread that never was ready is the business of whoever waits for it.
+      // If a thread was never ready, `ready` rejects, which is handled below.
       if (closing || !serving) return
       log(end.kind === "terminated" ? "INFO" : "WARN", "a handler thread ended", { ...end, stack })
       threads.gone(thread, end)
@@ -52,7 +52,7 @@ const serve = async (given: orders.Orders): Promise<void> => {
   const makeThread = (): HandlerThread => {
     const thread = inThreads ? inThread(bundle, given, count, events) : inMain(bundle, given, events)
     if (serving) {
-      thread.ready.catch((error: unknown) => fail("no handler thread could take the place of one that ended", error))
+      thread.ready.catch((error: unknown) => fail("a handler thread that ended could not be replaced", error))
     }
     return thread
   }
@@ -125,7 +125,7 @@ const serve = async (given: orders.Orders): Promise<void> => {
   })
 }
 
-// What cannot be written, on a full disk for instance, is no reason to end.
+// Output that cannot be written, for instance because the disk is full, does not end the host.
 for (const output of [process.stdout, process.stderr]) {
   output.on("error", () => {})
   makeBlocking(output)

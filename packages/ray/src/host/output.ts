@@ -1,18 +1,27 @@
-/** What handlers print on its way out of the host: whoever prints faster than it is read waits, and nothing piles up in memory. */
+/**
+ * Forwards what handlers print. A handler that prints faster than its output is read has to wait, so that nothing
+ * collects in memory.
+ */
 import * as fs from "node:fs"
 import type { Writable } from "node:stream"
 
-/** Writes a thread's output to the process's own itself: Node would send it to the main thread, and keep what it is behind. */
+/**
+ * Writes a thread's output directly to the process's descriptor. Node would send it to the main thread, and keep it in
+ * memory while that is behind.
+ */
 export const writeThrough = (output: Writable, descriptor: number): void => {
   output._write = (chunk: Uint8Array | string, encoding, done) => {
     writeAll(descriptor, typeof chunk === "string" ? Buffer.from(chunk, encoding) : chunk)
     done()
   }
-  // Node's own way, which it would prefer.
+  // Removes Node's own function, which it would prefer.
   Object.assign(output, { _writev: null })
 }
 
-/** Has writers wait for a pipe that is full, those that write to the descriptor as well. Node has them fail with EAGAIN. */
+/**
+ * Makes writers wait while the pipe is full, including those that use the descriptor directly. Otherwise Node lets
+ * their writes fail with EAGAIN.
+ */
 export const makeBlocking = (output: Writable): void => {
   const { _handle: handle } = output as {
     readonly _handle?: { readonly setBlocking?: (blocking: boolean) => void } | null
@@ -29,9 +38,9 @@ const writeAll = (descriptor: number, bytes: Uint8Array): void => {
     try {
       at += fs.writeSync(descriptor, bytes, at)
     } catch (error) {
-      // What cannot be written, on a full disk for instance, is no reason to end.
+      // Output that cannot be written, for instance because the disk is full, is dropped.
       if (!(error instanceof Error && "code" in error && error.code === "EAGAIN")) return
-      // A process that a handler started has made the pipe one that does not block.
+      // A process that a handler started has made the pipe non-blocking.
       Atomics.wait(never, 0, 0, retryMillis)
     }
   }

@@ -1,8 +1,8 @@
 /**
- * Results on their way to the gateway, as its credit allows.
+ * Sends results to the gateway as its credit allows.
  *
- * What fits into one frame passes what travels in chunks, and of the chunks only so many are written at a time that it
- * does not wait long behind them.
+ * Results that fit into one frame may overtake those that travel in chunks. Only a limited amount of chunks is written
+ * at a time, so that the others do not wait long behind them.
  */
 import type * as Frame from "../Frame.ts"
 import { type FrameSocket, maxUnsentBytes } from "../internal/frameSocket.ts"
@@ -11,7 +11,7 @@ import type { Credit } from "../internal/handshake.ts"
 export class Results {
   private readonly whole: Array<Buffer> = []
   private readonly chunks: Array<Buffer> = []
-  /** Calls whose last chunk has not come yet. */
+  /** Calls whose last chunk has not arrived yet. */
   private readonly chunked = new Set<bigint>()
   private readonly credit = { frames: 0, bytes: 0 }
   private readonly socket: () => FrameSocket
@@ -20,7 +20,7 @@ export class Results {
     this.socket = socket
   }
 
-  /** Takes a RESULT, or a chunk of one. The buffer that it lies in is ours from now on. */
+  /** Adds a RESULT, or a chunk of one. Its buffer belongs to this object from now on. */
   push(frame: Frame.Frame): void {
     const call = frame.wholeCall
     if (frame.hasMore) this.chunked.add(call)
@@ -32,14 +32,14 @@ export class Results {
     this.send()
   }
 
-  /** The gateway takes so much more. */
+  /** Adds credit from the gateway. */
   grant(credit: Credit): void {
     this.credit.frames += credit.frames
     this.credit.bytes += credit.bytes
     this.send()
   }
 
-  /** Sends what may go now. */
+  /** Sends what the credit allows. */
   send(): void {
     if (this.whole.length > 0) this.sendFrom(this.whole, Number.POSITIVE_INFINITY)
     if (this.chunks.length > 0) this.sendFrom(this.chunks, maxUnsentBytes - this.socket().unsent)

@@ -1,10 +1,13 @@
-/** What ends a thread, or the host, in words that reach whoever reads of it. */
+/** Describes an error that ends a thread or the host. */
 import { describe } from "@effect-ray/core/Thrown"
 
-/** The gateway keeps the last 1,800 bytes that a host writes, and its last line says where it happened as well. */
+/** The gateway keeps the last 1,800 bytes of a host's standard error, whose last line also says what failed. */
 const limits = { maxDetailLength: 1_400, maxStackLength: 16_384 }
 
-/** An error whose message tells all that is to be told: its name is that of what was thrown, which need not be copied. */
+/**
+ * An error whose message is the complete description of a thrown value, including its name. The value itself need not
+ * be copied to another thread.
+ */
 export class Told extends Error {
   override readonly name = "Told"
   constructor(words: string, stack?: string) {
@@ -13,7 +16,10 @@ export class Told extends Error {
   }
 }
 
-/** What has been told already, be it in another thread, each property looked at once: anyone may give an error this name. */
+/**
+ * Returns an error that is already described, possibly by another thread. Any error may have this name, so each
+ * property is read once and checked.
+ */
 const toldBefore = (thrown: unknown): Told | undefined => {
   try {
     if (!(thrown instanceof Error) || thrown.name !== "Told") return undefined
@@ -26,7 +32,7 @@ const toldBefore = (thrown: unknown): Told | undefined => {
   }
 }
 
-/** Whatever was thrown, in words. */
+/** Describes a thrown value. */
 export const toldOf = (thrown: unknown): Told => {
   const before = toldBefore(thrown)
   if (before !== undefined) return before
@@ -35,11 +41,12 @@ export const toldOf = (thrown: unknown): Told => {
 }
 
 /**
- * Has what nobody has caught, a rejection as well, end its thread as it would anyway, but as `end` tells it: of an error that
- * crosses threads Node leaves out every field when one of them cannot be copied, and of a value that is no error all.
+ * Makes uncaught errors and rejections end the thread through `end`. They would end it anyway. But when Node passes an
+ * error to another thread, it drops all fields if one of them cannot be copied, and it drops a value that is not an
+ * error entirely.
  */
 export const tellCrashes = (end: (thrown: unknown) => never): void => {
-  // Listeners that the worker's module has added decide for themselves.
+  // If the worker's module has added listeners, they decide.
   for (const event of ["unhandledRejection", "uncaughtException"] as const) {
     process.on(event, (thrown: unknown) => {
       if (process.listenerCount(event) === 1) end(thrown)

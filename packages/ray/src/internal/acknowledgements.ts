@@ -1,43 +1,43 @@
 /**
- * Calls whose ends the gateway may forget, until it is known to have heard.
+ * Keeps acknowledgements until the gateway is known to have received them.
  *
- * An acknowledgement may be lost with its connection, so it is kept until a ping that went out after it is answered, and
- * told again on the next connection.
+ * An acknowledgement may be lost with its connection. So it is kept until a ping that was sent after it is answered,
+ * and sent again on the next connection.
  */
 
-/** Packed u64s that fit in one ACK. */
+/** How many calls fit into one ACK, as packed u64s. */
 const maxInFrame = 32_768
 
 export class Acknowledgements {
-  /** Not sent yet, and sent since the last ping. */
+  /** Those that have not been sent, and those that were sent after the last ping. */
   private fresh: Array<number> = []
   private sent: Array<number> = []
-  /** For each ping that is not answered, oldest first, what went out before it. */
+  /** For each unanswered ping, the oldest first, those that were sent before it. */
   private doubtful: Array<ReadonlyArray<number>> = []
 
   add(call: number): void {
     this.fresh.push(call)
   }
 
-  /** A ping goes out. */
+  /** Called when a ping is sent. */
   pinged(): void {
     this.doubtful.push(this.sent)
     this.sent = []
   }
 
-  /** The oldest ping was answered: what went before it has arrived. */
+  /** Called when the oldest ping was answered: everything sent before it has arrived. */
   answered(): void {
     this.doubtful.shift()
   }
 
-  /** On another connection all is told again that may not have arrived. */
+  /** Called on a new connection. Those that may not have arrived are sent again. */
   again(): void {
     this.fresh = [...this.doubtful.flat(), ...this.sent, ...this.fresh]
     this.doubtful = []
     this.sent = []
   }
 
-  /** The bodies of the ACK frames to be sent now. */
+  /** Returns the bodies of the ACK frames to send now. */
   take(supervisor: number): ReadonlyArray<Buffer> {
     const bodies: Array<Buffer> = []
     for (let at = 0; at < this.fresh.length; at += maxInFrame) {
@@ -50,7 +50,7 @@ export class Acknowledgements {
       bodies.push(body)
     }
     if (bodies.length > 0) {
-      // In place: there are thousands of them between two pings.
+      // Appends in place, because there are thousands between two pings.
       for (const call of this.fresh) this.sent.push(call)
       this.fresh = []
     }

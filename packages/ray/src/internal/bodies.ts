@@ -1,19 +1,19 @@
-/** What the gateway tells a supervisor in JSON. `docs/gateway-protocol.md`, Frames. */
+/** The JSON bodies that the gateway sends to a supervisor. `docs/gateway-protocol.md`, Frames. */
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as Frame from "../Frame.ts"
 import { cleanText } from "./cleanText.ts"
 
-/** Why a call has no result. The gateway, a host, or Ray wrote it. */
+/** The body of LOST: why a call has no result. The text is from the gateway, a host or Ray. */
 export const LostBody = Schema.Struct({
   kind: Schema.String,
-  /** Of an `unplaced` call: what kept it from a host. */
+  /** Which obstacle kept an `unplaced` call from getting a host. */
   why: Schema.optionalKey(Schema.String),
   detail: Schema.String,
   collateral: Schema.Boolean
 })
 
-/** A pool of hosts as it is now. */
+/** The body of POOL_STATE: the state of a pool of hosts. */
 export const PoolStateBody = Schema.Struct({
   ref: Schema.Int,
   pool: Schema.Int,
@@ -33,27 +33,32 @@ export const HostDownBody = Schema.Struct({ number: Schema.Int })
 
 export const RefusedBody = Schema.Struct({ reason: Schema.String })
 
-/** The most characters of a body that an error shows. */
+/** How many characters of a body an error shows. */
 const maxShown = 200
 
-/** Reads the body of a frame. What is no such body is a broken frame. */
+/** Makes a function that reads the body of a frame. It throws a `FrameError` for another body. */
 const reader = <S extends Schema.ConstraintDecoder<unknown>>(name: string, schema: S) => {
   const decode = Schema.decodeUnknownResult(Schema.fromJsonString(schema))
   return (text: string): S["Type"] => {
     const body = decode(text)
-    if (Result.isFailure(body)) throw new Frame.FrameError(`no body of ${name}: ${cleanText(text.slice(0, maxShown))}`)
+    if (Result.isFailure(body)) {
+      throw new Frame.FrameError(`not a body of ${name}: ${cleanText(text.slice(0, maxShown))}`)
+    }
     return body.success
   }
 }
 
 const decodeLost = Schema.decodeUnknownResult(Schema.fromJsonString(LostBody))
 
-/** Its detail may end with the last words of any program. Whatever it is, the call has come to its end. */
+/**
+ * Reads the body of LOST. Its detail may end with the output of any program. Even if the body cannot be read, the call
+ * has ended.
+ */
 export const readLost = (text: string): typeof LostBody.Type => {
   const lost = decodeLost(text)
   return Result.isSuccess(lost)
     ? { ...lost.success, detail: cleanText(lost.success.detail) }
-    : { kind: "exit", detail: `its host said: ${cleanText(text.slice(0, maxShown))}`, collateral: false }
+    : { kind: "exit", detail: `its host wrote: ${cleanText(text.slice(0, maxShown))}`, collateral: false }
 }
 
 const decodePoolState = reader("POOL_STATE", PoolStateBody)

@@ -1,4 +1,4 @@
-/** How an attempt ended, in the words of core and in those of the protocol. `docs/gateway-protocol.md`, Frames. */
+/** Converts how an attempt ended between core and the protocol. `docs/gateway-protocol.md`, Frames. */
 import { Ended, Obstacle } from "@effect-ray/core/Outcome"
 import * as TaskError from "@effect-ray/core/TaskError"
 import * as Result from "effect/Result"
@@ -10,13 +10,15 @@ const ReasonJson = Schema.fromJsonString(Schema.toCodecJson(TaskError.Reason))
 const encodeReason = Schema.encodeSync(ReasonJson)
 const decodeReason = Schema.decodeUnknownResult(ReasonJson)
 
-/** A RESULT: its kind, and the text of its body. */
+/** A RESULT. */
 export interface ResultBody {
+  /** Its kind, see `Frame.Kind`. */
   readonly kind: number
+  /** The text of its body. */
   readonly text: string
 }
 
-/** The RESULT that tells an end. Values and errors pass through as text, unread. */
+/** Returns the RESULT for an end. Values and errors are passed on as text, without parsing them. */
 export const toResult = (ended: Ended): ResultBody => {
   switch (ended._tag) {
     case "Succeeded":
@@ -33,7 +35,7 @@ export const toResult = (ended: Ended): ResultBody => {
   }
 }
 
-/** The end that a RESULT tells. */
+/** Returns the end that a RESULT reports. */
 export const ofResult = ({ kind, text }: ResultBody): Ended => {
   switch (kind) {
     case Frame.Kind.success:
@@ -52,7 +54,7 @@ export const ofResult = ({ kind, text }: ResultBody): Ended => {
             ? reason.success
             : new TaskError.Defect({
               name: "UnknownReason",
-              detail: `a host of another version said: ${text}`,
+              detail: `a host of another version sent: ${text}`,
               stack: ""
             })
         )
@@ -63,13 +65,13 @@ export const ofResult = ({ kind, text }: ResultBody): Ended => {
 
 const isKind = Schema.is(Obstacle.fields.kind)
 
-/** The end of a call that will have no result. */
+/** Returns how an attempt ends whose call will have no result. */
 export const ofLost = (lost: LostBody): Ended => {
   switch (lost.kind) {
     case "unschedulable":
       return Ended.Died({ reason: TaskError.bounded(new TaskError.Unschedulable({ detail: lost.detail })) })
     case "unplaced":
-      // No host ever had it: it goes back untouched, also what must never run twice.
+      // No host ever had it, so it goes back, even if it must never run twice.
       return Ended.NotStarted({ obstacle: { kind: isKind(lost.why) ? lost.why : "unreachable", detail: lost.detail } })
     case "oom":
       return lostBy(new TaskError.OutOfMemory({ detail: lost.detail }), lost)

@@ -1,10 +1,11 @@
 /**
- * Gives every file of a bundle a location of its own: `import.meta`, `__dirname`, `__filename` and `require.resolve` are then
- * those of that file instead of the bundle's.
+ * Gives every file of a bundle its own location: `import.meta`, `__dirname`, `__filename` and `require.resolve` are
+ * those of that file, not of the bundle.
  *
- * The location is where the file would lie beside the bundle. Nothing lies there, so a package that only asks starts, and
- * one that reads files of its own, or starts a thread from one, fails with an error that names it. With the bundle's own
- * name, every file would take itself for the main program, and a thread started from it would run the worker once more.
+ * The location is where the file would be beside the bundle. No file is there. A package that only reads its location
+ * starts. A package that reads files beside it, or starts a thread from one, fails with an error that names the file.
+ * If all files had the bundle's location, each would take itself for the main program, and a thread started from it
+ * would run the worker again.
  */
 import type { Plugin } from "esbuild"
 import * as fs from "node:fs"
@@ -12,7 +13,10 @@ import * as path from "node:path"
 
 const locationName = "effectRayLocation"
 
-/** In the bundle's banner, where `import.meta` is the bundle's own. `main` is false for all, as the host is the program. */
+/**
+ * Goes into the bundle's banner, where `import.meta` is that of the bundle. `main` is false in all files, because the
+ * host is the main program.
+ */
 export const locationBanner = `import { createRequire as effectRayRequire } from "node:module";`
   + `import { pathToFileURL as effectRayUrl } from "node:url";`
   + `const require = effectRayRequire(import.meta.url);`
@@ -22,7 +26,7 @@ export const locationBanner = `import { createRequire as effectRayRequire } from
   + ` const meta = { dirname: filename.slice(0, filename.lastIndexOf("/")), filename, main: false, resolve, url };`
   + ` return { meta, get resolve() { return effectRayRequire(filename).resolve; } }; };`
 
-/** Applies only where a file has not declared these names itself. */
+/** Only applies if a file has not declared these names itself. */
 export const locationNames = {
   __dirname: `${locationName}.meta.dirname`,
   __filename: `${locationName}.meta.filename`,
@@ -30,7 +34,7 @@ export const locationNames = {
   "require.resolve": `${locationName}.resolve`
 }
 
-/** Whether anything in a bundle asks for its location. */
+/** Whether a file in the bundle uses its location. */
 export const asksForLocation = ({ buffer, byteLength, byteOffset }: Uint8Array): boolean =>
   Buffer.from(buffer, byteOffset, byteLength).includes(`${locationName}.`)
 
@@ -44,7 +48,10 @@ const placeOf = (file: string, from: string): string => {
 
 const escaped = (text: string): string => text.replaceAll(/[\\^$.*+?()[\]{}|/]/g, "\\$&")
 
-/** For those of `files` that ask, below or beside the folder of the worker's module. */
+/**
+ * Gives a location to each of these files that uses it. The location is relative to `from`, the folder of the worker's
+ * module.
+ */
 export const fileLocations = (files: Iterable<string>, from: string): Plugin => ({
   name: "effect-ray-own-locations",
   setup(build) {
@@ -55,7 +62,7 @@ export const fileLocations = (files: Iterable<string>, from: string): Plugin => 
       const declared = `const ${locationName} = /* @__PURE__ */ ${locationName}Of(${
         JSON.stringify(placeOf(args.path, from))
       });`
-      // In the first line that is code, so that all lines keep their numbers.
+      // Inserted into the first line of code, so that all lines keep their numbers.
       const [, first = "", rest = ""] = /^(#!.*\n)?([^]*)$/.exec(fs.readFileSync(args.path, "utf8"))!
       return { contents: `${first}${declared}${rest}`, loader: "default" }
     })

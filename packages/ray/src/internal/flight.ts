@@ -1,17 +1,19 @@
-/** An attempt between its launch and its acknowledgement. */
+/** An attempt from its launch until its acknowledgement. */
 import { Ended } from "@effect-ray/core/Outcome"
 import type * as Runner from "@effect-ray/core/Runner"
 import type { Call, CallOwner, LostBody } from "../GatewayConnection.ts"
 import { ofLost, ofResult } from "./ended.ts"
 import type { Session } from "./session.ts"
 
-/** What an attempt on its way needs of those who sent it. */
+/** The functions of `Flights` that a flight calls. */
 export interface Sky {
+  /** Sends the attempt to the gateway, or lets it wait for one. */
   readonly launch: (flight: Flight) => void
+  /** Called when the attempt's call has ended. */
   readonly landed: (flight: Flight) => void
 }
 
-/** One attempt on its way. */
+/** One attempt that is running on Ray, or about to. */
 export class Flight implements CallOwner {
   readonly attempt: Runner.Attempt
   private readonly sky: Sky
@@ -31,7 +33,7 @@ export class Flight implements CallOwner {
     this.ended = ended
     this.listener?.(ended)
   }
-  /** Tells one listener, the last, of the end. */
+  /** Calls the listener with the end, at once if it is known. A later listener replaces an earlier one. */
   listen(listener: (ended: Ended) => void): void {
     if (this.ended === undefined) this.listener = listener
     else listener(this.ended)
@@ -48,9 +50,10 @@ export class Flight implements CallOwner {
   }
   onLost(lost: LostBody, place: Runner.Place | undefined): void {
     this.sky.landed(this)
-    // A host that had it may have begun it without a word: that is never to be taken for one that had not.
+    // A host that had the attempt may have begun it without reporting that. It must not count as one that had not
+    // begun.
     if (place !== undefined) this.onStarted(place)
-    // What was to be stopped has stopped, if its process is known to be gone.
+    // A cancelled attempt has stopped if its process is known to be gone.
     this.end(this.cancelled ? Ended.Interrupted({ confirmed: lost.kind !== "gateway" }) : ofLost(lost))
   }
   onUnsent(): void {

@@ -1,4 +1,4 @@
-/** All attempts of a runner that are on their way, and the gateway that has them. */
+/** All attempts of a runner that are on Ray, and the session with the gateway that has them. */
 import { Ended } from "@effect-ray/core/Outcome"
 import * as Runner from "@effect-ray/core/Runner"
 import * as Timer from "@effect-ray/core/Timer"
@@ -8,12 +8,15 @@ import { runBody } from "./runBody.ts"
 import type { Session } from "./session.ts"
 
 const withoutGateway = Ended.NotStarted({
-  obstacle: { kind: "unreachable", detail: "it waited for a gateway in vain" }
+  obstacle: { kind: "unreachable", detail: "it waited for a gateway, but there was none" }
 })
 
 export interface Options {
+  /** The pools of the worker's tasks. */
   readonly pools: RayPools
+  /** The longest payload that is sent, in bytes. */
   readonly maxPayloadBytes: number
+  /** How long an interrupted attempt may take to end, in milliseconds. */
   readonly graceMillis: number
   /** How long attempts wait for a gateway before they go back, in milliseconds. */
   readonly patienceMillis: number
@@ -23,9 +26,9 @@ type Acknowledged = Pick<Runner.Attempt, "execution" | "fence">
 
 export class Flights implements Sky {
   private readonly options: Options
-  /** Ended and not acknowledged, by execution. */
+  /** Attempts that have ended but are not acknowledged, by execution. */
   private readonly unacknowledged = new Map<string, Flight>()
-  /** Those that no gateway has. */
+  /** Attempts that no gateway has. */
   private readonly waiting = new Set<Flight>()
   private session: Session | undefined
   private patience: NodeJS.Timeout | undefined
@@ -34,12 +37,12 @@ export class Flights implements Sky {
     this.options = options
   }
 
-  /** The session in use, while there is one. */
+  /** The current session, if there is one. */
   get current(): Session | undefined {
     return this.session
   }
 
-  /** Takes a gateway into use and gives it what waits. */
+  /** Starts to use a session, and sends it the attempts that wait. */
   adopt(session: Session): void {
     clearTimeout(this.patience)
     this.session = session
@@ -51,7 +54,10 @@ export class Flights implements Sky {
     for (const flight of flights) this.launch(flight)
   }
 
-  /** The gateway is gone: what is launched from now on waits for the next one, for a while. */
+  /**
+   * Called when the gateway is gone. Attempts that are launched from now on wait for the next gateway, up to the
+   * patience.
+   */
   abandon(): void {
     const { patienceMillis, pools } = this.options
     this.session = undefined
@@ -63,22 +69,22 @@ export class Flights implements Sky {
     }, Timer.bounded(patienceMillis))
   }
 
-  /** Takes up what the gateway says of a pool's hosts. */
+  /** Records how many attempts a pool's hosts can run at once. */
   resize(ref: number, slots: number): void {
     for (const [pool, opened] of this.session?.pools ?? []) {
       if (opened.ref === ref) this.options.pools.resize(pool, slots)
     }
   }
 
-  /** Ends the wait for a gateway: none will come. */
+  /** Stops the timer, because no other gateway will follow. */
   close(): void {
     clearTimeout(this.patience)
   }
 
-  /** Sends an attempt on its way. */
+  /** Launches an attempt. */
   start(attempt: Runner.Attempt): Flight {
     const flight = new Flight(attempt, this)
-    // A gateway would end the connection, with all that is pending on it.
+    // If it were sent, the gateway would close the connection and end everything that is pending on it.
     const refusal = Runner.refusalOf(attempt.payload, this.options.maxPayloadBytes)
     if (refusal === undefined) this.launch(flight)
     else flight.end(refusal)
@@ -87,7 +93,7 @@ export class Flights implements Sky {
 
   launch(flight: Flight): void {
     const { session } = this
-    // A connection may have ended between two looks at it.
+    // The connection may have ended before its end was reported.
     if (session === undefined || session.connection.isClosed) {
       this.waiting.add(flight)
       return
@@ -111,7 +117,7 @@ export class Flights implements Sky {
     this.unacknowledged.set(flight.attempt.execution, flight)
   }
 
-  /** Asks for an attempt to be stopped. What comes of it is its end. */
+  /** Asks for an attempt to be stopped. Its end follows. */
   cancel(flight: Flight): void {
     if (flight.ended !== undefined) return
     flight.cancelled = true
@@ -123,12 +129,12 @@ export class Flights implements Sky {
     }
   }
 
-  /** The end is of no interest any more. */
+  /** Called when the end is not needed any more. */
   discard(flight: Flight): void {
     if (flight.call !== undefined) flight.session?.connection.discard(flight.call)
   }
 
-  /** These ends are recorded: the gateway may forget them. */
+  /** Called when these ends are recorded. The gateway may then forget them. */
   acknowledge(attempts: ReadonlyArray<Acknowledged>): void {
     for (const { execution, fence } of attempts) {
       const flight = this.unacknowledged.get(execution)
@@ -138,7 +144,7 @@ export class Flights implements Sky {
 
   private forget(flight: Flight): void {
     this.unacknowledged.delete(flight.attempt.execution)
-    // Another gateway knows nothing of it.
+    // Another gateway does not know the call.
     if (flight.session === this.session) this.session?.connection.acknowledge(flight.call!.number)
   }
 }

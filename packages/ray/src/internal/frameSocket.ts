@@ -1,26 +1,29 @@
-/** A socket that speaks frames: writes are gathered, heartbeats kept, silence ended. */
+/** A socket for frames. It collects writes, sends pings, and ends a silent connection. */
 import * as net from "node:net"
 import * as Frame from "../Frame.ts"
 import { plain } from "./handshake.ts"
 
-/** How often each side pings. */
+/** How often each side pings, in milliseconds. */
 export const pingMillis = 5_000
 
-/** A connection that was silent for so long is ended. */
+/** How long a connection may be silent before it is ended, in milliseconds. */
 export const silentMillis = 15_000
 
-/** Of what need not go at once, so many bytes are handed to the system at a time. */
+/** How many bytes of less urgent frames are passed to the system at a time. */
 export const maxUnsentBytes = 1024 * 1024
 
 export interface Events {
+  /** The connection is open. */
   readonly onConnect: () => void
+  /** A frame has arrived. It is valid until this returns. */
   readonly onFrame: (frame: Frame.Frame) => void
-  /** Exactly once. `error` has a `code` when the system gave one. */
+  /** The connection has ended. Called exactly once. `error` has a `code` if the system reported one. */
   readonly onClose: (error: Error | undefined) => void
-  /** Called as a ping goes out. */
+  /** A ping is being sent. */
   readonly onPing?: () => void
+  /** Collected frames are about to be written. More can be added now. */
   readonly beforeFlush?: () => void
-  /** The system has taken what was written, all of it or nearly so. */
+  /** The system has accepted all or nearly all bytes that were written. */
   readonly onRoom?: () => void
 }
 
@@ -29,7 +32,7 @@ export class FrameSocket {
   private readonly socket: net.Socket
   private readonly timer: NodeJS.Timeout
   private heard = performance.now()
-  /** Pings are no part of a handshake. */
+  /** Whether the handshake has finished: no pings are sent before. */
   private established = false
   private error: Error | undefined
 
@@ -38,7 +41,7 @@ export class FrameSocket {
     this.socket = socket
     this.writer = new Frame.Writer((parts) => {
       if (socket.destroyed) return
-      // What the system takes at once is not told by a drain.
+      // If the system accepts all bytes at once, no `drain` event follows.
       if (socket.write(parts.length === 1 ? parts[0]! : Buffer.concat(parts))) events.onRoom?.()
     }, events.beforeFlush)
     const decoder = new Frame.Decoder(events.onFrame)
@@ -67,12 +70,12 @@ export class FrameSocket {
     }, pingMillis)
   }
 
-  /** The handshake is through: from now on the connection is kept alive. */
+  /** Called when the handshake has finished: from now on pings keep the connection alive. */
   establish(): void {
     this.established = true
   }
 
-  /** Bytes that the system has not taken yet. */
+  /** How many bytes the system has not accepted yet. */
   get unsent(): number {
     return this.socket.writableLength + this.writer.pending
   }
@@ -82,7 +85,7 @@ export class FrameSocket {
     this.socket.destroy()
   }
 
-  /** Sends what is gathered and ends the connection. */
+  /** Sends the collected frames and ends the connection. */
   end(): void {
     this.writer.flush()
     this.socket.end()

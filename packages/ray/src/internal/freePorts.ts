@@ -1,4 +1,4 @@
-/** Ports of loopback that nobody uses at this moment. */
+/** Finds ports on loopback that are free at this moment. */
 import * as Effect from "effect/Effect"
 import * as net from "node:net"
 
@@ -9,7 +9,10 @@ const listen = (): Promise<net.Server> =>
     server.listen(0, "127.0.0.1", () => resolve(server))
   })
 
-/** All are held until the last is found, so they differ. They may be taken again before they are used. */
+/**
+ * Returns this number of different ports: all are kept open until the last one is found. They may be taken again before
+ * they are used.
+ */
 export const freePorts = (count: number): Effect.Effect<Array<number>> =>
   Effect.promise(async () => {
     const servers = await Promise.all(Array.from({ length: count }, listen))

@@ -1,22 +1,23 @@
 /**
- * Which names of functions a bundle keeps.
+ * Decides which function names a bundle keeps.
  *
- * esbuild keeps a name by a call wherever a function is made. Effect and our own modules make several for each attempt, and those
- * calls took a quarter of a handler's own time. Nobody asks for the names of these, so in their modules a function is left as it
- * is. Classes keep their names everywhere, and all that the user's modules and other packages make.
+ * esbuild preserves a name with a call wherever a function is made. Effect and this project's modules make several
+ * functions for each attempt, and these calls took a quarter of a handler's own time. The names of these functions are
+ * not used, so in those modules the calls do nothing. Class names are kept everywhere, and so are all names in the
+ * user's modules and other packages.
  */
 
-/** As long as the name of esbuild's own, so that the source map still fits. */
+/** Has the same length as the name that esbuild uses, so that the source map still fits. */
 const maxNames = 10
 const nameOf = (index: number): string => `__nam${index}`
 
-/** A line before the code of each module. */
+/** The comment line that esbuild writes before the code of each module. */
 const heading = /^(\/\/ \S.*)$/m
 
-/** In a class it stands in a static block, with `this`. */
+/** In a class the call is in a static block and has `this` as its argument. */
 const call = /\b__name\((?!this\b)/g
 
-/** `isOurs` is asked with the path of a module as esbuild writes it. */
+/** Removes the names. `isOurs` receives the path of a module as esbuild writes it. */
 export const dropNames = (bundle: Uint8Array, isOurs: (file: string) => boolean): Uint8Array => {
   const text = new TextDecoder().decode(bundle)
   const asIs = Array.from({ length: maxNames }, (_, index) => nameOf(index)).find((name) => !text.includes(name))

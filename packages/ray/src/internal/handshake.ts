@@ -1,8 +1,11 @@
-/** Both ends prove that they know a key without sending it. `docs/gateway-protocol.md`, Authentication. */
+/**
+ * The handshake, in which both ends prove that they know a key without sending it. `docs/gateway-protocol.md`,
+ * Authentication.
+ */
 import { createHmac, randomBytes, timingSafeEqual } from "node:crypto"
 import * as Frame from "../Frame.ts"
 
-/** 16 random bytes, hex. */
+/** Returns 16 random bytes in hex. */
 export const nonce = (): string => randomBytes(16).toString("hex")
 
 const proof = (key: string, label: "client" | "gateway", client: string, gateway: string): string =>
@@ -13,7 +16,7 @@ const equal = (a: string, b: string): boolean => {
   return left.length === right.length && timingSafeEqual(left, right)
 }
 
-/** A frame that concerns no call. */
+/** Returns the header of a frame that concerns no call. */
 export const plain = (type: number): Frame.Header => ({
   type,
   flags: 0,
@@ -24,32 +27,46 @@ export const plain = (type: number): Frame.Header => ({
   fence: 0
 })
 
-/** How a client introduces itself. */
+/** The body of HELLO, with which a client introduces itself. */
 export interface Hello {
+  /** What the client is. */
   readonly role: "supervisor" | "host"
+  /** The supervisor's id, or the host's name. */
   readonly id: string
+  /** How long the gateway keeps a supervisor without a connection, in seconds. 0 for a host. */
   readonly leaseSeconds: number
+  /** The longest payload that the client sends or accepts, in bytes. */
   readonly maxBodyBytes: number
+  /** The id of a host's process. */
   readonly pid?: number
+  /** The address of a host's node. */
   readonly node?: string
+  /** How many calls a host can run at once. */
   readonly slots?: number
 }
 
+/** How much the sender may send. */
 export interface Credit {
+  /** The number of frames. */
   readonly frames: number
+  /** The number of bytes, including headers. */
   readonly bytes: number
 }
 
+/** The gateway's response when it accepts the client. */
 export interface Welcome {
+  /** The number that the gateway gave the client. */
   readonly number: number
+  /** The gateway's instance: each start of a gateway has another one. */
   readonly instance: string
+  /** How much the client may send at first. */
   readonly credit: Credit
 }
 
-/** The code of a refusal by a gateway that is on its way out: the next one may take the client. */
+/** The code with which a gateway that is ending refuses a client. The next gateway may accept it. */
 const stopping = "stopping"
 
-/** The client's part of the handshake, as frames come in. Throws a `FrameError` for a gateway that does not know the key. */
+/** The client's part of the handshake. */
 export class Handshake {
   private readonly nonce = nonce()
   private instance = ""
@@ -64,7 +81,10 @@ export class Handshake {
     this.write(Frame.Type.HELLO, JSON.stringify({ ...hello, protocols: [Frame.protocol], nonce: this.nonce }))
   }
 
-  /** The welcome, when this frame was it. */
+  /**
+   * Handles a frame of the handshake. Returns the welcome when the handshake has finished. Throws `WrongSecret`,
+   * `Refused` or another `FrameError`.
+   */
   frame(frame: Frame.Frame): Welcome | undefined {
     const body = JSON.parse(frame.text)
     switch (frame.type) {
@@ -90,8 +110,8 @@ export class Handshake {
   }
 }
 
-/** One end does not want the other: trying again would end the same way. */
+/** One end has refused the other. Another try would end in the same way. */
 export class Refused extends Frame.FrameError {}
 
-/** This is not the gateway that it was taken for. */
+/** The server does not know the secret, so it is not the expected gateway. */
 export class WrongSecret extends Refused {}

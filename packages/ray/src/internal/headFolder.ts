@@ -1,8 +1,9 @@
 /**
- * The folder of a local head, with all that it writes.
+ * The folder for all files that a local head writes.
  *
- * Ray opens what it makes to every user of the machine, packages that it is about to run included, so all of it lies in
- * a folder that nobody else may enter. A file in it says whose it is: only such a folder is ever deleted.
+ * Ray makes its files accessible to every user of the machine, including packages that it is about to run. So all of
+ * them are in a folder that no other user can enter. A file in the folder identifies its head: no other folder is ever
+ * deleted.
  */
 import { createHash } from "node:crypto"
 import * as fs from "node:fs"
@@ -11,12 +12,15 @@ import * as path from "node:path"
 
 const prefix = "er-"
 
-/** Unix sockets lie below Ray's folder, and their paths may have 103 bytes on some systems. Ray adds up to 71. */
+/**
+ * The longest path of Ray's folder, in bytes. It contains Unix sockets, whose paths may have 103 bytes on some systems,
+ * and Ray adds up to 71.
+ */
 const maxRayPathLength = 103 - 71
 
 const rayFolder = "ray"
 
-/** Where a folder's name is not too long: in the system's temporary folder, if that is not. */
+/** The system's temporary folder, or `/tmp` if paths in it would be too long. */
 const parent = (): string => {
   const temporary = os.tmpdir()
   return path.join(temporary, `${prefix}123456`, rayFolder).length > maxRayPathLength ? "/tmp" : temporary
@@ -26,13 +30,13 @@ const markOf = (folder: string): string => path.join(folder, "head")
 
 const mark = (token: string): string => createHash("sha256").update(token).digest("hex")
 
-/** The folder in which Ray makes its sessions. */
+/** The folder for Ray's sessions. */
 export const rayIn = (folder: string): string => path.join(folder, rayFolder)
 
-/** The temporary folder of its processes, handlers included. */
+/** The temporary folder of the head's processes, including handlers. */
 export const temporaryIn = (folder: string): string => path.join(folder, "tmp")
 
-/** Makes the folder of the head with this token. */
+/** Makes the folder for the head with this token. */
 export const makeHeadFolder = (token: string): string => {
   const folder = fs.mkdtempSync(path.join(parent(), prefix))
   fs.writeFileSync(markOf(folder), mark(token), { mode: 0o600 })
@@ -40,7 +44,7 @@ export const makeHeadFolder = (token: string): string => {
   return folder
 }
 
-/** Whether this is the folder of the head with this token, and this user's. */
+/** Whether the folder belongs to the head with this token and to this user. */
 export const isHeadFolder = (folder: string, token: string): boolean => {
   try {
     const stat = fs.lstatSync(folder)
@@ -52,15 +56,17 @@ export const isHeadFolder = (folder: string, token: string): boolean => {
   }
 }
 
-/** Deletes the folder, and the file that says whose it is last: what fails to be deleted is known the next time. */
+/**
+ * Deletes the folder. The file that identifies it is deleted last, so that a failed deletion can be continued later.
+ */
 export const removeHeadFolder = (folder: string): void => {
   const remove = (name: string): void =>
-    // What was killed just now may still write.
+    // Processes that have just been killed may still be writing.
     fs.rmSync(path.join(folder, name), { recursive: true, force: true, maxRetries: 5, retryDelay: 100 })
   try {
     for (const name of fs.readdirSync(folder)) if (path.join(folder, name) !== markOf(folder)) remove(name)
     remove("")
   } catch {
-    // It is gone already, or somebody still writes in it.
+    // It is gone already, or a process is still writing in it.
   }
 }

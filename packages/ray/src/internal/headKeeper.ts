@@ -1,8 +1,8 @@
 /**
- * The process that keeps a local head: it starts Ray, and ends it when nobody uses it any more.
+ * The process that keeps a local head: it starts Ray, and ends it when it has no users left.
  *
- * It is a process of its own so that a head goes also when its users are killed, and stays when the one that started it
- * goes while others use it. It leads the head's process group. SIGTERM means that the last user said goodbye.
+ * It is a separate process so that the head ends even if its users are killed, and continues for the others if the one
+ * that started it exits. It leads the head's process group. It receives SIGTERM when the last user has left.
  */
 import { spawn } from "node:child_process"
 import * as fs from "node:fs"
@@ -10,24 +10,31 @@ import { removeHeadFolder } from "./headFolder.ts"
 import { hasUsers } from "./headUsers.ts"
 import { commandsOf, membersOf, signal } from "./processes.ts"
 
-/** What a keeper is told, as JSON in its only argument. */
+/** The keeper's orders, which it receives as JSON in its only argument. */
 export interface Keep {
+  /** The command that starts Ray. */
   readonly ray: string
+  /** The arguments of that command. */
   readonly args: ReadonlyArray<string>
+  /** The state folder, which lists the users. */
   readonly stateFolder: string
-  /** Removed before the head ends, so that nobody finds it any more. */
+  /** The record of the head. Removed before the head ends, so that no process finds it any more. */
   readonly record: string
-  /** Removed with the head. */
+  /** The head's folder. Removed when the head has ended. */
   readonly folder: string
+  /** How long Ray may take to end after SIGTERM before it is killed, in milliseconds. */
   readonly stopMillis: number
 }
 
-/** A user that is killed may come back at once. */
+/** How long a head without users continues, in milliseconds. A user that was killed may be started again at once. */
 const graceMillis = 5_000
 
 const lookMillis = 250
 
-/** As long as a command line holds this, workers may be running; the rest of a head only keeps books. */
+/**
+ * While a process has this in its command line, workers may be running. The other processes of a head only keep
+ * records.
+ */
 const raylet = "/raylet/raylet "
 
 const keep = (given: Keep): void => {
@@ -42,12 +49,12 @@ const keep = (given: Keep): void => {
   })
   child.on("exit", () => end())
 
-  /** The record of this head: a process in another container may have put its own in its place. */
+  /** Removes the record, but only if it is this head's: a process in another container may have replaced it. */
   const forget = (): void => {
     try {
       if (fs.readFileSync(given.record, "utf8").includes(JSON.stringify(given.folder))) fs.rmSync(given.record)
     } catch {
-      // There is none.
+      // There is no record.
     }
   }
 
@@ -56,7 +63,7 @@ const keep = (given: Keep): void => {
     forget()
     for (const { pid } of membersOf(process.pid)) if (pid !== process.pid) signal(pid, "SIGKILL")
     removeHeadFolder(given.folder)
-    // The whole group, this process included.
+    // The whole group, including this process.
     signal(-process.pid, "SIGKILL")
   }
 

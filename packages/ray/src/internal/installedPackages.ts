@@ -1,6 +1,6 @@
 /**
- * npm packages that travel as they are installed, file by file, because they cannot be part of a bundle: those with native
- * code, and those that the worker names.
+ * External packages: npm packages that travel as they are installed, file by file, because they cannot be part of a
+ * bundle. These are packages with native code, and those that the worker names.
  */
 import * as fs from "node:fs"
 import { isBuiltin } from "node:module"
@@ -10,13 +10,13 @@ import type { Source } from "./sourceFolder.ts"
 
 const segment = `node_modules${path.sep}`
 
-/** The name of the package that a specifier begins with; none for a path and for one of Node's own modules. */
+/** Returns the name of the package that a specifier begins with; none for a path or one of Node's own modules. */
 export const packageOf = (specifier: string): string | undefined => {
   if (/^[./#]|^[a-z]+:/i.test(specifier) || isBuiltin(specifier)) return undefined
   return /^(?:@[^/]+\/)?[^/]+/.exec(specifier)?.[0]
 }
 
-/** The folder of the installed package that a file belongs to; none for the user's own files. */
+/** Returns the folder of the installed package that a file belongs to; none for the user's own files. */
 export const folderOf = (file: string): string | undefined => {
   const at = file.lastIndexOf(segment)
   if (at < 0) return undefined
@@ -24,7 +24,7 @@ export const folderOf = (file: string): string | undefined => {
   return file.slice(0, at + segment.length) + below.slice(0, below[0]!.startsWith("@") ? 2 : 1).join(path.sep)
 }
 
-/** The name under which the package of a file is installed; none for the user's own files. */
+/** Returns the name under which the package of a file is installed; none for the user's own files. */
 export const packageName = (file: string): string | undefined => {
   const folder = folderOf(file)
   return folder?.slice(folder.lastIndexOf(segment) + segment.length).replaceAll(path.sep, "/")
@@ -55,7 +55,7 @@ const manifestOf = (folder: string): Manifest => {
 const keysOf = (record: unknown): ReadonlyArray<string> =>
   typeof record === "object" && record !== null ? Object.keys(record) : []
 
-/** Where Node finds a package from a folder, links resolved. */
+/** Returns the folder of a package as Node finds it from another folder, with links resolved. */
 const find = (name: string, from: string): string | undefined => {
   for (let folder = from;; folder = path.dirname(folder)) {
     const candidate = path.join(folder, "node_modules", name)
@@ -64,7 +64,7 @@ const find = (name: string, from: string): string | undefined => {
   }
 }
 
-/** Whether a package has native code of its own, or one package with it for each platform. */
+/** Whether a package has native code, or depends on a package with native code for each platform. */
 const isNative = (folder: string): boolean => {
   const manifest = manifestOf(folder)
   return manifest.gypfile === true || manifest.binary !== undefined || manifest.napi !== undefined
@@ -77,12 +77,12 @@ const isNative = (folder: string): boolean => {
     })
 }
 
-/** What a bundle was made of: of each file, what it imports. Names of files are absolute. */
+/** The inputs of a bundle: absolute file names, each with its imports. */
 export type Inputs = ReadonlyMap<string, ReadonlyArray<{ readonly path: string; readonly external: boolean }>>
 
 /**
- * The folders of the packages with native code among a bundle's inputs. Fails for native code that belongs to no installed
- * package.
+ * Returns the folders of the packages with native code among a bundle's inputs. Throws if native code belongs to no
+ * installed package.
  */
 export const nativePackages = (inputs: Inputs): ReadonlySet<string> => {
   const folders = new Set<string>()
@@ -93,7 +93,7 @@ export const nativePackages = (inputs: Inputs): ReadonlySet<string> => {
     if (!file.endsWith(".node") && !imports.some((one) => one.external && one.path.endsWith(".node"))) continue
     if (folder === undefined) {
       throw new Error(
-        `${file} is or imports native code, which a bundle cannot hold. Make it part of a package of its own and name that: `
+        `${file} is or imports native code, which a bundle cannot contain. Move it to a separate package and name that: `
           + `Worker.make({ external: ["the-package"] }).`
       )
     }
@@ -104,14 +104,16 @@ export const nativePackages = (inputs: Inputs): ReadonlySet<string> => {
 }
 
 interface Placed {
+  /** Where the package is installed. */
   readonly folder: string
-  /** In the package, with a slash at its end; empty for the bundle itself. */
+  /** Its path within the zip, with a slash at its end; empty for the bundle itself. */
   readonly at: string
 }
 
 /**
- * Adds the external packages of a bundle with all that they depend on, as Node finds them from there. Answers the names of
- * those that the bundle itself asks for. `named` have to be installed; what is external because it was not found is not.
+ * Adds the external packages of a bundle with all their dependencies, as Node finds them from there. Returns the names
+ * of the packages that the bundle itself imports. Throws if a package in `named` is not installed; a package that is
+ * external because it was not found may be missing.
  */
 export const addPackages = (
   source: Source,
@@ -124,7 +126,7 @@ export const addPackages = (
     const other = wanted.get(name)
     if (other !== undefined && other !== folder) {
       throw new Error(
-        `${name} cannot be part of the bundle, and two versions of it are imported: ${other} and ${folder}. `
+        `${name} cannot be part of the bundle, but two versions of it are imported: ${other} and ${folder}. `
           + `Install one of them for both.`
       )
     }
@@ -139,19 +141,19 @@ export const addPackages = (
   }
   for (const name of options.named) {
     if (!wanted.has(name) && !want(name, options.module)) {
-      throw new Error(`Worker.make({ external }) names ${JSON.stringify(name)}, and no such package is installed.`)
+      throw new Error(`Worker.make({ external }) names ${JSON.stringify(name)}, but no such package is installed.`)
     }
   }
 
   const placed = new Map<string, string>()
   const queue: Array<Placed> = []
   const place = (name: string, folder: string, at: string): void => {
-    // Nearest first, as Node looks.
+    // From the nearest folder upwards, as Node searches.
     for (let above = at;; above = above.slice(0, above.lastIndexOf("node_modules/"))) {
       const there = placed.get(`${above}node_modules/${name}/`)
       if (there === folder) return
       if (there === undefined && above !== "") continue
-      // Another version in its place: this one goes to who asks for it.
+      // Another version is in that place, so this one goes beside the package that imports it.
       const own = `${there === undefined ? "" : at}node_modules/${name}/`
       placed.set(own, folder)
       queue.push({ folder, at: own })
@@ -161,7 +163,7 @@ export const addPackages = (
   for (const [name, folder] of wanted) place(name, folder, "")
   for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
     const { at, folder } = next
-    // One that is only linked is a folder of the user's own, where anything may lie.
+    // A linked package is one of the user's folders, which may contain anything.
     const leaves = folderOf(folder) === undefined ? leaving(ignoring()) : undefined
     source.folder(folder, at, (entry) => entry.name === "node_modules/" || leaves?.(entry) === true)
     const manifest = manifestOf(folder)

@@ -1,6 +1,6 @@
 /**
- * Decides what stays out of a bundle: the packages that the worker names, those with native code, and what an installed package
- * asks for that is not there.
+ * Decides which imports stay out of a bundle: packages that the worker names, packages with native code, and imports of
+ * installed packages that cannot be found.
  */
 import type { Plugin } from "esbuild"
 import { folderOf, packageName, packageOf } from "./installedPackages.ts"
@@ -11,21 +11,25 @@ const isTypeScript = (file: string): boolean => /(?<!\.d)\.[cm]?tsx?$/.test(file
 
 export const outside = (
   options: {
+    /** The packages that the worker names. */
     readonly named: ReadonlyArray<string>
-    /** Folders of packages. A package may be imported by another name than its folder's. */
+    /**
+     * The folders of packages with native code. A package may be imported under a name that differs from its folder's.
+     */
     readonly native: ReadonlySet<string>
   }
 ): Plugin => ({
   name,
   setup(build) {
-    // Relative paths are many, and only native code matters among them.
+    // There are many relative paths, and only those of native code matter.
     build.onResolve({ filter: /^[^./]|\.node$/ }, async ({ importer, kind, path, pluginData, resolveDir }) => {
       if (pluginData === name) return undefined
       const wanted = packageOf(path)
       const named = wanted !== undefined && options.named.includes(wanted)
       const { errors, path: file } = await build.resolve(path, { importer, kind, resolveDir, pluginData: name })
       if (errors.length > 0) {
-        // Who asks for native code that was not built, or for a package that is not installed, may do without, as under Node.
+        // A package that imports native code that was not built, or a package that is not installed, may work without
+        // it, as under Node.
         const optional = path.endsWith(".node") || (folderOf(importer) !== undefined && kind !== "import-statement")
         return named || optional ? { path, external: true } : undefined
       }
@@ -34,7 +38,7 @@ export const outside = (
         return {
           errors: [{
             text: `${wanted} is external and TypeScript (${file}), which Node does not run below node_modules. `
-              + `Leave it out of Worker.make({ external }), or let it export what was compiled.`
+              + `Leave it out of Worker.make({ external }), or let it export compiled files.`
           }]
         }
       }

@@ -1,4 +1,4 @@
-/** A worker's packages: built once, uploaded, and uploaded again whenever the cluster has dropped them. */
+/** Builds a worker's packages once, uploads them, and uploads them again if the cluster has dropped them. */
 import type { Worker } from "@effect-ray/core/Worker"
 import * as Effect from "effect/Effect"
 import * as Semaphore from "effect/Semaphore"
@@ -10,14 +10,15 @@ import type { RayError } from "../RayError.ts"
 import type { Runtime } from "./poolBody.ts"
 
 export interface Packages {
+  /** Returns the `gcs://` URI of a runtime's package. */
   readonly uri: (runtime: Runtime) => string
-  /** Pins what is there and uploads what is not. */
+  /** Pins the packages that are on the cluster, and uploads those that are not. */
   readonly upload: Effect.Effect<void, RayError>
-  /** As `upload`, for one of many times: that it fails is told, once an outage. */
+  /** Like `upload`, for repeated use: a failure is logged once per outage. */
   readonly keep: Effect.Effect<void>
 }
 
-/** A host has its own one. This is for the tasks and actors of Ray that handlers start, on any node. */
+/** The `effect_ray` module for the Ray tasks and actors that handlers start on any node. A host has its own copy. */
 const handlersModule = Effect.sync((): Record<string, Bundle.File> => ({
   "effect_ray.py": { content: fs.readFileSync(new URL("../../gateway/effect_ray.py", import.meta.url)) }
 }))
@@ -43,7 +44,7 @@ export const makePackages = Effect.fnUntraced(function*(
   const uris = new Map<Runtime, string>()
   for (const [runtime, zip] of zips) uris.set(runtime, yield* cluster.uploadPackage(zip))
   const oneAtATime = yield* Semaphore.make(1)
-  // An array, because this runs many times: an iterator would be used up by the first.
+  // An array, because this runs many times, and an iterator can only be used once.
   const upload = oneAtATime.withPermit(Effect.forEach([...zips.values()], cluster.uploadPackage, { discard: true }))
   let missed = false
   const keep = Effect.matchEffect(upload, {
@@ -55,7 +56,7 @@ export const makePackages = Effect.fnUntraced(function*(
       if (missed) return Effect.void
       missed = true
       return Effect.logWarning(
-        `the worker's packages cannot be kept on the cluster, it is tried again: ${error.message}`
+        `the worker's packages cannot be kept on the cluster, trying again: ${error.message}`
       )
     }
   })

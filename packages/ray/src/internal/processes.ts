@@ -1,17 +1,18 @@
 /**
- * Processes by number, start, boot and namespace, so that a number that was given to another process later, after a reboot
- * or in another container, is not mistaken for the first.
+ * Identifies processes by number, start, boot and namespace. A number that another process gets later, after a reboot
+ * or in another container is then not mistaken for the first.
  */
 import { spawnSync } from "node:child_process"
 import * as fs from "node:fs"
 
 export interface ProcessId {
+  /** The number of the process. */
   readonly pid: number
-  /** Opaque: equal for the same process, among those of one boot and namespace. */
+  /** When it started. Opaque: only comparable within one boot and namespace. */
   readonly started: string
-  /** Of the machine. Empty where it is not told, and the start is a date. */
+  /** The id of the machine's boot. Empty if the system does not report it; `started` is then a date. */
   readonly boot: string
-  /** The namespace of process numbers: a container has its own. */
+  /** The namespace of process numbers: each container has its own. Empty if the system does not report it. */
   readonly namespace: string
 }
 
@@ -21,7 +22,7 @@ const startOf = (pid: number): string | undefined => {
     return found.stdout.trim() === "" ? undefined : found.stdout.trim()
   }
   const stat = statOf(pid)
-  // Its first thread may have ended before the others, which still hold its files and sockets.
+  // The first thread may have ended before the others, which still hold files and sockets.
   return stat === undefined || (stat.state === "Z" && stat.threads <= 1) ? undefined : stat.started
 }
 
@@ -34,7 +35,7 @@ interface Stat {
 
 const statOf = (pid: number): Stat | undefined => {
   try {
-    // The name in parentheses may itself hold spaces and parentheses. Fields 3, 5, 20 and 22 of the line are read.
+    // The name in parentheses may contain spaces and parentheses. Fields 3, 5, 20 and 22 of the line are used.
     const fields = fs.readFileSync(`/proc/${pid}/stat`, "utf8").replace(/^.*\) /s, "").split(" ")
     return { state: fields[0]!, group: Number(fields[2]), threads: Number(fields[17]), started: fields[19]! }
   } catch {
@@ -55,16 +56,16 @@ const namespace = orEmpty(() => fs.readlinkSync("/proc/self/ns/pid"))
 
 export const processId = (pid: number): ProcessId => ({ pid, started: startOf(pid) ?? "gone", boot, namespace })
 
-/** Whether its number means the same process to us, if it still runs. */
+/** Whether the process, if it is still running, has the same number here. */
 export const isHere = (id: ProcessId): boolean => id.boot === boot && id.namespace === namespace
 
-/** Whether it runs, as far as can be seen from here. */
+/** Whether the process is known to be running. */
 export const isAlive = (id: ProcessId): boolean => isHere(id) && startOf(id.pid) === id.started
 
-/** Whether it may run where its number means nothing to us: in another container, or outside of ours. */
+/** Whether the process may be running where its number cannot be seen: in another container, or outside this one. */
 export const isElsewhere = (id: ProcessId): boolean => id.boot === boot && id.namespace !== namespace
 
-/** What a file says of a process; none for anything else. */
+/** Parses an identity from a file; undefined for any other text. */
 export const parseProcessId = (text: string): ProcessId | undefined => {
   try {
     const { boot, namespace, pid, started } = JSON.parse(text)
@@ -77,8 +78,8 @@ export const parseProcessId = (text: string): ProcessId | undefined => {
 }
 
 /**
- * Sends a signal; a negative number means a group. False when there is nobody to send it to. The numbers -1, 0 and 1 mean
- * all processes, our own group and the first process: nobody ever means these.
+ * Sends a signal; a negative number means a group. Returns false if there is no such process. The numbers -1, 0 and 1
+ * mean all processes, the own group and the first process, so no signal is ever sent to them.
  */
 export const signal = (pid: number, name: NodeJS.Signals | 0): boolean => {
   if (!Number.isSafeInteger(pid) || Math.abs(pid) <= 1) return false
@@ -89,7 +90,7 @@ export const signal = (pid: number, name: NodeJS.Signals | 0): boolean => {
   }
 }
 
-/** The command line of a process; empty when it cannot be seen. */
+/** Returns the command line of a process; empty if it is not visible. */
 export const commandOf = (pid: number): string =>
   process.platform === "linux"
     ? orEmpty(() => fs.readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " "))
@@ -100,7 +101,10 @@ interface Member {
   readonly command: string
 }
 
-/** The living processes of a group. One that has ended and was not collected by its parent does not live. */
+/**
+ * Returns the running processes of a group. A process that has ended but was not collected by its parent is not
+ * running.
+ */
 export const membersOf = (group: number): ReadonlyArray<Member> => {
   if (process.platform !== "linux") {
     const found = spawnSync("ps", ["-A", "-ww", "-o", "pid=,pgid=,stat=,args="], { encoding: "utf8" })
@@ -116,15 +120,16 @@ export const membersOf = (group: number): ReadonlyArray<Member> => {
   })
 }
 
-/** The command lines of a group's living processes. */
+/** Returns the command lines of a group's running processes. */
 export const commandsOf = (group: number): ReadonlyArray<string> => membersOf(group).map(({ command }) => command)
 
-/** Whether any process of a group lives. */
+/** Whether any process of a group is running. */
 export const hasMembers = (group: number): boolean => signal(-group, 0) && membersOf(group).length > 0
 
 /**
- * Kills a group if one of its processes has these words in its command line, and we are not in it ourselves. The number of
- * a group stays taken as long as it has a member, so the others are of the same group.
+ * Kills a group if one of its processes has these words in its command line, and this process is not in the group.
+ * Returns whether it did. The number of a group stays taken as long as it has a member, so all its processes belong to
+ * the same group.
  */
 export const killGroup = (group: number, words: string): boolean => {
   const members = membersOf(group)

@@ -1,21 +1,25 @@
-/** What of a Python folder travels. */
+/** Decides which files of a Python folder travel. */
 import * as fs from "node:fs"
 import * as path from "node:path"
 import { ignoring, leaving } from "./secretFiles.ts"
 import { Source } from "./sourceFolder.ts"
 
-/** Beside the Python modules: patterns as in `.gitignore`, after ours, so that `!` takes something in again. */
+/**
+ * The file in the Python folder with patterns as in `.gitignore`. They follow the built-in ones, so `!` includes a file
+ * again.
+ */
 export const ignoreFile = ".effect-ray-ignore"
 
-/** A file in them says what they are. */
+/** Files that mark virtual environments and caches. */
 const marks = ["pyvenv.cfg", "CACHEDIR.TAG"]
 
-/** Python makes these wherever it runs, so nobody has to hear of them. */
+/** Files that Python generates everywhere, and the ignore file. The log does not name them. */
 const untold = /(?:^|\/)__pycache__\/$|\.py[cod]$|^\.effect-ray-ignore$/
 
 export interface PythonFolder {
+  /** The files that travel. */
   readonly source: Source
-  /** What a person may miss, in order. */
+  /** The names that were left out and may be missed, sorted. */
   readonly leftOut: ReadonlyArray<string>
 }
 

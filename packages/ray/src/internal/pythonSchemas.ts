@@ -1,6 +1,6 @@
 /**
- * What a Python function is given and what it answers, against the Schemas of its task. A Node host does so itself: it has
- * the task's codecs.
+ * Checks what a Python function receives and returns against the Schemas of its task. A Node host checks this itself,
+ * because it has the task's codecs.
  */
 import * as Handler from "@effect-ray/core/Handler"
 import { Ended } from "@effect-ray/core/Outcome"
@@ -12,7 +12,7 @@ import * as SchemaAST from "effect/SchemaAST"
 
 type What = TaskError.Undecodable["what"]
 
-/** Why a JSON text does not fit, if it does not. */
+/** Returns why a JSON text does not fit, or undefined if it fits. */
 type Check = (text: string) => Effect.Effect<string | undefined>
 
 interface Checks {
@@ -21,11 +21,11 @@ interface Checks {
   readonly error: Check
 }
 
-/** The end that a payload has which its task cannot take; none when it can. */
+/** Returns how an attempt ends whose payload does not fit; undefined if it fits. */
 export const ofPayload = (task: Task.Any, payload: string): Effect.Effect<Ended | undefined> =>
   Effect.map(checksOf(task).payload(payload), (why) => why === undefined ? undefined : undecodable("payload", why))
 
-/** The end of an attempt, unless what it ended with does not fit. */
+/** Returns the end of an attempt, or `Undecodable` if its result or error does not fit. */
 export const ofEnd = (task: Task.Any, ended: Ended): Effect.Effect<Ended> => {
   if (ended._tag === "Succeeded") return unless(ended, "result", checksOf(task).success(ended.value))
   if (ended._tag === "Failed") {
@@ -35,7 +35,10 @@ export const ofEnd = (task: Task.Any, ended: Ended): Effect.Effect<Ended> => {
   return Effect.succeed(ended)
 }
 
-/** A declared error as a Python host sends it: its JSON, and behind a line feed what is told of it if it does not fit. */
+/**
+ * Splits a declared error as a Python host sends it: the JSON, a line feed, and the text to report if the error does
+ * not fit.
+ */
 const parts = (text: string): { readonly error: string; readonly told: string | undefined } => {
   const end = text.indexOf("\n")
   if (end < 0) return { error: text, told: undefined }
@@ -54,7 +57,10 @@ const unless = (
     return undecodable(what, `${cut(why, maxWhyLength)}\n${wordsIn(told)}`)
   })
 
-/** How much of why an error does not fit is told. The rest of the detail says what was raised, and where. */
+/**
+ * How many characters of the reason why an error does not fit are reported. The rest of the detail says what was
+ * raised, and where.
+ */
 const maxWhyLength = 800
 
 const cut = (text: string, maxLength: number): string =>
@@ -71,7 +77,7 @@ const wordsIn = (json: string): string => {
 const undecodable = (what: What, detail: string): Ended =>
   Ended.Died({ reason: TaskError.bounded(new TaskError.Undecodable({ what, detail })) })
 
-// Compiling a decoder costs far more than using it.
+// Compiling a decoder takes far longer than using it.
 const known = new WeakMap<Task.Any, Checks>()
 
 const checksOf = (task: Task.Any): Checks => {
@@ -89,12 +95,12 @@ const makeChecks = (task: Task.Any): Checks => {
   }
 }
 
-/** `beforehand`: what is wrong with it in the words of Python, before the Schema speaks. */
+/** Makes a check. `beforehand` describes problems in terms of Python, before the Schema is used. */
 const makeCheck = (
   schema: Schema.Top,
   beforehand: (json: unknown, text: string) => string | undefined
 ): Check => {
-  // `Task.python` sees to it that the Schemas of its tasks decode without services.
+  // `Task.python` ensures that the Schemas of its tasks decode without services.
   const decode = Schema.decodeUnknownEffect(Schema.toCodecJson(schema)) as (
     json: unknown
   ) => Effect.Effect<unknown, Schema.SchemaError>
@@ -111,12 +117,12 @@ const makeCheck = (
   }
 }
 
-// A run of digits that no fraction is, or an exponent that could lead beyond all numbers. In texts there are such too.
+// Finds 16 digits in an integer, or an exponent that may lead to infinity. Strings may contain these too.
 const suspicious = /(?<![.\d])\d{16}|[eE]\+?\d{3}/
 
 /**
- * Which number in a JSON text would be another one here, if any would. Python's integers have no end; of a number no more than
- * 2^53 is exact, and the rest would be changed and nobody told.
+ * Returns why a number in a JSON text would change here, if one would. Python's integers are unlimited, but a number is
+ * only exact up to 2^53, and larger ones would be changed without an error.
  */
 export const inexact = (text: string): string | undefined => {
   if (!suspicious.test(text)) return undefined
@@ -125,37 +131,37 @@ export const inexact = (text: string): string | undefined => {
     if (typeof value === "number" && source !== undefined && !isExact(source, value)) found ??= source
     return value
   }
-  // The third argument has been there since Node 21; the types do not know it yet.
+  // The third argument exists since Node 21, but is missing in the types.
   JSON.parse(text, look as (key: string, value: unknown) => unknown)
   if (found === undefined) return undefined
   return `${
     cut(found, maxDigits)
-  } is beyond what a number holds exactly; answer it as a text, for Schema.BigInt or Schema.String`
+  } is beyond what a number holds exactly; return it as a string, for Schema.BigInt or Schema.String`
 }
 
-/** As much of a long number as an error tells. */
+/** How many characters of a long number an error has. */
 const maxDigits = 40
 
 const isExact = (source: string, value: number): boolean => {
   if (!Number.isFinite(value)) return false
-  // What has a fraction or an exponent was a floating-point number there too.
+  // A number with a fraction or an exponent was a floating-point number in Python too.
   return Number.isSafeInteger(value) || /[.eE]/.test(source) || BigInt(source) === BigInt(value)
 }
 
-/** As much of a tag as an error tells. */
+/** How many characters of a tag an error has. */
 const maxTagLength = 200
 
-/** Whether the tag of an error that was raised by `effect_ray.fail` is one that the task declares. */
+/** Checks that the task declares the tag of an error that `effect_ray.fail` raised. */
 const fitsError = (schema: Schema.Top): (json: unknown) => string | undefined => {
   const tags = tagsOf(SchemaAST.toEncoded(Schema.toCodecJson(schema).ast))
-  // Where some are declared without a tag, only the Schema can tell.
+  // If one of the declared errors has no tag, only the Schema can decide.
   if (tags === undefined) return () => undefined
   const declared = tags.length === 0 ? "declares no error" : `declares ${tags.join(", ")}`
   return (json) => {
     const tag = typeof json === "object" && json !== null && "_tag" in json ? String(json._tag) : undefined
     return tag === undefined || tags.includes(tag)
       ? undefined
-      : `effect_ray.fail was given the tag ${cut(JSON.stringify(tag), maxTagLength)}, and the task ${declared}`
+      : `effect_ray.fail was called with the tag ${cut(JSON.stringify(tag), maxTagLength)}, but the task ${declared}`
   }
 }
 

@@ -21,14 +21,14 @@ const upwards = function*(from: string): Iterable<string> {
 }
 
 /**
- * Whether a virtual environment that was found by looking upwards may be used: in a folder that all may write to, such as
- * the temporary one, anybody could have put it there.
+ * Whether a virtual environment that was found in this folder or above may be used. In a folder that every user can
+ * write to, such as the temporary one, another user may have put it there.
  */
 const isTrusted = (venv: string): boolean => {
   const user = process.getuid?.()
   if (user === undefined) return true
   const { mode, uid } = fs.statSync(venv)
-  // In a container that runs as root the project may be its owner's outside.
+  // In a container that runs as root, the project may belong to its owner outside the container.
   return [user, 0, fs.statSync(process.cwd()).uid].includes(uid) && (mode & 0o002) === 0
 }
 
@@ -37,18 +37,21 @@ const missing = (detail: string) =>
     reason: new LocalRayFailed({
       detail,
       fix:
-        "Install it (python3 -m venv .venv && .venv/bin/pip install 'ray[default]>=2.54'), or name its Python by EFFECT_RAY_PYTHON."
+        "Install it (python3 -m venv .venv && .venv/bin/pip install 'ray[default]>=2.54'), or set EFFECT_RAY_PYTHON to its Python."
     })
   })
 
-/** The neighbour of `EFFECT_RAY_PYTHON`, `.venv/bin/ray` in this folder or one above it, then the PATH. */
+/**
+ * Returns the `ray` beside `EFFECT_RAY_PYTHON`. Without that variable, the nearest `.venv/bin/ray` in this folder or
+ * above, then the one on the PATH. Fails with `LocalRayFailed`.
+ */
 export const findRay: Effect.Effect<string, RayError> = Effect.suspend(() => {
   const python = process.env["EFFECT_RAY_PYTHON"]
   if (python !== undefined && python !== "") {
     const ray = path.join(path.dirname(python), "ray")
     return executable(ray)
       ? Effect.succeed(ray)
-      : Effect.fail(missing(`EFFECT_RAY_PYTHON is ${python}, and there is no ray beside it`))
+      : Effect.fail(missing(`EFFECT_RAY_PYTHON is ${python}, but there is no ray beside it`))
   }
   const environments = Array.from(upwards(process.cwd()), (folder) => path.join(folder, ".venv"))
     .filter((venv) => executable(path.join(venv, "bin", "ray")))

@@ -1,18 +1,22 @@
-/** The pools of a worker's tasks: one for each runtime and placement, whatever gateway serves them now. */
+/**
+ * The pools of a worker's tasks: one for each runtime and placement. They stay the same when another gateway serves
+ * them.
+ */
 import type * as Runner from "@effect-ray/core/Runner"
 import type * as Task from "@effect-ray/core/Task"
 import { poolBody, type PoolOptions, type Runtime } from "./poolBody.ts"
 
-/** What all pools of a worker have in common. */
+/** What is common to all pools of a worker. */
 export interface Options extends Pick<PoolOptions, "env" | "limits"> {
+  /** Returns the `gcs://` URI of a runtime's package. */
   readonly packageOf: (runtime: Runtime) => string
 }
 
-/** Of the attempts that its hosts run at once, one more for each so many waits at the gateway, so that no slot does. */
+/** For this many slots in a pool's hosts, one more attempt may wait at the gateway, so that no slot stays empty. */
 const slotsPerWaiting = 4
 
 export class RayPool implements Runner.Pool {
-  /** The POOL body without its `ref`. */
+  /** The POOL body without `ref`. */
   readonly body: object
   limit = 0
   closed: string | undefined
@@ -45,19 +49,19 @@ export class RayPools {
     return this.byTask.get(task._tag)!
   }
 
-  /** Calls `hear` on every change. Returns what ends that. */
+  /** Calls `hear` on each change. Returns a function that ends this. */
   listen(hear: () => void): () => void {
     this.listeners.add(hear)
     return () => this.listeners.delete(hear)
   }
 
-  /** So many attempts run at once in this pool's hosts. */
+  /** Records how many attempts this pool's hosts can run at once. */
   resize(pool: RayPool, slots: number): void {
     pool.limit = slots + Math.ceil(slots / slotsPerWaiting)
     this.tell()
   }
 
-  /** No host can be asked for, until `open`. */
+  /** Called when no host can be requested, until `open`. */
   close(reason: string): void {
     for (const pool of this.all) {
       pool.closed = reason

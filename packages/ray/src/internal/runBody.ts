@@ -1,4 +1,4 @@
-/** RUN bodies. `docs/gateway-protocol.md`, RUN bodies. */
+/** Makes RUN bodies. `docs/gateway-protocol.md`, RUN bodies. */
 import * as Limits from "@effect-ray/core/Limits"
 import type { Attempt } from "@effect-ray/core/Runner"
 import type * as Task from "@effect-ray/core/Task"
@@ -11,8 +11,9 @@ type AnyPython = Task.PythonTask<string, Schema.Top, Schema.Top, Task.ErrorSchem
 const isPython = (task: Task.Any): task is AnyPython => task.runtime === "python"
 
 /**
- * How a Python function takes its payload: a struct as keyword arguments of these names, nothing as none, all else as the one
- * argument. What else stands in a stored struct is no argument, as it is no field for an Effect handler.
+ * How a Python function receives its payload: a struct as keyword arguments of these names, no payload as no arguments,
+ * and any other payload as the only argument. Other fields of a stored struct are not passed, just as an Effect handler
+ * does not see them.
  */
 const keywordsOf = (schema: Schema.Top): ReadonlyArray<string> | null => {
   if (SchemaAST.isVoid(schema.ast) || SchemaAST.isUndefined(schema.ast)) return []
@@ -25,11 +26,11 @@ const pythonHeader = (task: AnyPython) => ({
   module: task.module,
   function: task.function,
   keywords: keywordsOf(task.payloadSchema),
-  // What it returns is of no interest, and need not be JSON.
+  // The returned value is not used, and need not be JSON.
   ...(SchemaAST.isVoid(task.successSchema.ast) ? { discard: true } : {})
 })
 
-/** The header's beginning, the same in all RUNs of a task, as JSON that is not ended. */
+/** The beginning of the header, which is the same in all RUNs of a task: JSON without its closing brace. */
 const prefixes = new WeakMap<Task.Any, string>()
 
 const prefix = (task: Task.Any): string => {
@@ -41,14 +42,13 @@ const prefix = (task: Task.Any): string => {
   return known
 }
 
-/** The longest trace context that is passed on. Those of version 00 have 55 characters. */
+/** The longest trace context that is passed on, in characters. Those of version 00 have 55. */
 const maxTraceparentLength = 512
 
 /**
- * The body of a RUN: the header, a line of JSON, then the payload as it is stored, unparsed.
+ * Makes the body of a RUN: the header, which is a line of JSON, then the payload as it is stored, without parsing it.
  *
- * JSON that `JSON.stringify` writes has no line feed in it, so the header ends where we end it, and nothing that stands
- * in a row can add to it.
+ * JSON from `JSON.stringify` contains no line feed. So the header ends here, and nothing in a row can add to it.
  */
 export const runBody = (attempt: Attempt): string => {
   const traceparent = Option.isSome(attempt.traceparent) && attempt.traceparent.value.length <= maxTraceparentLength

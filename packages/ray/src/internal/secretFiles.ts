@@ -1,4 +1,7 @@
-/** What is left out of every folder of the user's own that travels: secrets, and what was made from the rest or beside it. */
+/**
+ * Decides what is left out of all the user's folders that travel: secrets, generated files, and files that are not
+ * modules.
+ */
 import ignore, { type Ignore } from "ignore"
 import type { Leaves } from "./sourceFolder.ts"
 
@@ -23,7 +26,7 @@ node_modules/
 ..*
 `
 
-/** What by its name is nothing but a secret, or usually holds one. No name that a module has. */
+/** Names of files that are secrets or usually contain them. Modules do not have such names. */
 const secrets = `
 .env*
 *.env
@@ -73,15 +76,15 @@ id_ecdsa*
 id_ed25519*
 `
 
-/** Rules as of a `.gitignore`, to which others can be added. */
+/** Returns rules as in `.gitignore`. More can be added. */
 export const ignoring = (): Ignore => ignore().add(made).add(secrets)
 
 const secret = ignore().add(secrets)
 
-/** Whether rules take something in again, or a folder around it. */
+/** Whether rules include a file again, or a folder that contains it. */
 const takenIn = (rules: Ignore, name: string): boolean =>
   Array.from(name.matchAll(/\/|$/g), ({ index }) => name.slice(0, index + 1)).some((one) => rules.test(one).unignored)
 
-/** Leaves out what rules name, and what a link leads to that is a secret by its own name. */
+/** Leaves out what the rules name, and links to files whose own names mark them as secrets. */
 export const leaving = (rules: Ignore): Leaves => ({ name, target }) =>
   rules.ignores(name) || (target !== undefined && secret.ignores(target) && !takenIn(rules, name))

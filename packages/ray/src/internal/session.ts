@@ -1,4 +1,4 @@
-/** Finds a gateway and holds a connection to it. */
+/** Finds a gateway and keeps a connection to it. */
 import type { BrokerError } from "@effect-ray/core/BrokerError"
 import type { GatewayRegistry } from "@effect-ray/core/GatewayRegistry"
 import * as Duration from "effect/Duration"
@@ -12,24 +12,30 @@ import { GatewayFailed, RayError } from "../RayError.ts"
 import { Refused, WrongSecret } from "./handshake.ts"
 import type { RayPool } from "./rayPools.ts"
 
-/** While a gateway's job is running but cannot be reached, it is dialled for so long before that is an error. */
+/** How long a gateway is dialled that cannot be reached although its job is running. Then `connect` fails. */
 const dialTimeout = Duration.seconds(20)
 
 const redialInterval = Duration.millis(250)
 
-/** Whoever ends a connection may take so long to say goodbye. */
+/** How long to wait for the gateway when leaving. */
 const goodbyeTimeout = Duration.seconds(1)
 
-/** A connection with what belongs to it alone. */
+/** A connection with its own state. */
 export interface Session {
+  /** The connection to the gateway. */
   readonly connection: Connection.GatewayConnection
+  /** The gateway's epoch. */
   readonly epoch: number
+  /** The pools that are open on this connection. */
   readonly pools: Map<RayPool, Connection.Pool>
 }
 
 type Options = Omit<Connection.Options, "host" | "port" | "secret">
 
-/** Dials a gateway of an epoch after `after` until one is there. Fails when one runs that cannot be reached, or none starts. */
+/**
+ * Dials a gateway whose epoch is later than `after`, until one accepts this worker. Fails if a gateway runs but cannot
+ * be reached, refuses the worker, or if none starts.
+ */
 export const connect = Effect.fnUntraced(function*(
   gateway: Gateway.Options,
   connection: Options,
@@ -39,7 +45,7 @@ export const connect = Effect.fnUntraced(function*(
     const { address, entry } = yield* Gateway.join(gateway, dead)
     const failed = (detail: string) =>
       new RayError({ reason: new GatewayFailed({ submissionId: entry.submissionId, detail }) })
-    // It may advertise any address; frames are not encrypted yet.
+    // A gateway may advertise any address, but frames are not encrypted.
     const host = address.host.includes(":") ? `[${address.host}]` : address.host
     yield* RayAddress.resolve(`http://${host}:${address.port}`).pipe(
       Effect.mapError(({ message }) =>
@@ -56,11 +62,11 @@ export const connect = Effect.fnUntraced(function*(
       )
       if (dialled._tag === "Success") return { connection: dialled.success, epoch: entry.epoch, pools: new Map() }
       const { failure } = dialled
-      // Of another registry, or of another life of its address: it will never take us.
+      // It belongs to another registry, or another gateway now has its address. It will never accept this worker.
       if (failure instanceof WrongSecret) break
       if (failure instanceof Refused) refusal = failure
       if (yield* Gateway.isOver(entry)) {
-        // The next one would say the same.
+        // The next gateway would refuse it too.
         if (refusal !== undefined) return yield* failed(`it refused this worker: ${refusal.message}`)
         break
       }
@@ -82,16 +88,20 @@ const dial = (options: Connection.Options): Effect.Effect<Connection.GatewayConn
     return Effect.sync(() => connection.close())
   })
 
-/** Leaves the gateway and waits until it knows, so that it ends what is pending now and not when the lease is over. */
+/**
+ * Leaves the gateway, and waits until it has received that: it then ends pending calls now, not when the lease lapses.
+ */
 export const leave = (connection: Connection.GatewayConnection): Effect.Effect<void> =>
   Effect.callback<void>((resume) => connection.close(() => resume(Effect.void))).pipe(
     Effect.timeoutOption(goodbyeTimeout),
     Effect.asVoid
   )
 
-/** Tells one waiter, once, that a gateway is gone. */
+/** Reports once, to one waiter, that a gateway is gone. */
 export interface GoneSignal {
+  /** Reports that the gateway is gone, and why. */
   readonly tell: (detail: string) => void
+  /** Waits for the report, and returns why the gateway is gone. */
   readonly wait: Effect.Effect<string>
 }
 

@@ -1,6 +1,6 @@
 /**
- * Keeps modules that are imported for their side effects alone, as Node does, when the nearest `package.json` says that there
- * are none. Installed packages have to mean what theirs says.
+ * Keeps modules that are imported only for their side effects, as Node does, even if the nearest `package.json` says
+ * that there are none. For installed packages, that statement is believed.
  */
 import type { Message, Plugin } from "esbuild"
 import * as path from "node:path"
@@ -9,7 +9,7 @@ const name = "effect-ray-side-effects"
 
 const keyOf = (importer: string, specifier: string): string => `${importer}\n${specifier}`
 
-/** The imports that a bundle was made without, as its warnings tell. */
+/** Returns the imports that esbuild left out of a bundle, according to its warnings. */
 export const droppedImports = (warnings: ReadonlyArray<Message>, folder: string): ReadonlySet<string> => {
   const found = new Set<string>()
   for (const { id, location } of warnings) {
@@ -21,7 +21,7 @@ export const droppedImports = (warnings: ReadonlyArray<Message>, folder: string)
   return found
 }
 
-/** Puts between both modules a third one, which uses the second. */
+/** Puts a third module between the two, which uses the imported one. */
 export const keepImports = (dropped: ReadonlySet<string>): Plugin => ({
   name,
   setup(build) {

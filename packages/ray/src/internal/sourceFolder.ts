@@ -1,4 +1,4 @@
-/** Reads folders into a package. Links are followed, as whoever put them there wants it, and everything has a bound. */
+/** Reads folders into a package. Links are followed, because they were put there on purpose. Everything has a bound. */
 import { isUtf8 } from "node:buffer"
 import * as fs from "node:fs"
 import * as path from "node:path"
@@ -9,8 +9,9 @@ import * as path from "node:path"
  * @category models
  */
 export interface File {
+  /** The file's bytes. */
   readonly content: Uint8Array
-  /** Unix permissions. Default 0644. */
+  /** The file's Unix permissions. Default 0644. */
   readonly mode?: number
 }
 
@@ -20,29 +21,33 @@ export const maxFiles = 10_000
 /** The most bytes that go into one package, before compression. */
 export const maxSourceBytes = 200 * 1024 * 1024
 
-/** What is found in a folder. The names of folders end with a slash. */
+/** A file or folder that was found. */
 export interface Entry {
+  /** Its path on this machine. */
   readonly file: string
-  /** Its path below the folder. */
+  /** Its path relative to the folder that is read. The name of a folder ends with a slash. */
   readonly name: string
-  /** Where it lies, if a link leads there: its path below the folder, or without its first slash below the root. */
+  /**
+   * If it was found through a link, the path of the target: relative to the folder that is read if it lies there,
+   * otherwise absolute without its first slash.
+   */
   readonly target: string | undefined
 }
 
-/** Whether something stays behind. */
+/** Returns whether a file or folder is left out. */
 export type Leaves = (entry: Entry) => boolean
 
-/** What has been read for one package so far. */
+/** The files read for one package so far. */
 export class Source {
   readonly files: Record<string, File> = {}
-  /** What stayed behind, and why where that is not plain. */
+  /** What was left out, and why if that is not obvious. */
   readonly leftOut: Array<string> = []
   private count = 0
   private bytes = 0
   private readonly title: string
   private readonly fix: string
 
-  /** What is too large is told by `title`, and how to make it smaller by `fix`. */
+  /** `title` names the package in errors, and `fix` says how to make it smaller. */
   constructor(title: string, fix: string) {
     this.title = title
     this.fix = fix
@@ -55,7 +60,7 @@ export class Source {
     this.files[name] = file
   }
 
-  /** Adds all files of a folder, below `prefix`. */
+  /** Adds all files of a folder under `prefix`. */
   folder(root: string, prefix: string, leaves: Leaves): void {
     const base = fs.realpathSync(root)
     const visit = (folder: string, below: string, above: ReadonlyArray<string>): void => {
@@ -95,7 +100,7 @@ export class Source {
           this.check()
           this.bytes -= stat.size
           this.add(`${prefix}${name}`, {
-            // A file without a size, of /proc for instance, may have no end.
+            // A file without a size, for instance in /proc, may have no end.
             content: stat.size === 0 ? new Uint8Array(0) : this.reading(file, () => fs.readFileSync(file)),
             mode: (stat.mode & 0o111) === 0 ? 0o644 : 0o755
           })
@@ -128,12 +133,14 @@ export class Source {
 }
 
 interface Found {
-  /** Without links. */
+  /** The path without links. */
   readonly real: string
   readonly stat: fs.Stats
 }
 
-/** What is there, links followed, in a folder that really is `folder`; none for a link to nothing. */
+/**
+ * Finds a file or folder, following links, in a folder whose real path is `folder`; undefined for a link to nothing.
+ */
 const find = (file: string, folder: string): Found | undefined => {
   try {
     const stat = fs.lstatSync(file)
@@ -147,6 +154,6 @@ const find = (file: string, folder: string): Found | undefined => {
   }
 }
 
-/** Whether a folder is the other one, or around it. */
+/** Whether a folder is the other one, or contains it. */
 const isAround = (folder: string, other: string): boolean =>
   `${other}${path.sep}`.startsWith(folder.endsWith(path.sep) ? folder : `${folder}${path.sep}`)

@@ -1,4 +1,4 @@
-/** The state folder and its files, which several processes read and write. */
+/** Reads and writes the state folder and its files, which several processes share. */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
@@ -6,12 +6,16 @@ import * as fs from "node:fs"
 import * as path from "node:path"
 import { isAlive, isElsewhere, parseProcessId, type ProcessId, processId } from "./processes.ts"
 
-/** So long the lock of a process that cannot be seen from here, in another container, is taken for held. */
+/**
+ * How long the lock of a process in another container counts as held, in milliseconds: whether that process is running
+ * is not visible here.
+ */
 const unseenLockMillis = 5 * 60_000
 
 /**
- * Makes a folder for this user alone, or makes one of this user's so. Throws when another user may have written in it: what
- * stands in it says what is run and what is deleted, and a link in it leads what is written elsewhere.
+ * Makes a folder that only this user can access, or restricts an existing one of this user's. Throws if another user
+ * may have written in it: its files decide what is run and what is deleted, and a link in it would redirect what is
+ * written.
  */
 export const claimFolder = (folder: string): void => {
   if (!fs.existsSync(folder)) {
@@ -20,11 +24,11 @@ export const claimFolder = (folder: string): void => {
   }
   const stat = fs.lstatSync(folder)
   if (stat.isSymbolicLink()) throw new Error("it is a link")
-  if (!stat.isDirectory()) throw new Error("it is no folder")
+  if (!stat.isDirectory()) throw new Error("it is not a folder")
   const user = process.getuid?.()
   if (user !== undefined) {
     if (stat.uid !== user) throw new Error(`it belongs to another user (${stat.uid})`)
-    // Closing it would not tell what was put into it while it was open.
+    // Restricting it now would not reveal what others have put into it.
     if ((stat.mode & 0o022) !== 0) {
       throw new Error(
         `other users may write in it (its mode is ${
@@ -40,10 +44,10 @@ export const claimFolder = (folder: string): void => {
   if (fs.existsSync(users)) checkEntries(folder, user, fs.readdirSync(users).map((name) => path.join("users", name)))
 }
 
-/** The folder of those who use a head. */
+/** The folder with the users of a head. */
 export const usersIn = (folder: string): string => path.join(folder, "users")
 
-/** Throws unless each entry is a file or a folder of this user's. */
+/** Throws unless each entry is a file or folder that belongs to this user. */
 const checkEntries = (folder: string, user: number | undefined, names: ReadonlyArray<string>): void => {
   for (const name of names) {
     const stat = fs.lstatSync(path.join(folder, name), { throwIfNoEntry: false })
@@ -56,13 +60,13 @@ const checkEntries = (folder: string, user: number | undefined, names: ReadonlyA
   }
 }
 
-/** Opens a new file that only this user may read. What had its name is not written to, but forgotten. */
+/** Opens a new file that only this user can read. An old file of that name is removed, not overwritten. */
 export const createPrivately = (file: string): number => {
   fs.rmSync(file, { force: true })
   return fs.openSync(file, "wx", 0o600)
 }
 
-/** A file of its own next to another one, which is then put in its place. */
+/** Writes a draft beside a file, which the draft then replaces. */
 const draftOf = (file: string, text: string): string => {
   const draft = `${file}.${process.pid}`
   const opened = createPrivately(draft)
@@ -74,14 +78,14 @@ const draftOf = (file: string, text: string): string => {
   return draft
 }
 
-/** Writes a file that only this user may read, in one step. */
+/** Writes a file that only this user can read, in one step. */
 export const writePrivately = (file: string, text: string): void => fs.renameSync(draftOf(file, text), file)
 
-/** Takes the lock by creating its file; the lock of a process that is gone is nobody's. */
+/** Takes the lock by creating its file. Removes the lock of a process that has ended. */
 const tryLock = (file: string): boolean => {
   const draft = draftOf(file, JSON.stringify(processId(process.pid)))
   try {
-    // A link appears with its content, where a file that is opened and then written would be empty in between.
+    // A link has its content from the start. A file that is opened and then written would be empty in between.
     fs.linkSync(draft, file)
     return true
   } catch {
@@ -92,7 +96,7 @@ const tryLock = (file: string): boolean => {
   }
 }
 
-/** The process that holds the lock; none when it is gone. */
+/** Returns the process that holds the lock; undefined if it has ended. */
 const holderOf = (file: string): ProcessId | undefined => {
   try {
     const holder = parseProcessId(fs.readFileSync(file, "utf8"))
@@ -104,7 +108,7 @@ const holderOf = (file: string): ProcessId | undefined => {
   }
 }
 
-/** Another process has held the lock for longer than was waited for it. */
+/** Another process has held the lock for longer than the patience. */
 export class Held extends Schema.TaggedError<Held>("@effect-ray/ray/Held")("Held", {
   detail: Schema.String
 }) {}
@@ -117,12 +121,12 @@ const describeHolder = (file: string): string => {
 
 const tryMillis = 100
 
-/** After this long the log says what is waited for. */
+/** After this time the log says what the process waits for, in milliseconds. */
 const silentMillis = 3_000
 
 /**
- * Runs the effect while no other process does, or fails if another one does not leave in time. Waiting for that is as
- * interruptible as the caller is: the finalizer of a fiber that was interrupted waits too.
+ * Runs the effect while no other process does. Fails with `Held` if another process keeps the lock for longer than the
+ * patience. The wait is interruptible if the caller is, so the finalizer of an interrupted fiber waits too.
  */
 export const whileLocked = <A, E, R>(
   file: string,

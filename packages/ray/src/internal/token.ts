@@ -1,4 +1,4 @@
-/** Where Ray's own tools look for a cluster's token. */
+/** Finds a cluster's token where Ray's own tools look for it. */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
@@ -16,8 +16,9 @@ const read = (file: string): Effect.Effect<Token, Error> =>
   )
 
 /**
- * `RAY_AUTH_TOKEN`, then the file at `RAY_AUTH_TOKEN_PATH`, then `~/.ray/auth_token`. Fails when the file that is named
- * cannot be read: going on without a token would be told as something else, much later.
+ * Returns `RAY_AUTH_TOKEN`, or the content of the file at `RAY_AUTH_TOKEN_PATH`, or else of `~/.ray/auth_token`. Fails
+ * with `InvalidAddress` if the file at `RAY_AUTH_TOKEN_PATH` cannot be read: without its token, a less clear error
+ * would follow much later.
  */
 export const findToken = (address: string): Effect.Effect<Token, RayError> =>
   Effect.suspend(() => {
@@ -33,7 +34,7 @@ export const findToken = (address: string): Effect.Effect<Token, RayError> =>
         reason: new InvalidAddress({
           address,
           detail: `the token at RAY_AUTH_TOKEN_PATH cannot be read (${error.message})`,
-          fix: "Name a file that this process may read and that holds the cluster's token and nothing else."
+          fix: "Name a file that this process may read and that contains the cluster's token and nothing else."
         })
       }))
   })

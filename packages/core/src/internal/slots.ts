@@ -9,7 +9,7 @@ import type * as Definition from "../Definition.ts"
 import { type Entry, isSuspect, type Share } from "./entry.ts"
 import * as Shares from "./shares.ts"
 
-/** The most executions that one claim takes. */
+/** How many executions one claim takes at most. */
 export const maxClaim = 500
 
 /** A prefetched execution goes back to its queue if it has not got a slot within this time, in milliseconds. */
@@ -37,7 +37,7 @@ export const makeSlots = (options: {
   readonly shares: ReadonlyArray<Share>
   /** How many attempts may run at once. */
   readonly concurrency: number
-  /** Whether the runner gives a suspect of the task a process of its own. */
+  /** Whether the runner gives a suspect of the task its own process. */
   readonly isolatesSuspects: (task: Definition.Any) => boolean
   /** The process's clock, in milliseconds. */
   readonly now: () => number
@@ -135,10 +135,10 @@ export const makeSlots = (options: {
       return entry
     },
 
-    /** The entry's handler has begun. */
+    /** Called when the entry's handler has begun. */
     begin,
 
-    /** The entry has ended. */
+    /** Called when the entry has ended. */
     end: (entry: Entry): void => {
       entry.share.running--
       abandoned.delete(entry)

@@ -67,7 +67,7 @@ class Pool:
         for call in self.dispatch.drain():
             call.end(call.unplaced(why, detail))
 
-    # What is told
+    # Reports to supervisors
 
     def tell_up(self, host: Host) -> None:
         """Reports that a host has come up."""

@@ -73,6 +73,8 @@ python_part() {
   if [ "$(cat .setup/python 2>/dev/null || true)" = "$want" ] && .venv/bin/python --version >/dev/null 2>&1; then
     return 0
   fi
+  # `venv --clear` would empty the folder that it leads to, which others may use.
+  if [ -L .venv ]; then fail ".venv is a link to $(readlink .venv), which does not fit: remove the link"; fi
   echo "setup: Ray in .venv (its output: .setup/python.log)"
   rm -f .setup/python
   "$python" -m venv --clear .venv

@@ -93,3 +93,18 @@ it.live("says what npm said when it fails", () =>
     assert.include(stderr, "SELF_SIGNED_CERT_IN_CHAIN")
     assert.include(stderr, "npm install failed")
   }))
+
+it.live("does not empty the folder that .venv is a link to", () =>
+  Effect.gen(function*() {
+    const root = yield* prepared(["    :"])
+    const shared = path.join(root, "shared")
+    fs.mkdirSync(shared)
+    fs.writeFileSync(path.join(shared, "precious"), "")
+    fs.symlinkSync(shared, path.join(root, ".venv"))
+    // As Python's venv: it clears what the link leads to, and then refuses the link.
+    executable(path.join(root, "bin/python3"), ["case \"$*\" in *--clear*) rm -f .venv/*; exit 1 ;; esac"])
+    const { status, stderr } = run(root)
+    assert.notStrictEqual(status, 0)
+    assert.deepStrictEqual(fs.readdirSync(shared), ["precious"])
+    assert.include(stderr, ".venv is a link")
+  }))

@@ -68,7 +68,7 @@ export const complaints = (report: Report): ReadonlyArray<string> => {
   expect(Exit.isSuccess(compare.exit), `Compare: ${resultOf(compare.exit, () => "")}`)
   for (const { attempts, record, what } of [...summaries, notify, watch, compare]) {
     expect(
-      attempts.every(({ runnerRef }) => Option.isSome(runnerRef)),
+      attempts.every(({ place }) => Option.isSome(place)),
       `${record.task} of ${what} does not say where it ran`
     )
   }
@@ -82,7 +82,7 @@ const row = <A, E>(ended: Ended<A, E>, success: (value: A) => string): ReadonlyA
   return [
     record.task,
     shorten(what, pathWidth),
-    ...placeOf(last?.runnerRef ?? Option.none()),
+    ...placeOf(last?.place ?? Option.none()),
     String(attempts.length),
     first === undefined ? "" : milliseconds(between(record.enqueuedAt, first.claimedAt)),
     last === undefined ? "" : milliseconds(between(last.claimedAt, last.endedAt)),
@@ -92,9 +92,9 @@ const row = <A, E>(ended: Ended<A, E>, success: (value: A) => string): ReadonlyA
 
 const between = (from: DateTime.Utc, to: DateTime.Utc) => DateTime.toEpochMillis(to) - DateTime.toEpochMillis(from)
 
-/** The row's `runner_ref` is for people: host, node and process id in one text. */
-const placeOf = (runnerRef: Option.Option<string>): ReadonlyArray<string> => {
-  const match = /^(.*) on (.*) pid (\d+)$/.exec(Option.getOrElse(runnerRef, () => ""))
+/** The row's `place` is for people: host, node and process id in one text. */
+const placeOf = (place: Option.Option<string>): ReadonlyArray<string> => {
+  const match = /^(.*) on (.*) pid (\d+)$/.exec(Option.getOrElse(place, () => ""))
   return match === null ? ["", "", ""] : match.slice(1)
 }
 

@@ -178,7 +178,7 @@ export interface AttemptRecord {
   /** The stored envelope; `None` for released and cancelled attempts. */
   readonly result: Option.Option<string>
   /** The place where it ran, as a text (`Runner.formatPlace`); `None` if it did not begin. */
-  readonly runnerRef: Option.Option<string>
+  readonly place: Option.Option<string>
   /** False if it was interrupted and its handler is not known to have ended. */
   readonly confirmed: boolean
 }
@@ -263,7 +263,7 @@ export interface Settlement {
   /** The outcome that the supervisor proposes. */
   readonly outcome: Outcome
   /** The place where the attempt ran, as a text; `None` if it did not begin. */
-  readonly runnerRef: Option.Option<string>
+  readonly place: Option.Option<string>
 }
 
 /**

@@ -389,7 +389,7 @@ const settle = (store: Store, supervisor: SupervisorId, settlement: Settlement, 
   }
   carryOut(store, row, resolve(facts, settlement.outcome), now, {
     settledBy: supervisor,
-    runnerRef: settlement.runnerRef
+    place: settlement.place
   })
   return "Settled"
 }
@@ -397,7 +397,7 @@ const settle = (store: Store, supervisor: SupervisorId, settlement: Settlement, 
 /** Records the attempt of a held row and moves the row on. */
 const carryOut = (store: Store, row: Row, verdict: Verdict, now: number, by: {
   readonly settledBy: SupervisorId | undefined
-  readonly runnerRef: Option.Option<string>
+  readonly place: Option.Option<string>
 }): void => {
   if (verdict.attempt !== undefined) {
     row.history.push({
@@ -410,7 +410,7 @@ const carryOut = (store: Store, row: Row, verdict: Verdict, now: number, by: {
         claimedAt: DateTime.makeUnsafe(row.claimedAt),
         endedAt: DateTime.makeUnsafe(now),
         result: Option.fromUndefinedOr(verdict.attemptResult),
-        runnerRef: by.runnerRef,
+        place: by.place,
         confirmed: verdict.confirmed
       }
     })
@@ -464,7 +464,7 @@ const unregister = (store: Store, id: SupervisorId, now: number): void => {
       maxAttempts: row.execution.maxAttempts
     }
     const verdict = row.execution.atMostOnce ? left(facts) : resolve(facts, Outcome.Released())
-    carryOut(store, row, verdict, now, { settledBy: undefined, runnerRef: Option.none() })
+    carryOut(store, row, verdict, now, { settledBy: undefined, place: Option.none() })
   }
 }
 
@@ -520,7 +520,7 @@ const reap = (store: Store, now: number): void => {
         atMostOnce: row.execution.atMostOnce,
         losses: row.losses
       }
-      carryOut(store, row, lapsed(facts), now, { settledBy: undefined, runnerRef: Option.none() })
+      carryOut(store, row, lapsed(facts), now, { settledBy: undefined, place: Option.none() })
     }
   }
 }

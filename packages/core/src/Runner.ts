@@ -29,7 +29,7 @@ export interface Place {
 }
 
 /**
- * Formats a place as it is stored in the row's `runner_ref`.
+ * Formats a place as it is stored.
  *
  * @category formatting
  */
@@ -62,8 +62,8 @@ export interface Attempt {
    */
   readonly suspect: boolean
   /**
-   * The runner calls it at most once, when the handler is about to run. The timeout starts then. The call may be left
-   * out for an attempt that ends at once, or may come only with the end, to give the place.
+   * The runner calls it at most once, when the handler is about to run. The timeout starts then. For an attempt that
+   * ends at once, it may be called together with the end, or not at all.
    */
   readonly onStart: (place: Place) => void
 }
@@ -91,8 +91,8 @@ export class Runner extends Context.Service<Runner, {
   /** Whether this runner can run the task. Supervisors only claim tasks that their runner supports. */
   readonly supports: (task: Definition.Any) => boolean
   /**
-   * Whether a suspect (`Attempt.suspect`) of the task gets its own process. If not, the supervisor runs nothing beside
-   * it.
+   * Whether a suspect (`Attempt.suspect`) of the task gets its own process. If not, the supervisor runs nothing else of
+   * its pool beside it.
    */
   readonly isolatesSuspects: (task: Definition.Any) => boolean
   /** The pool in which attempts of the task run. Tasks that share processes share a pool. */

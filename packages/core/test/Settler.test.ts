@@ -13,7 +13,7 @@ const pending = (length = 1): Pending => ({
   id: "id",
   fence: 1,
   outcome: Outcome.Returned(),
-  runnerRef: Option.none(),
+  place: Option.none(),
   length
 })
 

@@ -79,7 +79,7 @@ describe("Slots", () => {
   })
 
   it("run a suspect alone, and let others pass it for a while", () => {
-    const { admit, clock, slots } = makeShop()
+    const { admit, clock, limits, slots } = makeShop({ concurrency: 5 })
     const first = admit()
     assert.strictEqual(slots.take(), first)
     const suspect = admit(undefined, 2)
@@ -89,7 +89,7 @@ describe("Slots", () => {
     clock.millis = 30_000
     admit()
     assert.isUndefined(slots.take(), "the suspect has waited for long enough")
-    assert.deepStrictEqual(slots.wanted(() => false), { limit: 0, lanes: [] })
+    assert.deepStrictEqual(limits(), [["Needy", 1]], "the other pool goes on")
     slots.end(first)
     assert.strictEqual(slots.take(), suspect)
     assert.isUndefined(slots.take())
@@ -101,6 +101,24 @@ describe("Slots", () => {
     const { admit, slots } = makeShop({ isolates: true })
     const entries = [admit(), admit(undefined, 2)]
     assert.deepStrictEqual([slots.take(), slots.take()], entries)
+  })
+
+  it("let a suspect hold up its own pool alone, also while it looks for a process", () => {
+    const { admit, needy, slots } = makeShop({ concurrency: 3 })
+    const suspect = admit(needy, 2)
+    const others = [admit(), admit()]
+    assert.deepStrictEqual([slots.take(), slots.take(), slots.take()], [suspect, ...others])
+    slots.begin(suspect)
+    assert.isTrue(slots.isFull())
+  })
+
+  it("run a suspect beside an attempt that would not stop, which may never end", () => {
+    const { admit, slots } = makeShop()
+    const endless = admit()
+    assert.strictEqual(slots.take(), endless)
+    slots.abandon(endless)
+    const suspect = admit(undefined, 2)
+    assert.strictEqual(slots.take(), suspect)
   })
 
   it("keep the slot of an attempt that would not stop, and let others start", () => {

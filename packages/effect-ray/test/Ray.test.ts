@@ -45,7 +45,7 @@ layer(Database.layer, { timeout: "3 minutes", excludeTestServices: true })("effe
       assert.strictEqual(yield* double.await, 42)
       assert.strictEqual(yield* reverse.await, "desserts")
       const [attempt] = yield* (yield* Broker.Broker).attempts(double.id)
-      assert.notInclude(Option.getOrThrow(attempt!.runnerRef), `pid ${local.pid}`)
+      assert.notInclude(Option.getOrThrow(attempt!.place), `pid ${local.pid}`)
 
       const { address, token } = JSON.parse(fs.readFileSync(tokenOf(cwd), "utf8"))
       assert.isTrue(yield* answers(address))

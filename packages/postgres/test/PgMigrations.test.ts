@@ -32,7 +32,8 @@ for (const version of TestPostgres.versions) {
           "0003_duties",
           "0004_pauses",
           "0005_given_up",
-          "0006_failing"
+          "0006_failing",
+          "0007_places"
         ])
         assert.includeMembers([...pending.functions], ["claim", "settle", "tick"])
         const script = Option.getOrThrow(yield* PgMigrations.script(options))
@@ -145,7 +146,8 @@ describe("PgMigrations", () => {
       ["0003_duties", "f8ec184f2f1514ba"],
       ["0004_pauses", "92ed65cbf194814d"],
       ["0005_given_up", "d268c23371ed4a95"],
-      ["0006_failing", "62c9b849eebdbdcb"]
+      ["0006_failing", "62c9b849eebdbdcb"],
+      ["0007_places", "3b04559b03ef025d"]
     ] as const
   ) {
     it(`${name} has the text that it always had`, () => {

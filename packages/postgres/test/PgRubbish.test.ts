@@ -385,7 +385,7 @@ for (const version of TestPostgres.versions) {
           id: given.id,
           fence: claimed!.fence,
           outcome: Outcome.Outcome.Succeeded({ result }),
-          runnerRef: Option.some(`a place\u0000${"x".repeat(10_000)}`)
+          place: Option.some(`a place\u0000${"x".repeat(10_000)}`)
         }])
         assert.deepStrictEqual(answers, ["Settled"])
         const record = Option.getOrThrow(yield* broker.read(given.id))

@@ -56,7 +56,7 @@ export const hire = (
       succeed: (claimed: ReadonlyArray<{ readonly id: string; readonly fence: number }>) =>
         broker.settle(
           supervisor,
-          claimed.map(({ fence, id }) => ({ id, fence, outcome: succeeded, runnerRef: Option.none() }))
+          claimed.map(({ fence, id }) => ({ id, fence, outcome: succeeded, place: Option.none() }))
         )
     }
   })

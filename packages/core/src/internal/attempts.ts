@@ -229,10 +229,10 @@ const settle = (
   shift: Shift,
   claimed: Broker.Claimed,
   outcome: Outcome,
-  runnerRef: Option.Option<string>
+  place: Option.Option<string>
 ): void => {
   const length = claimed.payload.length + ("result" in outcome ? outcome.result.length : 0)
-  shift.settler.add([{ id: claimed.id, fence: claimed.fence, outcome, runnerRef, length }])
+  shift.settler.add([{ id: claimed.id, fence: claimed.fence, outcome, place, length }])
 }
 
 /** Asks a running attempt to end. How it ends, or that it does not, decides its outcome. */

@@ -16,8 +16,8 @@ export const maxClaim = 500
 export const maxPrefetchAgeMillis = 1_000
 
 /**
- * How long other entries may start before a suspect that waits to run alone. After that, nothing else starts until it
- * has run.
+ * How long other entries of its pool may start before a suspect that waits to run alone. After that, none of them
+ * starts until it has run.
  */
 export const maxSuspectPatience = Duration.seconds(30)
 
@@ -49,8 +49,10 @@ export const makeSlots = (options: {
   const tries = new Set<Entry>()
   /** Entries that keep running although the broker has recorded their end. Their slots stay taken. */
   const abandoned = new Set<Entry>()
-  /** The suspect that runs alone, if there is one. Nothing else starts until it has ended, or its end is recorded. */
-  let alone: Entry | undefined
+  /**
+   * The suspects that run alone. Nothing else of their pools starts until they have ended, or their ends are recorded.
+   */
+  const alone = new Set<Entry>()
 
   const inFlight = (): number => running.size + tries.size
 
@@ -63,18 +65,25 @@ export const makeSlots = (options: {
   /** Whether a suspect has let other entries go first for long enough. */
   const isImpatient = (entry: Entry): boolean => now() - entry.claimedAtMillis >= Duration.toMillis(maxSuspectPatience)
 
-  /** Whether nothing may start because a suspect is running alone, or has waited long enough to do so. */
-  const isHeldBySuspect = (): boolean =>
-    alone !== undefined ||
-    shares.some(({ backlog }) => backlog.some((entry) => mustBeAlone(entry) && isImpatient(entry)))
+  /** Whether a suspect of the share runs alone. */
+  const isTaken = (share: Share): boolean => Array.from(alone).some((entry) => entry.share === share)
+
+  /** Whether nothing of the share may start because a suspect is running alone, or has waited long enough to do so. */
+  const isHeldBySuspect = (share: Share): boolean =>
+    isTaken(share) || share.backlog.some((entry) => mustBeAlone(entry) && isImpatient(entry))
+
+  /** Whether nothing of the share runs. Abandoned entries do not count, because they may never end. */
+  const isIdle = (share: Share): boolean =>
+    share.running <= Array.from(abandoned).filter((entry) => entry.share === share).length
 
   /**
    * The first entry of a share that may start now. For a limited time, others may start before a suspect that waits to
    * run alone.
    */
-  const firstOf = ({ backlog }: Share): Entry | undefined => {
-    for (const entry of backlog) {
-      if (!mustBeAlone(entry) || inFlight() === 0) return entry
+  const firstOf = (share: Share): Entry | undefined => {
+    if (isTaken(share)) return undefined
+    for (const entry of share.backlog) {
+      if (!mustBeAlone(entry) || isIdle(share)) return entry
       if (isImpatient(entry)) return undefined
     }
     return undefined
@@ -125,11 +134,11 @@ export const makeSlots = (options: {
 
     /** Takes the next entry to start, if there is a slot and an entry that may use it. */
     take: (): Entry | undefined => {
-      if (running.size >= concurrency || alone !== undefined) return undefined
+      if (running.size >= concurrency) return undefined
       const entry = first()
       if (entry === undefined) return undefined
       withdraw(entry)
-      if (mustBeAlone(entry)) alone = entry
+      if (mustBeAlone(entry)) alone.add(entry)
       entry.share.running++ // A try gets a slot only when its handler begins, so that pools without a process cannot fill the slots.
       ;(Shares.hasProcess(entry.share) ? running : tries).add(entry)
       return entry
@@ -142,7 +151,7 @@ export const makeSlots = (options: {
     end: (entry: Entry): void => {
       entry.share.running--
       abandoned.delete(entry)
-      if (alone === entry) alone = undefined
+      alone.delete(entry)
       if (running.delete(entry)) Shares.noteEnd(entry.share, now())
       else tries.delete(entry)
     },
@@ -154,7 +163,7 @@ export const makeSlots = (options: {
     abandon: (entry: Entry): void => {
       begin(entry)
       abandoned.add(entry)
-      if (alone === entry) alone = undefined
+      alone.delete(entry)
     },
 
     /** The entries that were claimed too early: a pool without a process is tried with one attempt at a time. */
@@ -169,9 +178,9 @@ export const makeSlots = (options: {
     /** The entries that have waited too long: another worker may have a slot for them. A suspect keeps its turn. */
     stale: (): ReadonlyArray<Entry> => {
       const time = now()
-      const held = running.size >= concurrency || isHeldBySuspect()
+      const isFull = running.size >= concurrency
       return shares.flatMap((share) =>
-        share.backlog.length === 0 || (!held && Shares.mayStart(share, time)) ?
+        share.backlog.length === 0 || (!isFull && !isHeldBySuspect(share) && Shares.mayStart(share, time)) ?
           [] :
           share.backlog.filter((entry) => time - entry.claimedAtMillis > maxPrefetchAgeMillis && !mustBeAlone(entry))
       )
@@ -179,7 +188,6 @@ export const makeSlots = (options: {
 
     /** How many executions to claim now, and from which lanes. */
     wanted: (isPaused: (lane: Broker.Lane) => boolean): Wanted => {
-      if (isHeldBySuspect()) return nothing
       const time = now()
       let ahead = 0
       let waiting = 0
@@ -193,6 +201,7 @@ export const makeSlots = (options: {
       const lanes: Array<Broker.ClaimLane> = []
       let limit = 0
       for (const share of shares) {
+        if (isHeldBySuspect(share)) continue
         const most = Math.min(window, Shares.most(share, time))
         const room = Math.min(free, most - share.running - share.backlog.length)
         // Under load, claiming waits until a claim is worth its round trip. Meanwhile the backlog fills the slots.

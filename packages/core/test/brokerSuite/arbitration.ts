@@ -59,7 +59,7 @@ const holding = Effect.fnUntraced(function*(count: number, { atMostOnce, attempt
     Effect.flatMap(claimAll(worker), (claimed) =>
       desk.broker.settle(
         worker.id,
-        claimed.map(({ fence, id }) => ({ id, fence, outcome, runnerRef: Option.none() }))
+        claimed.map(({ fence, id }) => ({ id, fence, outcome, place: Option.none() }))
       ))
   for (let n = 0; n < attempts; n++) yield* settleAll(retry())
   for (let n = 0; n < losses; n++) yield* settleAll(lost())
@@ -131,7 +131,7 @@ export const arbitrationPromises = <R>(it: It<R>, advance: Advance<R>): void => 
                 id,
                 fence: fence + shift,
                 outcome: proposals[index]!,
-                runnerRef: Option.none()
+                place: Option.none()
               }))
             )
             // An older one may be of an attempt that this supervisor has settled.
@@ -145,7 +145,7 @@ export const arbitrationPromises = <R>(it: It<R>, advance: Advance<R>): void => 
               id,
               fence,
               outcome: proposals[index]!,
-              runnerRef: Option.none()
+              place: Option.none()
             }))
           )
           assert.isTrue(answers.every((answer) => answer === "Settled"))

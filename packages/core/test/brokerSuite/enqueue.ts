@@ -79,7 +79,7 @@ export const enqueuePromises = <R>(it: It<R>, advance: Advance<R>): void => {
         assert.deepStrictEqual(claimed.map(({ payload }) => payload), given.map(({ payload }) => payload))
         const settled = yield* desk.broker.settle(
           worker.id,
-          claimed.map(({ fence, id }) => ({ id, fence, outcome: succeeded(), runnerRef: Option.none() }))
+          claimed.map(({ fence, id }) => ({ id, fence, outcome: succeeded(), place: Option.none() }))
         )
         assert.isTrue(settled.length === 1_000 && settled.every((answer) => answer === "Settled"))
         assert.strictEqual((yield* desk.read(given[999]!.id)).state, "succeeded")

@@ -143,7 +143,7 @@ export const inputPromises = <R>(it: It<R>): void => {
             id,
             fence,
             outcome: n === 0 ? succeeded(large) : succeeded(),
-            runnerRef: Option.none()
+            place: Option.none()
           }))
         )
         assert.deepStrictEqual(settled, ["Settled", "Settled"])
@@ -241,7 +241,7 @@ export const inputPromises = <R>(it: It<R>): void => {
             id,
             fence,
             outcome: n === 2 ? Outcome.Succeeded({ result: "\"a\u0000b\"" }) : succeeded(),
-            runnerRef: Option.none()
+            place: Option.none()
           }))
         )
         assert.deepStrictEqual(settled, ["Settled", "Settled", "Settled", "Settled", "Settled"])

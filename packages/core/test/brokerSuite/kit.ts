@@ -148,7 +148,7 @@ export const makeDesk = Effect.gen(function*() {
         }),
         settle: ({ fence, id: execution }, outcome) =>
           Effect.map(
-            broker.settle(id, [{ id: execution, fence, outcome, runnerRef: Option.none() }]),
+            broker.settle(id, [{ id: execution, fence, outcome, place: Option.none() }]),
             (answers) => answers[0]!
           ),
         tick: tickAndKeepUp(broker, { supervisor: id, lanes, lease: term }),

@@ -20,7 +20,7 @@ export const settlePromises = <R>(it: It<R>, advance: Advance<R>): void => {
             id,
             fence: claimed.fence,
             outcome,
-            runnerRef: Option.some("host-1")
+            place: Option.some("host-1")
           }]),
           ["Settled"]
         )
@@ -35,7 +35,7 @@ export const settlePromises = <R>(it: It<R>, advance: Advance<R>): void => {
         assert.strictEqual(attempt!.fence, claimed.fence)
         assert.strictEqual(attempt!.attempt, 1)
         assert.strictEqual(attempt!.outcome, "succeeded")
-        assert.deepStrictEqual(attempt!.runnerRef, Option.some("host-1"))
+        assert.deepStrictEqual(attempt!.place, Option.some("host-1"))
         assert.deepStrictEqual(attempt!.result, record.result)
         assert.isTrue(attempt!.confirmed)
         assert.isAtMost(DateTime.toEpochMillis(attempt!.claimedAt), DateTime.toEpochMillis(attempt!.endedAt))
@@ -196,7 +196,7 @@ export const settlePromises = <R>(it: It<R>, advance: Advance<R>): void => {
         const worker = yield* desk.hire()
         const [a, b, c] = yield* worker.claim(3)
         yield* worker.settle(b!, succeeded("1"))
-        const settlement = (id: string, fence: number) => ({ id, fence, outcome: failed(), runnerRef: Option.none() })
+        const settlement = (id: string, fence: number) => ({ id, fence, outcome: failed(), place: Option.none() })
         assert.deepStrictEqual(
           yield* desk.broker.settle(worker.id, [
             settlement(c!.id, c!.fence),

@@ -82,7 +82,7 @@ export const watchPromises = <R>(it: It<R>, advance: Advance<R>): void => {
           const claimed = yield* worker.claim(10)
           yield* desk.broker.settle(
             worker.id,
-            claimed.map(({ fence, id }) => ({ id, fence, outcome: succeeded(), runnerRef: Option.none() }))
+            claimed.map(({ fence, id }) => ({ id, fence, outcome: succeeded(), place: Option.none() }))
           )
         }
         const records = yield* Fiber.join(waiters)

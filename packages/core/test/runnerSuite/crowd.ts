@@ -62,14 +62,16 @@ export const crowdPromises = (it: It, options: { readonly python: boolean }): vo
 
   it.effect("runs a suspect, in a process of its own where it isolates suspects", () =>
     Effect.gen(function*() {
+      yield* isWell
       const runner = yield* Runner
       const gates = yield* makeGates
       const suspect = yield* gates.open("suspect", { suspect: true })
       yield* gates.begun(1)
-      const others = yield* gates.openMany(4)
       const isolated = runner.isolatesSuspects(Tasks.Gate)
+      // A pool need have no room for the suspect and four others.
+      const others = yield* gates.openMany(isolated ? Math.min(4, runner.pool(Tasks.Gate).limit - 1) : 4)
       // Where it is alone in the process of others, they need not begin before it ends.
-      if (isolated) yield* gates.begun(5)
+      if (isolated) yield* gates.begun(1 + others.length)
       yield* gates.release
       assert.strictEqual(valueOf(yield* join(suspect)), "suspect")
       for (const other of others) {

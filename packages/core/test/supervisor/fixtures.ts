@@ -210,7 +210,7 @@ export const loseTwice = (task: string) =>
       yield* broker.register({ supervisor, label: supervisor, lanes, lease: Duration.minutes(5) })
       const [{ fence, id }] = (yield* broker.claim({ supervisor, lanes, limit: 1 })) as [Broker.Claimed]
       const outcome = Outcome.Outcome.Lost({ result, counted: true, final: false })
-      yield* broker.settle(supervisor, [{ id, fence, outcome, runnerRef: Option.none() }])
+      yield* broker.settle(supervisor, [{ id, fence, outcome, place: Option.none() }])
     }
   })
 

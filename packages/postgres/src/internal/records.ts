@@ -79,7 +79,7 @@ interface AttemptRow {
   readonly claimed_at: Date
   readonly ended_at: Date
   readonly result: string | null
-  readonly runner_ref: string | null
+  readonly place: string | null
   readonly confirmed: boolean
 }
 
@@ -104,7 +104,7 @@ export const attempts = (
       claimedAt: DateTime.fromDateUnsafe(row.claimed_at),
       endedAt: DateTime.fromDateUnsafe(row.ended_at),
       result: Option.fromNullOr(row.result),
-      runnerRef: Option.fromNullOr(row.runner_ref),
+      place: Option.fromNullOr(row.place),
       confirmed: row.confirmed
     })))
 }

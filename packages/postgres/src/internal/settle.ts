@@ -40,8 +40,8 @@ const columnsOf: (outcome: Outcome) => Columns = Outcome.$match({
 const maxPlaceLength = 1_000
 
 /** The place, for people. An invalid one must not change how the attempt ended. */
-const placeOf = (runnerRef: Option.Option<string>): string | null =>
-  Option.match(runnerRef, {
+const placeOf = (place: Option.Option<string>): string | null =>
+  Option.match(place, {
     onNone: () => null,
     onSome: (place) => printable(place, maxPlaceLength)
   })
@@ -51,7 +51,7 @@ const harmless = (settlement: Settlement): Settlement => {
   const { outcome } = settlement
   return {
     ...settlement,
-    runnerRef: Option.none(),
+    place: Option.none(),
     outcome: !("result" in outcome) ? outcome : Outcome.Failed({ result: Endings.unstorable })
   }
 }
@@ -85,7 +85,7 @@ export const makeSettle = (store: Store, notifier: Notifier, partitions: Partiti
           ${arrays.text(columns.map(({ result }) => result))},
           ${arrays.float8(columns.map(({ delay }) => delay))},
           ${arrays.bool(columns.map(({ flag }) => flag))},
-          ${arrays.text(settlements.map(({ runnerRef }) => placeOf(runnerRef)))},
+          ${arrays.text(settlements.map(({ place }) => placeOf(place)))},
           ${Endings.cancelled}, ${Endings.unconfirmed}, ${passLocked}
         )
       `,

@@ -5,6 +5,7 @@ import * as Duties from "./0003_duties.ts"
 import * as Pauses from "./0004_pauses.ts"
 import * as GivenUp from "./0005_given_up.ts"
 import * as Failing from "./0006_failing.ts"
+import * as Places from "./0007_places.ts"
 
 export interface Migration {
   readonly id: number
@@ -19,5 +20,6 @@ export const migrations: ReadonlyArray<Migration> = [
   { id: 3, name: "0003_duties", statements: Duties.statements },
   { id: 4, name: "0004_pauses", statements: Pauses.statements },
   { id: 5, name: "0005_given_up", statements: GivenUp.statements },
-  { id: 6, name: "0006_failing", statements: Failing.statements }
+  { id: 6, name: "0006_failing", statements: Failing.statements },
+  { id: 7, name: "0007_places", statements: Places.statements }
 ]

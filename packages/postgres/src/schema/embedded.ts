@@ -9,7 +9,7 @@ export const functions: Readonly<Record<string, string>> = {
 -- Results that do not fit one message are left out.
 CREATE OR REPLACE FUNCTION {schema}.attempts_of(wanted uuid, max_rows integer, max_bytes bigint) RETURNS TABLE (
   fence bigint, attempt integer, outcome text, claimed_at timestamptz, ended_at timestamptz, result text,
-  runner_ref text, confirmed boolean
+  place text, confirmed boolean
 )
 LANGUAGE plpgsql STABLE
 {pinned}
@@ -19,18 +19,18 @@ BEGIN
   PERFORM {schema}.require_primary();
   RETURN QUERY
   SELECT f.fence, f.attempt, f.outcome, f.claimed_at, f.ended_at, CASE WHEN f.before < max_bytes THEN f.result END,
-    f.runner_ref, f.confirmed
+    f.place, f.confirmed
   FROM (
     SELECT u.*, coalesce(
       sum(octet_length(u.result)) OVER (ORDER BY u.fence ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS before
     FROM (
       SELECT a.fence::bigint, a.attempt, a.outcome, a.claimed_at::timestamptz, a.ended_at::timestamptz, a.result::text,
-        a.runner_ref::text, a.confirmed
+        a.place::text, a.confirmed
       FROM {schema}.attempts a
       WHERE a.execution_id = wanted
       UNION ALL
       SELECT h.fence::bigint, h.attempt, h.outcome, h.claimed_at::timestamptz, h.ended_at::timestamptz,
-        CASE WHEN h.outcome <> 'cancelled' THEN h.result::text END, h.runner_ref, h.confirmed
+        CASE WHEN h.outcome <> 'cancelled' THEN h.result::text END, h.place, h.confirmed
       FROM {schema}.history h
       WHERE h.id = wanted AND h.outcome IS NOT NULL
       ORDER BY fence
@@ -72,7 +72,7 @@ BEGIN
     INSERT INTO {schema}.history (
       id, ended_at, enqueued_at, run_at, claimed_at, lane, fence, timeout_millis, max_attempts, format, priority,
       at_most_once, kind, retention, queue, task, payload, tags, traceparent, key,
-      state, result, outcome, attempt, attempts, losses, settled, confirmed, supervisor, runner_ref
+      state, result, outcome, attempt, attempts, losses, settled, confirmed, supervisor, place
     )
     SELECT
       e.id, ended, e.enqueued_at, e.run_at, e.claimed_at, e.lane, e.fence, e.timeout_millis, e.max_attempts, e.format,
@@ -530,7 +530,7 @@ BEGIN
     INSERT INTO {schema}.history (
       id, ended_at, enqueued_at, run_at, claimed_at, lane, fence, timeout_millis, max_attempts, format, priority,
       at_most_once, kind, retention, queue, task, payload, tags, traceparent, key,
-      state, result, outcome, attempt, attempts, losses, settled, confirmed, supervisor, runner_ref
+      state, result, outcome, attempt, attempts, losses, settled, confirmed, supervisor, place
     )
     SELECT
       e.id, ended, e.enqueued_at, e.run_at, e.claimed_at, e.lane, e.fence, e.timeout_millis, e.max_attempts, e.format,
@@ -1067,7 +1067,7 @@ BEGIN
     INSERT INTO {schema}.history (
       id, ended_at, enqueued_at, run_at, claimed_at, lane, fence, timeout_millis, max_attempts, format, priority,
       at_most_once, kind, retention, queue, task, payload, tags, traceparent, key,
-      state, result, outcome, attempt, attempts, losses, settled, confirmed, supervisor, runner_ref
+      state, result, outcome, attempt, attempts, losses, settled, confirmed, supervisor, place
     )
     SELECT
       e.id, ended, e.enqueued_at, e.run_at, e.claimed_at, e.lane, e.fence, e.timeout_millis, e.max_attempts, e.format,
@@ -1079,22 +1079,22 @@ BEGIN
         ELSE quarantined_result
       END,
       e.next, e.attempts + 1, e.attempts, e.losses + (losing AND e.next = 'lost')::integer,
-      false, NOT losing AND e.next <> 'lost', e.owner, e.runner_ref
+      false, NOT losing AND e.next <> 'lost', e.owner, NULL
     FROM decided e
     WHERE e.next <> 'queued'
   ), noted AS (
     INSERT INTO {schema}.attempts (
-      execution_id, fence, attempt, outcome, supervisor, settled, confirmed, claimed_at, ended_at, result, runner_ref
+      execution_id, fence, attempt, outcome, supervisor, settled, confirmed, claimed_at, ended_at, result, place
     )
     SELECT e.id, e.fence, e.attempts + 1, CASE WHEN losing THEN 'lost' ELSE 'released' END, e.owner, false, NOT losing,
-      e.claimed_at, ended, CASE WHEN losing THEN lost_result END, e.runner_ref
+      e.claimed_at, ended, CASE WHEN losing THEN lost_result END, NULL
     FROM decided e
     WHERE e.next = 'queued'
     ON CONFLICT DO NOTHING
   ), back AS (
     UPDATE {schema}.executions e
     SET state = 'queued', owner = NULL, fence = least(e.fence + 1, max_fence), claimed_at = NULL, deadline_at = NULL,
-      runner_ref = NULL, losses = e.losses + losing::integer
+      losses = e.losses + losing::integer
     FROM decided d
     WHERE e.id = d.id AND d.next = 'queued'
   )
@@ -1189,7 +1189,7 @@ BEGIN
           id, ended_at, enqueued_at, run_at, claimed_at,
           lane, fence, timeout_millis, max_attempts, format, priority, at_most_once, kind, retention, queue, task,
           payload, tags, traceparent, key,
-          state, result, outcome, attempt, attempts, losses, settled, confirmed, supervisor, runner_ref
+          state, result, outcome, attempt, attempts, losses, settled, confirmed, supervisor, place
         )
         SELECT
           e.id, ended, least(greatest(e.enqueued_at, earliest), latest), least(greatest(e.run_at, earliest), latest),
@@ -1297,7 +1297,7 @@ BEGIN
     INSERT INTO {schema}.history (
       id, ended_at, enqueued_at, run_at, claimed_at, lane, fence, timeout_millis, max_attempts, format, priority,
       at_most_once, kind, retention, queue, task, payload, tags, traceparent, key,
-      state, result, outcome, attempt, attempts, losses, settled, confirmed, supervisor, runner_ref
+      state, result, outcome, attempt, attempts, losses, settled, confirmed, supervisor, place
     )
     SELECT
       e.id, ended, e.enqueued_at, e.run_at, e.claimed_at, e.lane, e.fence, e.timeout_millis, e.max_attempts, e.format,
@@ -1343,7 +1343,7 @@ BEGIN
     INSERT INTO {schema}.history (
       id, ended_at, enqueued_at, run_at, claimed_at, lane, fence, timeout_millis, max_attempts, format, priority,
       at_most_once, kind, retention, queue, task, payload, tags, traceparent, key,
-      state, result, outcome, attempt, attempts, losses, settled, confirmed, supervisor, runner_ref
+      state, result, outcome, attempt, attempts, losses, settled, confirmed, supervisor, place
     )
     SELECT
       e.id, ended, e.enqueued_at, e.run_at, e.claimed_at, e.lane, e.fence, e.timeout_millis, e.max_attempts, e.format,
@@ -1357,7 +1357,7 @@ BEGIN
     WHERE e.next <> 'queued'
   ), noted AS (
     INSERT INTO {schema}.attempts (
-      execution_id, fence, attempt, outcome, supervisor, settled, confirmed, claimed_at, ended_at, result, runner_ref
+      execution_id, fence, attempt, outcome, supervisor, settled, confirmed, claimed_at, ended_at, result, place
     )
     SELECT e.id, e.fence, e.attempts + 1, e.proposed, e.owner, true, e.confirmed, e.claimed_at, ended, e.result, e.ref
     FROM decided e
@@ -1366,7 +1366,6 @@ BEGIN
   ), back AS (
     UPDATE {schema}.executions e
     SET state = 'queued', owner = NULL, fence = least(e.fence + 1, max_fence), claimed_at = NULL, deadline_at = NULL,
-      runner_ref = NULL,
       run_at = CASE WHEN d.proposed = 'retry' THEN ended + d.delay * interval '1 millisecond' ELSE e.run_at END,
       attempts = e.attempts + (d.proposed = 'retry')::integer,
       losses = e.losses + (d.proposed = 'lost' AND d.flag)::integer

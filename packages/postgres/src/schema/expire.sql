@@ -39,7 +39,7 @@ BEGIN
     INSERT INTO {schema}.history (
       id, ended_at, enqueued_at, run_at, claimed_at, lane, fence, timeout_millis, max_attempts, format, priority,
       at_most_once, kind, retention, queue, task, payload, tags, traceparent, key,
-      state, result, outcome, attempt, attempts, losses, settled, confirmed, supervisor, runner_ref
+      state, result, outcome, attempt, attempts, losses, settled, confirmed, supervisor, place
     )
     SELECT
       e.id, ended, e.enqueued_at, e.run_at, e.claimed_at, e.lane, e.fence, e.timeout_millis, e.max_attempts, e.format,

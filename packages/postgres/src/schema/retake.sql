@@ -57,7 +57,7 @@ BEGIN
     INSERT INTO {schema}.history (
       id, ended_at, enqueued_at, run_at, claimed_at, lane, fence, timeout_millis, max_attempts, format, priority,
       at_most_once, kind, retention, queue, task, payload, tags, traceparent, key,
-      state, result, outcome, attempt, attempts, losses, settled, confirmed, supervisor, runner_ref
+      state, result, outcome, attempt, attempts, losses, settled, confirmed, supervisor, place
     )
     SELECT
       e.id, ended, e.enqueued_at, e.run_at, e.claimed_at, e.lane, e.fence, e.timeout_millis, e.max_attempts, e.format,
@@ -69,22 +69,22 @@ BEGIN
         ELSE quarantined_result
       END,
       e.next, e.attempts + 1, e.attempts, e.losses + (losing AND e.next = 'lost')::integer,
-      false, NOT losing AND e.next <> 'lost', e.owner, e.runner_ref
+      false, NOT losing AND e.next <> 'lost', e.owner, NULL
     FROM decided e
     WHERE e.next <> 'queued'
   ), noted AS (
     INSERT INTO {schema}.attempts (
-      execution_id, fence, attempt, outcome, supervisor, settled, confirmed, claimed_at, ended_at, result, runner_ref
+      execution_id, fence, attempt, outcome, supervisor, settled, confirmed, claimed_at, ended_at, result, place
     )
     SELECT e.id, e.fence, e.attempts + 1, CASE WHEN losing THEN 'lost' ELSE 'released' END, e.owner, false, NOT losing,
-      e.claimed_at, ended, CASE WHEN losing THEN lost_result END, e.runner_ref
+      e.claimed_at, ended, CASE WHEN losing THEN lost_result END, NULL
     FROM decided e
     WHERE e.next = 'queued'
     ON CONFLICT DO NOTHING
   ), back AS (
     UPDATE {schema}.executions e
     SET state = 'queued', owner = NULL, fence = least(e.fence + 1, max_fence), claimed_at = NULL, deadline_at = NULL,
-      runner_ref = NULL, losses = e.losses + losing::integer
+      losses = e.losses + losing::integer
     FROM decided d
     WHERE e.id = d.id AND d.next = 'queued'
   )

@@ -71,7 +71,7 @@ BEGIN
           id, ended_at, enqueued_at, run_at, claimed_at,
           lane, fence, timeout_millis, max_attempts, format, priority, at_most_once, kind, retention, queue, task,
           payload, tags, traceparent, key,
-          state, result, outcome, attempt, attempts, losses, settled, confirmed, supervisor, runner_ref
+          state, result, outcome, attempt, attempts, losses, settled, confirmed, supervisor, place
         )
         SELECT
           e.id, ended, least(greatest(e.enqueued_at, earliest), latest), least(greatest(e.run_at, earliest), latest),

@@ -84,7 +84,7 @@ BEGIN
     INSERT INTO {schema}.history (
       id, ended_at, enqueued_at, run_at, claimed_at, lane, fence, timeout_millis, max_attempts, format, priority,
       at_most_once, kind, retention, queue, task, payload, tags, traceparent, key,
-      state, result, outcome, attempt, attempts, losses, settled, confirmed, supervisor, runner_ref
+      state, result, outcome, attempt, attempts, losses, settled, confirmed, supervisor, place
     )
     SELECT
       e.id, ended, e.enqueued_at, e.run_at, e.claimed_at, e.lane, e.fence, e.timeout_millis, e.max_attempts, e.format,
@@ -130,7 +130,7 @@ BEGIN
     INSERT INTO {schema}.history (
       id, ended_at, enqueued_at, run_at, claimed_at, lane, fence, timeout_millis, max_attempts, format, priority,
       at_most_once, kind, retention, queue, task, payload, tags, traceparent, key,
-      state, result, outcome, attempt, attempts, losses, settled, confirmed, supervisor, runner_ref
+      state, result, outcome, attempt, attempts, losses, settled, confirmed, supervisor, place
     )
     SELECT
       e.id, ended, e.enqueued_at, e.run_at, e.claimed_at, e.lane, e.fence, e.timeout_millis, e.max_attempts, e.format,
@@ -144,7 +144,7 @@ BEGIN
     WHERE e.next <> 'queued'
   ), noted AS (
     INSERT INTO {schema}.attempts (
-      execution_id, fence, attempt, outcome, supervisor, settled, confirmed, claimed_at, ended_at, result, runner_ref
+      execution_id, fence, attempt, outcome, supervisor, settled, confirmed, claimed_at, ended_at, result, place
     )
     SELECT e.id, e.fence, e.attempts + 1, e.proposed, e.owner, true, e.confirmed, e.claimed_at, ended, e.result, e.ref
     FROM decided e
@@ -153,7 +153,6 @@ BEGIN
   ), back AS (
     UPDATE {schema}.executions e
     SET state = 'queued', owner = NULL, fence = least(e.fence + 1, max_fence), claimed_at = NULL, deadline_at = NULL,
-      runner_ref = NULL,
       run_at = CASE WHEN d.proposed = 'retry' THEN ended + d.delay * interval '1 millisecond' ELSE e.run_at END,
       attempts = e.attempts + (d.proposed = 'retry')::integer,
       losses = e.losses + (d.proposed = 'lost' AND d.flag)::integer

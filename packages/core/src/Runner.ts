@@ -29,7 +29,7 @@ export interface Place {
 }
 
 /**
- * Formats a place as it is stored in the record of an attempt.
+ * Formats a place as it is stored.
  *
  * @category formatting
  */
@@ -62,8 +62,8 @@ export interface Attempt {
    */
   readonly suspect: boolean
   /**
-   * Called at most once, when the handler is about to run: the timeout counts from here. For an attempt that ends at
-   * once, it may be called together with the end, or not at all.
+   * The runner calls it at most once, when the handler is about to run. The timeout starts then. For an attempt that
+   * ends at once, it may be called together with the end, or not at all.
    */
   readonly onStart: (place: Place) => void
 }
@@ -91,8 +91,8 @@ export class Runner extends Context.Service<Runner, {
   /** Whether this runner can run the task. Supervisors only claim tasks that their runner supports. */
   readonly supports: (task: Definition.Any) => boolean
   /**
-   * Whether a suspect (`Attempt.suspect`) of the task gets its own process. If not, the supervisor runs nothing beside
-   * it.
+   * Whether a suspect (`Attempt.suspect`) of the task gets its own process. If not, the supervisor runs nothing else of
+   * its pool beside it.
    */
   readonly isolatesSuspects: (task: Definition.Any) => boolean
   /** The pool in which attempts of the task run. Tasks that share processes share a pool. */

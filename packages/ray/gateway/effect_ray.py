@@ -57,9 +57,7 @@ class Attempt:
 
     @property
     def cancelled(self) -> bool:
-        """Whether the attempt is being cancelled. A coroutine is cancelled automatically; a plain function has to check
-        this.
-        """
+        """Whether the attempt is being cancelled. Coroutines are cancelled automatically, plain functions must check this."""
         return self._cancelled.is_set()
 
     def check(self) -> None:

@@ -87,7 +87,6 @@ export class Unexpected extends Schema.TaggedError<Unexpected>("@effect-ray/ray/
 export class TooLarge extends Schema.TaggedError<TooLarge>("@effect-ray/ray/TooLarge")("TooLarge", {
   address: Schema.String,
   request: Schema.String,
-  /** In bytes. */
   /** The most bytes that a response to this request may have. */
   limit: Schema.Int
 }) {}

@@ -35,7 +35,7 @@ export const tellLoop = (shift: Shift): Effect.Effect<never> =>
     }, { discard: true })
   }))
 
-/** Whether the broker's knowledge of whether the share is failing is out of date. */
+/** Whether the broker was last told something else about whether the share is failing. */
 const isOutdated = ({ told }: Shares.Share, failing: boolean): boolean => told !== undefined && told.failing !== failing
 
 /** Reports a share's state to the broker. Returns those of its lanes that are given up. */

@@ -7,7 +7,10 @@ export const makeLineBudget = (perMinute: number, now: () => number) => {
   let minute = Number.NaN
   let spent = 0
   return {
-    /** `line`: log it. `rest`: log that the rest of this minute's lines is left out. `none`: that has been logged. */
+    /**
+     * Call it for each line. `line`: log the line. `rest`: log that the rest of this minute's lines is left out.
+     * `none`: log nothing.
+     */
     spend: (): "line" | "rest" | "none" => {
       const current = Math.floor(now() / 60_000)
       if (current !== minute) {

@@ -9,15 +9,15 @@ import type * as Definition from "../Definition.ts"
 import { type Entry, isSuspect, type Share } from "./entry.ts"
 import * as Shares from "./shares.ts"
 
-/** The most executions that one claim takes. */
+/** How many executions one claim takes at most. */
 export const maxClaim = 500
 
 /** A prefetched execution goes back to its queue if it has not got a slot within this time, in milliseconds. */
 export const maxPrefetchAgeMillis = 1_000
 
 /**
- * How long other entries of its pool may start before a suspect that waits to run alone. After that, none of them starts
- * until it has run.
+ * How long other entries of its pool may start before a suspect that waits to run alone. After that, none of them
+ * starts until it has run.
  */
 export const maxSuspectPatience = Duration.seconds(30)
 
@@ -37,7 +37,7 @@ export const makeSlots = (options: {
   readonly shares: ReadonlyArray<Share>
   /** How many attempts may run at once. */
   readonly concurrency: number
-  /** Whether the runner gives a suspect of the task a process of its own. */
+  /** Whether the runner gives a suspect of the task its own process. */
   readonly isolatesSuspects: (task: Definition.Any) => boolean
   /** The process's clock, in milliseconds. */
   readonly now: () => number
@@ -49,7 +49,9 @@ export const makeSlots = (options: {
   const tries = new Set<Entry>()
   /** Entries that keep running although the broker has recorded their end. Their slots stay taken. */
   const abandoned = new Set<Entry>()
-  /** Suspects that run alone: nothing else of their pools starts until they have ended, or their ends are recorded. */
+  /**
+   * The suspects that run alone. Nothing else of their pools starts until they have ended, or their ends are recorded.
+   */
   const alone = new Set<Entry>()
 
   const inFlight = (): number => running.size + tries.size
@@ -66,15 +68,18 @@ export const makeSlots = (options: {
   /** Whether a suspect of the share runs alone. */
   const isTaken = (share: Share): boolean => Array.from(alone).some((entry) => entry.share === share)
 
-  /** Whether nothing of the share starts because a suspect runs, or has waited long enough to do so. */
+  /** Whether nothing of the share may start because a suspect is running alone, or has waited long enough to do so. */
   const isHeldBySuspect = (share: Share): boolean =>
     isTaken(share) || share.backlog.some((entry) => mustBeAlone(entry) && isImpatient(entry))
 
-  /** Whether nothing of the share runs. Attempts that did not stop do not count, because they may never end. */
+  /** Whether nothing of the share runs. Abandoned entries do not count, because they may never end. */
   const isIdle = (share: Share): boolean =>
     share.running <= Array.from(abandoned).filter((entry) => entry.share === share).length
 
-  /** The first of a share that may start now. Others go before a suspect that waits to run alone, for a while. */
+  /**
+   * The first entry of a share that may start now. For a limited time, others may start before a suspect that waits to
+   * run alone.
+   */
   const firstOf = (share: Share): Entry | undefined => {
     if (isTaken(share)) return undefined
     for (const entry of share.backlog) {
@@ -139,10 +144,10 @@ export const makeSlots = (options: {
       return entry
     },
 
-    /** The entry's handler has begun. */
+    /** Called when the entry's handler has begun. */
     begin,
 
-    /** The entry has ended. */
+    /** Called when the entry has ended. */
     end: (entry: Entry): void => {
       entry.share.running--
       abandoned.delete(entry)

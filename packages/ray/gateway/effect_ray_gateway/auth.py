@@ -31,9 +31,7 @@ def matches(expected: str, given: object) -> bool:
 
 
 def take_secret(path: str) -> str:
-    """Reads the secret and deletes its file, so that it does not stay on the node. Raises `ValueError` if it is not
-    valid.
-    """
+    """Reads the secret and deletes its file, so that it does not stay on the node. Raises `ValueError` if it is not valid."""
     os.chmod(path, 0o600)
     with open(path, encoding="ascii") as file:
         secret = file.read().strip()

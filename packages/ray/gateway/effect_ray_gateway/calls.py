@@ -66,8 +66,7 @@ class Call:
         return self._lost({"kind": kind, "detail": detail, "collateral": collateral})
 
     def unplaced(self, why: str, detail: str) -> bytes:
-        """Returns the LOST frame of a call that no host has had. `docs/gateway-protocol.md` lists the values of `why`.
-        """
+        """Returns the LOST frame of a call that no host has had. `docs/gateway-protocol.md` lists the values of `why`."""
         return self._lost({"kind": "unplaced", "why": why, "detail": detail, "collateral": True})
 
     def _lost(self, value: Dict[str, Any]) -> bytes:

@@ -96,7 +96,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Optional[Exception]) -> None:
         while self._behind and not self.closed:
-            # What the peer had said by then counts.
+            # Bytes that the peer sent before are still handled.
             self.data_received(b"")
         self.closed = True
         if self._handshake_timer is not None:

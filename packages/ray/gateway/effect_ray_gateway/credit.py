@@ -43,9 +43,7 @@ class Window:
             raise frames.ProtocolError(f"more than {self._max_used_bytes} bytes without credit")
 
     def repay(self, count: int, size: int) -> Optional[bytes]:
-        """Repays credit for frames and bytes that are no longer kept. Returns the CREDIT frame if it is time to send
-        one.
-        """
+        """Repays credit for frames and bytes that are no longer kept. Returns the CREDIT frame if it is time to send one."""
         self._owed_frames += count
         self._owed_bytes += size
         if self._owed_frames < self._repay_frames and self._owed_bytes < self._repay_bytes:

@@ -23,9 +23,7 @@ class _Line:
 
 
 class FairLine:
-    """Waiting calls, served by deficit round-robin over supervisors. A call costs one unit, and one more for each 64
-    KiB.
-    """
+    """Waiting calls, served by deficit round-robin over supervisors. A call costs one unit, and one more for each 64 KiB."""
 
     __slots__ = ("count", "_lines", "_ring")
 

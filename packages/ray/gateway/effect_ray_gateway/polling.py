@@ -1,8 +1,8 @@
-"""Waiting for sockets, awake at first when what is waited for is near.
+"""Waits for sockets, and stays awake at first if the next event is probably near.
 
-Waking a process that sleeps takes its waker some tens of microseconds, and a call wakes four: that was most of what a
-call cost. So a wait that follows a short one stays awake for as long as a short one takes. It is what the halt polling
-of Linux' KVM does: https://docs.kernel.org/virt/kvm/halt-polling.html
+Waking a sleeping process takes the waker some tens of microseconds, and a call wakes four processes: that was most of a
+call's time. So a wait that follows a short one stays awake for as long as a short one takes. The halt polling of KVM in
+Linux works in the same way: https://docs.kernel.org/virt/kvm/halt-polling.html
 """
 
 import asyncio
@@ -11,17 +11,17 @@ import selectors
 import time
 from typing import Any, Coroutine, List, Optional, Set
 
-#: The longest that a wait stays awake. A longer one is no sign that the next will be short.
+#: How long a wait stays awake at most. After a longer wait, the next one is probably not short.
 AWAKE_SECONDS = 0.0002
 
 
 class AwakeSelector(selectors.DefaultSelector):
-    """A selector that polls before it sleeps, while that pays."""
+    """A selector that polls before it sleeps, as long as that pays."""
 
     _pays = False
 
     def select(self, timeout: Optional[float] = None) -> List[Any]:
-        """As its parent's."""
+        """Waits like the selector of the parent class."""
         ready = super().select(0)
         if ready or (timeout is not None and timeout <= 0):
             return ready
@@ -36,7 +36,7 @@ class AwakeSelector(selectors.DefaultSelector):
 
 
 def cpus(quota: str = "/sys/fs/cgroup/cpu.max") -> float:
-    """The CPUs that this process may use, by its affinity and by its control group's quota."""
+    """Returns how many CPUs this process may use, according to its affinity and the quota of its control group."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         with open(quota) as file:
@@ -47,12 +47,12 @@ def cpus(quota: str = "/sys/fs/cgroup/cpu.max") -> float:
 
 
 def make_loop() -> asyncio.AbstractEventLoop:
-    """A loop that stays awake where another CPU is left for what it waits for."""
+    """Makes a loop that stays awake if there is another CPU for the processes that it waits for."""
     return asyncio.SelectorEventLoop(AwakeSelector() if cpus() >= 2 else None)
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
-    """Runs the coroutine on such a loop, as `asyncio.run` does on a usual one."""
+    """Runs the coroutine on such a loop, as `asyncio.run` does on a normal one."""
     loop = make_loop()
     try:
         loop.run_until_complete(main)

@@ -1,4 +1,4 @@
-"""A pool: equal hosts, the calls that wait for them, and the supervisors that hear of both."""
+"""A pool: hosts of one kind, the calls that wait for them, and the supervisors that receive reports about it."""
 
 import time
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class State:
-    """What supervisors are told about a pool."""
+    """The state of a pool as reported to supervisors."""
 
     state: str = "starting"
     detail: str = ""
@@ -28,7 +28,7 @@ class State:
 
 
 class Pool:
-    """One pool, shared by the supervisors that opened an equal one."""
+    """A pool, which is shared by the supervisors that opened an equal one."""
 
     def __init__(self, gateway: "Gateway", cluster: Cluster, number: int, spec: PoolSpec) -> None:
         self.number = number
@@ -42,7 +42,7 @@ class Pool:
     # Supervisors
 
     def join(self, supervisor: "Supervisor") -> None:
-        """A supervisor uses this pool: it hears of its hosts and of its state."""
+        """Called when a supervisor uses this pool. It receives reports about the hosts and the state."""
         self.members.add(supervisor)
         for host in self.fleet.hosts:
             if host.up:
@@ -50,38 +50,38 @@ class Pool:
         self._tell(supervisor)
 
     def leave(self, supervisor: "Supervisor") -> None:
-        """A supervisor does not use it any more."""
+        """Called when a supervisor no longer uses this pool."""
         self.members.discard(supervisor)
         self.dispatch.leave(supervisor)
         if not self.members:
             self.unused_since = time.monotonic()
 
     def submit(self, call: Call) -> None:
-        """A call wants a host."""
+        """Gives the call to a host, or lets it wait for one."""
         if not self.dispatch.submit(call):
             self.fleet.want(time.monotonic())
             self.fleet.grow()
 
     def give_back(self, why: str, detail: str) -> None:
-        """Ends all calls that wait: no host has had them."""
+        """Ends all waiting calls, which no host has had."""
         for call in self.dispatch.drain():
             call.end(call.unplaced(why, detail))
 
-    # What is told
+    # Reports to supervisors
 
     def tell_up(self, host: Host) -> None:
-        """A host has come up."""
+        """Reports that a host has come up."""
         for member in self.members:
             member.send(self._host_up(host))
 
     def tell_down(self, host: Host, detail: str) -> None:
-        """A host that was up is gone."""
+        """Reports that a host that was up is gone."""
         down = frames.json_frame(frames.HOST_DOWN, {"number": host.number, "detail": detail})
         for member in self.members:
             member.send(down)
 
     def show(self, state: str, detail: str = "") -> None:
-        """Tells of a state, unless it is the one that was told last."""
+        """Reports a state, unless it is the same as the last one."""
         new = State(state, detail, self.fleet.slots)
         if new == self._state:
             return

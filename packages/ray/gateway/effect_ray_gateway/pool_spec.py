@@ -1,4 +1,4 @@
-"""What supervisors ask for with POOL: what the hosts of a pool are, and what each gets from Ray."""
+"""The pools that supervisors request with POOL: what their hosts run, and what each host gets from Ray."""
 
 import json
 from dataclasses import dataclass, field
@@ -13,22 +13,24 @@ DEFAULT_GRACE_MILLIS = 5000
 
 @dataclass(frozen=True)
 class Placement:
-    """What one host asks of Ray."""
+    """What one host gets from Ray."""
 
+    #: The number of CPUs, which may be a fraction.
     cpus: float = 1
+    #: The number of GPUs, which may be a fraction.
     gpus: float = 0
-    #: In bytes.
+    #: The memory, in bytes; 0 requests none.
     memory: float = 0
-    #: Custom resources, by their names.
+    #: Custom resources by name.
     resources: Dict[str, float] = field(default_factory=dict)
-    #: Python packages that Ray installs for it.
+    #: The Python packages that Ray installs.
     pip: List[str] = field(default_factory=list)
-    #: The most hosts of the pool.
+    #: How many hosts the pool may have.
     max_hosts: int = 1
 
     @staticmethod
     def read(value: Dict[str, Any]) -> "Placement":
-        """Raises `ValueError` for a placement that no host could have."""
+        """Reads a placement. Raises `ValueError` if no host could have it."""
         amounts = {}
         for name in ("cpus", "gpus", "memory"):
             amount = value.get(name)
@@ -43,14 +45,14 @@ class Placement:
         return Placement(**amounts, resources=resources, pip=pip, max_hosts=_integer(value, "maxHosts", 1, 1, MAX_HOSTS))
 
     def kinds(self) -> Set[str]:
-        """The kinds of resources that a host occupies."""
+        """Returns the kinds of resources that a host occupies."""
         amounts = {"cpus": self.cpus, "gpus": self.gpus, "memory": self.memory}
         return {name for name, amount in amounts.items() if amount} | set(self.resources)
 
 
 @dataclass(frozen=True)
 class PoolSpec:
-    """A pool, as it is asked for. Two are the same pool when their keys are equal."""
+    """A requested pool. Two requests with equal keys are the same pool."""
 
     key: str
     runtime: str
@@ -60,16 +62,16 @@ class PoolSpec:
     max_payload_bytes: int
     grace_millis: int
     env: Dict[str, Any]
-    #: What a host is told of it, as it came: only hosts read all of it.
+    #: The parts that hosts receive, unchanged: only hosts read all of them.
     orders: Dict[str, Any]
 
     @staticmethod
     def read(spec: Dict[str, Any]) -> "PoolSpec":
-        """Raises `ValueError` for a spec that no host could serve."""
+        """Reads a POOL body. Raises `ValueError` if no host could serve it."""
         runtime, package, placement = spec.get("runtime"), spec.get("package"), spec.get("placement")
         if runtime not in ("node", "python"):
             raise ValueError(f"runtime is {runtime!r}, not node or python")
-        # Without a package a host would be given the job's own, in which the gateway's secret lies.
+        # Without a package a host would get the job's own package, which contains the gateway's secret.
         if not isinstance(package, str) or not isinstance(placement, dict):
             raise ValueError("a pool needs a package and a placement")
         env, limits = spec.get("env") or {}, spec.get("limits") or {}

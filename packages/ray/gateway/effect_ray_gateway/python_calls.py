@@ -1,4 +1,4 @@
-"""What a Python host does with one call: find the function, read the arguments, encode how it ended."""
+"""The steps of a call in a Python host: find the function, read the arguments, encode how it ended."""
 
 import asyncio
 import collections.abc
@@ -29,7 +29,7 @@ _PAYLOADS = json.JSONDecoder(parse_constant=_refuse)
 
 
 class Call:
-    """A call that this host has: from its RUN frame until its end has been posted."""
+    """A call in this host, from its RUN frame until its end has been passed on."""
 
     __slots__ = ("number", "ident", "body", "cancelled", "queued", "task", "context", "request", "payload")
 
@@ -45,7 +45,9 @@ class Call:
         self.payload: Any = None
 
     def read(self) -> None:
-        """Reads the body of RUN: the header, a line of JSON, and the payload. Raises `ValueError` for a payload that is none."""
+        """Reads the body of RUN: the header, which is a line of JSON, and the payload. Raises `ValueError` if the
+        payload is not valid.
+        """
         header, _, payload = self.body.partition(b"\n")
         self.body = b""
         self.request = json.loads(header)
@@ -65,14 +67,16 @@ class Call:
         self.context.run(effect_ray._current.set, attempt)
 
     def function(self) -> Callable[..., Any]:
-        """The function that the task names; its module is imported once a host."""
+        """Returns the function that the task names. Its module is imported once per host."""
         found: Any = importlib.import_module(self.request["module"])
         for name in self.request["function"].split("."):
             found = getattr(found, name)
         return found
 
     def arguments(self) -> Tuple[Tuple[Any, ...], Dict[str, Any]]:
-        """A struct as keyword arguments of the names that the task declares, anything else as the one argument."""
+        """Returns the arguments: for a struct, keyword arguments with the names that the task declares; otherwise the
+        payload as the only argument.
+        """
         keywords = self.request["keywords"]
         if keywords is None:
             return (self.payload,), {}
@@ -80,12 +84,14 @@ class Call:
 
 
 def unreadable(error: BaseException) -> Ended:
-    """The end of a call whose payload cannot be read."""
+    """Returns the end of a call whose payload cannot be read."""
     return _undecodable("payload", error)
 
 
 def is_awaitable(value: Any) -> bool:
-    """As `inspect.isawaitable` says it, but by the value's real type: the class that a value claims is its own code."""
+    """Like `inspect.isawaitable`, but based on the value's real type: the class that a value claims to have is computed
+    by its own code.
+    """
     kind = type(value)
     if issubclass(kind, types.GeneratorType):
         return bool(value.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE)
@@ -93,7 +99,7 @@ def is_awaitable(value: Any) -> bool:
 
 
 def succeeded(call: Call, value: Any, max_bytes: int) -> Ended:
-    """The end of a handler that returned."""
+    """Returns the end of a handler that returned."""
     try:
         return _encode(frames.SUCCESS, lambda: _returned(value, call.request.get("discard", False)), max_bytes)
     except BaseException as error:
@@ -101,7 +107,7 @@ def succeeded(call: Call, value: Any, max_bytes: int) -> Ended:
 
 
 def raised(error: BaseException, cancelled: bool, max_bytes: int) -> Ended:
-    """The end of a handler that raised."""
+    """Returns the end of a handler that raised."""
     kind = type(error)
     if issubclass(kind, effect_ray.TaskFailure):
         return _failed(error, max_bytes)
@@ -111,8 +117,9 @@ def raised(error: BaseException, cancelled: bool, max_bytes: int) -> Ended:
 
 
 def _failed(error: BaseException, max_bytes: int) -> Ended:
-    # Whether it fits the error's Schema is found out by the supervisor, which then tells this too: as it stands behind a
-    # line feed, of which JSON that we write has none, the supervisor parts the two without reading them.
+    # The supervisor checks whether it fits the error's Schema, and if not, reports this text too. The text follows
+    # after a line feed, which JSON from this function never contains, so the supervisor separates the two without
+    # parsing them.
     told = python_errors.declared_error(error)
     try:
         kind, body = _encode(frames.FAILURE, lambda: _declared(error), max_bytes)
@@ -122,23 +129,23 @@ def _failed(error: BaseException, max_bytes: int) -> Ended:
 
 
 def untold(error: BaseException) -> Ended:
-    """The end of a handler of which nothing can be told, because looking at it raised this."""
-    detail = f"the handler has ended, but looking at its value or exception raised {python_errors.type_name(error)}"
+    """Returns the end of a handler whose value or exception cannot be inspected, because doing so raised this error."""
+    detail = f"the handler has ended, but inspecting its value or exception raised {python_errors.type_name(error)}"
     return _died({"_tag": "PythonError", "type": "", "detail": detail, "traceback": ""})
 
 
-#: What has run no line until somebody does this with it. A handler that returns one would count as done.
+#: Values whose code has not run yet, and how to run it. A handler that returns one would count as done.
 _NOT_RUN = [
-    (types.GeneratorType, "a generator, of which nothing has run: loop over it"),
-    (types.AsyncGeneratorType, "an asynchronous generator, of which nothing has run: loop over it with `async for`"),
-    (types.CoroutineType, "a coroutine that nothing awaits: await it"),
+    (types.GeneratorType, "a generator, which has not run: loop over it"),
+    (types.AsyncGeneratorType, "an asynchronous generator, which has not run: loop over it with `async for`"),
+    (types.CoroutineType, "a coroutine, which has not run: await it"),
 ]
 
 
 def _returned(value: Any, discard: bool) -> Any:
     for kind, what in _NOT_RUN:
         if issubclass(type(value), kind):
-            raise Refused(f"the function returned {what}, and return what comes of it")
+            raise Refused(f"the function returned {what}, and return the result")
     return None if discard else value
 
 
@@ -147,11 +154,11 @@ def _declared(error: Any) -> Dict[str, Any]:
         return {"_tag": error.tag, **error.fields, "_tag": error.tag}
     except BaseException as another:
         name, words = python_errors.type_name(error), python_errors.words(another)
-        raise Refused(f"a {name} whose tag and fields cannot be read is no declared error: {words}") from None
+        raise Refused(f"a {name} whose tag and fields cannot be read is not a declared error: {words}") from None
 
 
 def _encode(kind: int, value: Callable[[], Any], max_bytes: int) -> Ended:
-    """Raises `Refused`, and whatever looking at the value raises."""
+    """Raises `Refused`, and any exception that inspecting the value raises."""
     try:
         return kind, python_values.encode(value(), max_bytes)
     except python_values.TooLarge as error:
@@ -159,7 +166,7 @@ def _encode(kind: int, value: Callable[[], Any], max_bytes: int) -> Ended:
 
 
 def _undecodable(what: str, error: BaseException, told: str = "") -> Ended:
-    """`told`: what else is to be said, which is bounded."""
+    """Returns the end of a call with the reason `Undecodable`. `told` is bounded text that is added to the detail."""
     if isinstance(error, RecursionError):
         why = "it is nested too deeply"
     else:
@@ -173,5 +180,5 @@ def _died(reason: Dict[str, Any]) -> Ended:
 
 
 def _json(value: Any) -> bytes:
-    # Unescaped: with twelve bytes for a character it would not fit into one frame.
+    # Not escaped: with twelve bytes for a character it would not fit into one frame.
     return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")

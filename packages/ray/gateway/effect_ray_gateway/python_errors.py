@@ -1,33 +1,35 @@
-"""What a Python exception says: in a sentence, and as a traceback. The handler's own code runs here, so nothing of it is trusted."""
+"""Describes Python exceptions: in a sentence, and as a traceback. This calls the handler's own code, which is not trusted."""
 
 import contextlib
 import re
 import traceback
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 
-#: The longest message, with those of its causes, and the longest traceback. A worker stores no more of either.
+#: The longest message, including those of its causes, and the longest traceback, in characters. A worker stores no
+#: more.
 MAX_DETAIL_CHARS = 2048
 MAX_TRACEBACK_CHARS = 16 * 1024
-#: The most exceptions that are told of one failure: itself, and what is behind it.
+#: How many exceptions one failure reports: itself, and the ones behind it.
 MAX_ERRORS = 10
-#: How many causes are followed to the root.
+#: How many causes are followed on the way to the root.
 MAX_CHAIN = 1000
-#: What Python itself formats at the most, in exceptions and frames, and of groups within groups. It leaves out what is deeper or
-#: wider, and takes a part that several groups share once for each of them: of such the traceback tells `MAX_ERRORS` exceptions.
+#: The limits within which Python formats the traceback: exceptions and frames together, and the depth and width of
+#: groups. Python leaves out deeper and wider groups, and repeats a part that several groups share. For larger failures
+#: the traceback has `MAX_ERRORS` exceptions.
 MAX_SHOWN = 10_000
 MAX_GROUP_DEPTH = 10
 MAX_GROUP_WIDTH = 15
-#: The most frames of one exception where Python does not format it.
+#: How many frames of one exception are shown if Python does not format the traceback.
 MAX_FRAMES = 100
-#: What is told of a declared error that does not fit its Schema, and how many of the frames.
+#: How many characters and how many frames are reported for a declared error that does not fit its Schema.
 MAX_DECLARED_CHARS = 1200
 MAX_DECLARED_FRAMES = 6
-#: What stands around the words of one that is behind another.
+#: How many characters are added around the text of an exception that is behind another.
 _BRACKETS_CHARS = 20
-#: The sequences for a terminal: Ray colours what it tells of a task.
+#: Control sequences for a terminal: Ray colours its messages about a task.
 _TERMINAL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
 
-#: The attributes as Python keeps them, whatever a class puts over them.
+#: The attributes as Python stores them, even if a class overrides them.
 _qualname: Callable[[type], str] = type.__dict__["__qualname__"].__get__
 _args: Callable[[BaseException], Any] = BaseException.__dict__["args"].__get__
 _cause: Callable[[BaseException], Any] = BaseException.__dict__["__cause__"].__get__
@@ -37,7 +39,7 @@ _traceback_of: Callable[[BaseException], Any] = BaseException.__dict__["__traceb
 
 
 def python_error(error: BaseException) -> Dict[str, Any]:
-    """The reason of an attempt whose handler raised this."""
+    """Returns the reason of an attempt whose handler raised this exception."""
     told = _tell(error)
     return {
         "_tag": "PythonError",
@@ -48,29 +50,29 @@ def python_error(error: BaseException) -> Dict[str, Any]:
 
 
 def declared_error(error: BaseException) -> str:
-    """What was raised and where: for a declared error of which its task knows nothing."""
+    """Describes what was raised and where, for a declared error that does not fit its task."""
     text = shortened(f"{type_name(error)}: {_words(error)}", MAX_DECLARED_CHARS // 2)
     frames = _frames(error, MAX_DECLARED_FRAMES)
     return f"what was raised: {text}\n{shortened(frames, MAX_DECLARED_CHARS - len(text))}".strip()
 
 
 def type_name(value: Any) -> str:
-    """The name of a value's type. Unlike `__class__`, it cannot fail."""
+    """Returns the name of a value's type. Unlike `__class__`, this cannot fail."""
     return class_name(type(value))
 
 
 def class_name(kind: type) -> str:
-    """The name of a class, whatever the class says of itself."""
+    """Returns the name of a class, even if the class overrides it."""
     return _qualname(kind)
 
 
 def words(error: BaseException) -> str:
-    """The type, the message and the notes of an exception, bounded."""
+    """Returns the type, the message and the notes of an exception, bounded."""
     return shortened(f"{type_name(error)}: {_words(error)}", MAX_DETAIL_CHARS)
 
 
 def _words(error: BaseException) -> str:
-    # Its methods may fail: an end has to come of it all the same.
+    # Its methods may fail, but the attempt must end anyway.
     try:
         text = str(error)
     except BaseException as another:
@@ -86,8 +88,9 @@ def _words(error: BaseException) -> str:
 
 
 def shortened(text: str, max_chars: int) -> str:
-    """The beginning and the end of a text, of which one mostly names the fault, without what Postgres does not store, and without a
-    terminal's colours."""
+    """Shortens a text to its beginning and its end, one of which usually names the fault. Removes terminal colours and
+    characters that Postgres cannot store.
+    """
     text = _TERMINAL.sub("", text)
     if len(text) > max_chars:
         half = max_chars // 2
@@ -96,25 +99,25 @@ def shortened(text: str, max_chars: int) -> str:
 
 
 class _Told:
-    """An exception, and what is behind it, as a traceback would show it."""
+    """An exception and the ones behind it, in the order of a traceback."""
 
     def __init__(self, error: BaseException, name: str = "") -> None:
         self.error = error
-        #: What it is to the one that it is behind.
+        #: Its relation to the exception that it is behind.
         self.name = name
         self.type = type_name(error)
         self.words = _words(error)
         self.behind: List[_Told] = []
 
     def text(self, share: int) -> str:
-        """The words, and in brackets those behind them, each within its share."""
+        """Returns the text of the exception, then those behind it in parentheses, each within its share."""
         type_ = shortened(self.type, max(share // 2, _BRACKETS_CHARS))
         own = shortened(self.words, max(share - len(type_) - _BRACKETS_CHARS, _BRACKETS_CHARS))
         text = " ".join([own, *(other.text(share) for other in self.behind)]).strip()
         return f"({self.name}: {type_}: {text})" if self.name else text
 
     def traceback(self, share: int) -> str:
-        """Its own frames, its type and its words, within its share."""
+        """Returns its frames, its type and its text, within its share."""
         head = f"{self.name}, traceback (most recent call last):\n" if self.name else "Traceback (most recent call last):\n"
         last = shortened(f"{self.type}: {self.words}", share // 2) + "\n"
         frames = _frames(self.error, MAX_FRAMES)
@@ -122,7 +125,9 @@ class _Told:
 
 
 def _tell(error: BaseException) -> List[_Told]:
-    """The exception and those behind it, the nearest first; the last one is the root, for that says most."""
+    """Returns the exception and the ones behind it, the nearest first. The last one is the root, because it is the most
+    informative one.
+    """
     told, seen = [_Told(error)], {id(error)}
     for one in told:
         for name, other in _behind(one.error):
@@ -149,7 +154,7 @@ def _behind(error: BaseException) -> Iterator[Tuple[str, BaseException]]:
 
 
 def _group(error: BaseException) -> Tuple[Any, ...]:
-    """The exceptions of an exception group, which Python has since 3.11."""
+    """Returns the exceptions of an exception group, which exist since Python 3.11."""
     with contextlib.suppress(BaseException):
         group = getattr(error, "exceptions", None)
         if isinstance(group, tuple):
@@ -158,7 +163,7 @@ def _group(error: BaseException) -> Tuple[Any, ...]:
 
 
 def _root(error: BaseException) -> Tuple[str, BaseException]:
-    """The end of the way that begins with the first exception of a group, or the cause."""
+    """Follows the first exception of a group, or the cause, to the root."""
     name = ""
     for _ in range(MAX_CHAIN):
         behind = next(_behind(error), None)
@@ -179,13 +184,15 @@ def _traceback(told: List[_Told]) -> str:
             text = "".join(traceback.format_exception(type(error), error, _traceback_of(error)))
             if len(text) <= MAX_TRACEBACK_CHARS:
                 return shortened(text, MAX_TRACEBACK_CHARS)
-    # As Python has it: what happened first comes first.
+    # In Python's order: the first exception comes first.
     share = MAX_TRACEBACK_CHARS // len(told) - 1
     return "\n".join(one.traceback(share) for one in reversed(told))
 
 
 def _is_shown_by_python(error: BaseException) -> bool:
-    """Whether Python itself formats all of it, and not for too long: it takes a part of several groups once for each of them."""
+    """Whether Python formats all of it without leaving out a part or taking too long: it repeats a part that several
+    groups share.
+    """
     shown, seen, waiting = 0, {id(error)}, [(error, 0)]
     while waiting:
         one, depth = waiting.pop()
@@ -207,7 +214,7 @@ def _is_shown_by_python(error: BaseException) -> bool:
 
 
 def _frames(error: BaseException, most: int) -> str:
-    """The last frames of an exception, without what is behind it."""
+    """Returns the last frames of an exception, without the exceptions behind it."""
     with contextlib.suppress(BaseException):
         return "".join(traceback.format_tb(_traceback_of(error), -most))
     return ""

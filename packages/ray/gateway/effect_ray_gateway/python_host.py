@@ -1,7 +1,8 @@
-"""The Python host: plain functions in threads, coroutine functions on the main thread's loop, the socket on its own thread.
+"""The Python host. Plain functions run in threads, coroutine functions on the main thread's loop, and the socket has
+its own thread.
 
-It runs in the Ray actor's own process, so handlers may use `ray`. A plain function cannot be stopped from outside: one
-that outlives its grace is reported as lost, and the whole process is replaced.
+The host runs in the Ray actor's process, so handlers may use `ray`. A plain function cannot be stopped from outside: if
+it does not end within its grace, it is reported as lost, and the whole process is replaced.
 """
 
 import asyncio
@@ -18,16 +19,16 @@ from .python_calls import Call
 
 DEFAULT_CONCURRENCY = 1
 DEFAULT_MAX_RESULT_BYTES = 2 << 20
-#: How long a module may take to be imported. It is not the task's time, and nothing else would bound it.
+#: How long a module may take to be imported. This does not count as the task's time, and nothing else limits it.
 IMPORT_SECONDS = 120
 
 
-#: What a handler returned, or what it raised.
+#: What a handler returned, and what it raised if it did.
 Settled = Tuple[Any, Optional[BaseException]]
 
 
 def run(orders: Dict[str, Any]) -> Dict[str, str]:
-    """Runs the host until its connection ends; called on the actor's main thread."""
+    """Runs the host until its connection ends. Called on the actor's main thread."""
     loop = HandlersLoop()
     asyncio.set_event_loop(loop)
     end_by_sigterm()
@@ -38,7 +39,7 @@ async def _main(orders: Dict[str, Any]) -> Dict[str, str]:
     host = PythonHost(orders, asyncio.get_running_loop())
     host.client.start()
     await host.over.wait()
-    # As `asyncio.run` does it: what handlers left behind can clean up.
+    # Tasks that handlers left behind can clean up, as with `asyncio.run`.
     left = asyncio.all_tasks() - {asyncio.current_task()}
     for task in left:
         task.cancel()
@@ -47,7 +48,7 @@ async def _main(orders: Dict[str, Any]) -> Dict[str, str]:
 
 
 class HandlersLoop(asyncio.SelectorEventLoop):
-    """Goes on where a task or a callback of one handler exits: asyncio ends the loop then, which is the other handlers' too."""
+    """Continues when a task or a callback of a handler exits. Asyncio would end the loop, which other handlers share."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,14 +60,16 @@ class HandlersLoop(asyncio.SelectorEventLoop):
                 return super().run_forever()
             except (SystemExit, KeyboardInterrupt) as error:
                 end_if_forked(self._pid)
-                # Whatever awaits the task hears of it as well.
+                # Code that awaits the task receives the exception as well.
                 told = python_errors.python_error(error)
                 with contextlib.suppress(OSError):
-                    print(f"a task or a callback of a handler exits:\n{told['traceback']}", file=sys.stderr, flush=True)
+                    print(f"a task or a callback of a handler exited:\n{told['traceback']}", file=sys.stderr, flush=True)
 
 
 def end_by_sigterm() -> None:
-    """Ray's own handler raises `SystemExit` wherever the main thread is, so that a handler's attempt would end in place of the host."""
+    """Ends the host on SIGTERM. Ray's own handler raises `SystemExit` wherever the main thread is, which would end a
+    handler's attempt instead of the host.
+    """
     pid = os.getpid()
 
     def terminated(_number: int, _frame: Any) -> None:
@@ -78,9 +81,9 @@ def end_by_sigterm() -> None:
 
 
 def end_if_forked(pid: int) -> None:
-    """Ends a process that a handler forked where the handler ends.
+    """Ends a process that a handler forked, when the handler ends in it.
 
-    It would stay for good, and take from this one what wakes its loop: they share it.
+    It would continue forever, and take events that wake this process's loop, because both share the descriptor.
     """
     if os.getpid() != pid:
         error = sys.exc_info()[1]
@@ -92,7 +95,7 @@ class PythonHost:
     """The calls of this process."""
 
     def __init__(self, orders: Dict[str, Any], loop: asyncio.AbstractEventLoop) -> None:
-        # Threads of one interpreter, which share its lock: how many make sense does not depend on the CPUs.
+        # The threads share the interpreter's lock, so the useful number does not depend on the CPUs.
         slots = int(orders["placement"].get("concurrency") or DEFAULT_CONCURRENCY)
         self.over = asyncio.Event()
         self.client = Client(orders, slots, os.getpid(), self)
@@ -132,7 +135,7 @@ class PythonHost:
         self.client.loop.call_later(IMPORT_SECONDS, give_up)
 
     def ended(self, orderly: bool) -> None:
-        # Without its gateway a host is of no use, and threads that run cannot be joined.
+        # A host is useless without its gateway, and running threads cannot be joined.
         if not orderly:
             os._exit(1)
         self._loop.call_soon_threadsafe(self.over.set)
@@ -174,7 +177,7 @@ class PythonHost:
         try:
             call.task = call.context.run(self._loop.create_task, self._settled(awaitable))
         except BaseException as error:
-            # Handlers can give the loop a task factory.
+            # Handlers can set a task factory on the loop.
             return self._raised(call, error)
         call.task.add_done_callback(lambda task: self._task_done(call, task))
         if call.cancelled.is_set():
@@ -187,14 +190,14 @@ class PythonHost:
             finally:
                 end_if_forked(self._pid)
         except BaseException as error:
-            # Even SystemExit: it ends the attempt, not the loop that all attempts share.
+            # Even SystemExit only ends the attempt, not the loop that all attempts share.
             return None, error
 
     def _task_done(self, call: Call, task: "asyncio.Task[Settled]") -> None:
         try:
             value, error = task.result()
         except asyncio.CancelledError as cancelled:
-            # Before its first step, so that none of the above has run.
+            # It was cancelled before its first step, so `_settled` did not run.
             value, error = None, cancelled
         if error is not None:
             self._raised(call, error)
@@ -217,7 +220,7 @@ class PythonHost:
         try:
             ended = how()
         except BaseException as error:
-            # Without an end the attempt would run until its timeout.
+            # Without an end the attempt would continue until its timeout.
             ended = python_calls.untold(error)
         self._end(call, ended)
 

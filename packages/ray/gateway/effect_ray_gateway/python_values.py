@@ -1,6 +1,7 @@
-"""What a handler returns, as JSON: whole, or refused with the place and the type of what JSON cannot say.
+"""Encodes what a handler returns as JSON. Values that JSON cannot represent completely are refused, with their place
+and type.
 
-The handler's own code runs here, in properties and methods of its classes, so any exception may come out of it.
+This calls the handler's own code in properties and methods of its classes, so any exception may occur.
 """
 
 import dataclasses
@@ -16,37 +17,37 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, Union
 
 from . import python_errors
 
-#: What is larger is not encoded to its end, unless the limit for results is above it: parts that others share are counted, and
-#: written, once for each of them. Every value takes two bytes at least, with what stands around it or after it.
+#: How many bytes are counted before encoding stops, unless the limit for results is higher. Shared parts are counted
+#: and written once for each reference. Every value takes at least two bytes, including the separators around it.
 MAX_COUNTED_BYTES = 4 << 20
 VALUE_BYTES = 2
-#: As much of a path as an error tells, and of one key in it.
+#: How many characters of a path, and of one key in it, an error has.
 MAX_PATH_CHARS = 300
 MAX_KEY_CHARS = 100
-#: As much of the words of an exception that comes up on the way.
+#: How many characters of an exception that occurs during encoding an error has.
 MAX_WORDS_CHARS = 800
-#: The most attributes that an error names.
+#: How many attributes an error names.
 MAX_NAMED = 5
-#: So many classes are looked through once only.
+#: How many classes are remembered, so that they are examined only once.
 MAX_KNOWN_CLASSES = 1024
 
 _of = python_errors.type_name
 
-#: What `json` writes as it is, and so do we with what is derived from it.
+#: The types that `json` writes directly. Their subclasses are written in the same way.
 _SCALARS = (str, int, float, bool, type(None))
 _CONTAINERS = (list, tuple, dict)
-#: `Py_TPFLAGS_HEAPTYPE`: without it a class is written in C.
+#: `Py_TPFLAGS_HEAPTYPE`: a class without it is written in C.
 _HEAP_TYPE = 1 << 9
-#: Integers of fewer bits have their size by their bits; the decimal digits of others are counted.
+#: The size of integers with fewer bits is known. The decimal digits of others are counted.
 _MACHINE_BITS = 64
 
 
 class Refused(ValueError):
-    """What is not JSON, in our own words."""
+    """A value is not JSON. The message describes why."""
 
 
 class TooLarge(ValueError):
-    """It takes so many bytes, or, where that is more than are counted, at least so many."""
+    """The value takes `size` bytes, or more if counting stopped there."""
 
     def __init__(self, size: int) -> None:
         super().__init__(f"it takes {size} bytes")
@@ -54,7 +55,7 @@ class TooLarge(ValueError):
 
 
 def encode(value: Any, max_bytes: int) -> bytes:
-    """The value as JSON. Raises `Refused` for what JSON cannot say, and `TooLarge`."""
+    """Returns the value as JSON. Raises `Refused` if JSON cannot represent it, and `TooLarge`."""
     walk = _Walk(max(max_bytes, MAX_COUNTED_BYTES))
     try:
         plain = walk.plain(value)
@@ -62,7 +63,7 @@ def encode(value: Any, max_bytes: int) -> bytes:
     except TooLarge:
         raise
     except BaseException as error:
-        # Among them a value too large for memory.
+        # Includes a value that is too large for memory.
         raise Refused(walk.why(error)) from None
     if len(body) > max_bytes:
         raise TooLarge(len(body))
@@ -70,21 +71,21 @@ def encode(value: Any, max_bytes: int) -> bytes:
 
 
 class _Walk:
-    """From a value to lists, dictionaries and scalars.
+    """Converts a value to lists, dictionaries and scalars.
 
-    Left to itself `json` would write two keys that are one, some members of an `Enum` by their text, and what is derived from its own
-    types without what it has beside.
+    Without this, `json` would write two keys that are the same in JSON, would write some members of an `Enum` as their
+    text, and would drop the additional contents of subclasses of its own types.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._bytes = 0
-        #: Where an exception came up, from the inside to the outside, and the innermost class there.
+        #: Where an exception occurred, from the inside to the outside, and the innermost class there.
         self._path: List[Union[str, int]] = []
         self._class: Optional[type] = None
 
     def plain(self, value: Any) -> Any:
-        """One call a level, as deep as payloads can be."""
+        """Converts a value with one call per level, as deep as payloads can be."""
         kind = type(value)
         if kind in _SCALARS:
             return self._scalar(value)
@@ -92,7 +93,7 @@ class _Walk:
         at: Union[str, int, None] = None
         try:
             if kind in _CONTAINERS:
-                # Most are, and have nothing beside.
+                # Most values are of these types, and have no other contents.
                 pass
             elif issubclass(kind, enum.Enum):
                 return self.plain(value.value)
@@ -140,7 +141,7 @@ class _Walk:
     def _scalar(self, value: Any) -> Any:
         size = VALUE_BYTES
         if isinstance(value, str):
-            # Half a surrogate pair has no bytes.
+            # Half a surrogate pair cannot be encoded.
             size += len(value) if value.isascii() else _utf8_bytes(value)
         elif isinstance(value, float):
             if not math.isfinite(value):
@@ -151,7 +152,7 @@ class _Walk:
         return value
 
     def _foresee(self, value: Any) -> None:
-        # Before NumPy makes a list of it: an array that repeats one number occupies no memory.
+        # Checked before NumPy makes a list: an array that repeats one number occupies no memory.
         size = getattr(value, "size", None)
         if isinstance(size, int) and self._bytes + VALUE_BYTES * size > self._max_bytes:
             raise TooLarge(self._bytes + VALUE_BYTES * size)
@@ -162,9 +163,9 @@ class _Walk:
             raise TooLarge(self._bytes)
 
     def why(self, error: BaseException) -> str:
-        """Why it is refused, and where."""
+        """Returns why the value is refused, and where."""
         if isinstance(error, RecursionError):
-            text = "it holds itself, or is nested too deeply"
+            text = "it contains itself, or is nested too deeply"
         elif isinstance(error, Refused):
             text = str(error)
         else:
@@ -187,7 +188,7 @@ def _shown(key: str) -> str:
 
 
 def _name(key: Any) -> str:
-    """A key as JSON has it: what is not text becomes text, as `json` does it, after it became what a value would."""
+    """Returns a key as JSON has it. It is converted like a value, and then to a string as `json` does it."""
     kind = type(key)
     if kind is str:
         return str(key)
@@ -205,11 +206,11 @@ def _name(key: Any) -> str:
     raise Refused(f"a {_of(key)} cannot be a key in JSON")
 
 
-# What a value holds beside what JSON would have of it
+# Contents of a value that JSON would not have
 
 
 def _fields(value: Any) -> Tuple[str, ...]:
-    """The names of a dataclass's fields, if it holds nothing else."""
+    """Returns the names of a dataclass's fields. Raises `Refused` if it has other contents."""
     names, foreign = _class_fields(type(value))
     if foreign is not None:
         raise Refused(f"a {_of(value)} is a dataclass and a {foreign} too: it cannot be encoded as JSON")
@@ -219,15 +220,17 @@ def _fields(value: Any) -> Tuple[str, ...]:
 
 @functools.lru_cache(MAX_KNOWN_CLASSES)
 def _class_fields(kind: type) -> Tuple[Tuple[str, ...], Optional[str]]:
-    """The names of its fields, and of the class that gives it contents which Python does not show, if one does."""
-    # `Generic` is in C since Python 3.12, and holds nothing.
+    """Returns the names of its fields. Also returns the name of a base class whose contents Python does not show, if
+    there is one.
+    """
+    # `Generic` is written in C since Python 3.12, but has no contents.
     others = (base for base in kind.__mro__ if base not in (object, typing.Generic) and not _is_written_in_python(base))
     foreign = next((python_errors.class_name(base) for base in others), None)
     return tuple(field.name for field in dataclasses.fields(kind)), foreign
 
 
 def _require_whole(value: Any, said: Any) -> None:
-    """Refuses a value that has attributes of its own which are not among what is said of it."""
+    """Refuses a value with attributes that are not in `said`, the names that JSON will have."""
     kind = type(value)
     if kind in _SCALARS:
         return
@@ -235,13 +238,13 @@ def _require_whole(value: Any, said: Any) -> None:
     if unsaid:
         names = f"{', '.join(map(str, unsaid[:MAX_NAMED]))}{', …' if len(unsaid) > MAX_NAMED else ''}"
         raise Refused(f"a {_of(value)} has attributes that JSON would not have ({names}): it cannot be encoded")
-    # As what `os.stat` and `time.localtime` give.
+    # For instance the results of `os.stat` and `time.localtime`.
     if issubclass(kind, tuple) and getattr(kind, "n_fields", 0) > getattr(kind, "n_sequence_fields", 0):
         raise Refused(f"a {_of(value)} has fields that are not among its items: it cannot be encoded as JSON")
 
 
 def _attributes(value: Any) -> Iterator[str]:
-    """The names of what an instance holds by itself: those of its `__dict__` and its slots."""
+    """Yields the names of an instance's own attributes: those in its `__dict__` and its slots."""
     yield from getattr(value, "__dict__", None) or ()
     for name, get in _slots(type(value)):
         try:
@@ -252,7 +255,7 @@ def _attributes(value: Any) -> Iterator[str]:
 
 
 def _is_computed(kind: type, name: str) -> bool:
-    """Whether it comes of the rest, and is no data."""
+    """Whether the attribute is computed from other ones, and so is not data."""
     return isinstance(inspect.getattr_static(kind, name, None), functools.cached_property)
 
 
@@ -261,7 +264,7 @@ def _slots(kind: type) -> "Tuple[Tuple[str, Callable[[Any], Any]], ...]":
     return tuple(
         (name, member.__get__)
         for base in kind.__mro__
-        # A class in C may have such members too, which are not of this kind.
+        # A class written in C may have such members that are not slots.
         if "__slots__" in vars(base)
         for name, member in vars(base).items()
         if isinstance(member, types.MemberDescriptorType)
@@ -269,32 +272,34 @@ def _slots(kind: type) -> "Tuple[Tuple[str, Callable[[Any], Any]], ...]":
 
 
 def _is_written_in_python(base: type) -> bool:
-    # As `copyreg` tells it: of a class in C that is made like those in Python, `__new__` is its own and is in C.
+    # As in `copyreg`: a class in C that is made like those in Python has its own `__new__`, which is written in C.
     new = vars(base).get("__new__")
     return bool(base.__flags__ & _HEAP_TYPE) and not isinstance(new, types.BuiltinFunctionType)
 
 
 def _listed(value: Any) -> Any:
-    """What NumPy's arrays and scalars hold, and what imitates them, unless the list would say less than they do."""
+    """Returns the contents of NumPy's arrays and scalars, and of similar types. Raises `Refused` if the list would lose
+    a part.
+    """
     dtype_kind = getattr(getattr(value, "dtype", None), "kind", None)
     if dtype_kind in ("m", "M"):
         raise Refused(f"a {_of(value)} of dates or durations cannot be encoded as JSON, which has no units: convert it to text")
     if dtype_kind == "V":
         raise Refused(f"a {_of(value)} of records cannot be encoded as JSON without the names of its fields: convert it to dictionaries")
-    # A value of this module has imported it.
+    # If the value is of this module, the module has been imported.
     masked_arrays = sys.modules.get("numpy.ma")
     if masked_arrays is not None and masked_arrays.is_masked(value):
         raise Refused(f"a {_of(value)} with masked values cannot be encoded as JSON: fill them")
     if not _lists_itself(type(value)):
         _require_whole(value, ())
-    # A memoryview is bytes, some scalars have no plain form, and a mock would go on for ever.
+    # A memoryview is bytes, some scalars cannot be converted, and a mock would continue forever.
     if type(value) is memoryview or hasattr(plain := value.tolist(), "tolist"):
         raise Refused(f"a {_of(value)} cannot be encoded as JSON")
     return plain
 
 
 def _lists_itself(kind: type) -> bool:
-    """Whether the list comes from where the class does, which then knows what of its attributes belongs into it."""
+    """Whether `tolist` is from the same package as the class. It then includes the attributes that belong to the list."""
     owner = next((base for base in kind.__mro__ if "tolist" in vars(base)), kind)
     return _package(owner) == _package(kind)
 

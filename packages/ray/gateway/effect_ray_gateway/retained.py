@@ -1,4 +1,4 @@
-"""The ends of calls until they are acknowledged: in memory up to a bound, then in files. None is thrown away."""
+"""Keeps the ends of calls until they are acknowledged: in memory up to a bound, then in files. No end is dropped."""
 
 import os
 import tempfile
@@ -6,19 +6,20 @@ from typing import Callable, List, Optional
 
 from .log import log
 
+#: How many bytes of ends are kept in memory before files are used.
 MAX_MEMORY_BYTES = 256 * 1024 * 1024
-#: So many bytes are in files at the most, in the folder for temporary files.
+#: How many bytes are kept in files, in the folder for temporary files.
 MAX_FILE_BYTES = 1024 * 1024 * 1024
-#: A file gets so many bytes, and goes when all of them are forgotten.
+#: How many bytes one file gets. A file is removed when all its ends are forgotten.
 FILE_BYTES = 64 * 1024 * 1024
-#: What an end costs beside its bytes.
+#: How many bytes an end takes in addition to its frames.
 OVERHEAD_BYTES = 512
-#: There is room again below this part of the bound on memory.
+#: Below this part of the bound on memory there is room again.
 ROOM_PARTS = 0.9
 
 
 class Kept:
-    """One end. Its bytes are in memory, or in a file at `place`."""
+    """An end. Its bytes are in memory, or in a file at the offset `place`."""
 
     __slots__ = ("size", "data", "file", "place")
 
@@ -30,11 +31,11 @@ class Kept:
 
 
 class _File:
-    """A file without a name: it goes with its last handle, whatever becomes of this process."""
+    """A file without a name, which disappears with its last handle even if this process is killed."""
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile(prefix="effect-ray-", buffering=0)
-        #: Bytes that were put into it, and ends of those that are kept still.
+        #: How many bytes were written to it, and how many of its ends are still kept.
         self.size = 0
         self.kept = 0
 
@@ -42,7 +43,7 @@ class _File:
         assert kept.data is not None
         written = os.pwrite(self._file.fileno(), kept.data, self.size)
         if written < len(kept.data):
-            raise OSError("the file took a part of it only")
+            raise OSError("only a part of it was written")
         kept.data, kept.file, kept.place = None, self, self.size
         self.size += kept.size
         self.kept += 1
@@ -55,7 +56,7 @@ class _File:
 
 
 class Retained:
-    """All ends that are kept. `on_full` is told when there is no room left, and when there is some again."""
+    """All kept ends. `on_full` is called when there is no more room, and when there is room again."""
 
     def __init__(
         self,
@@ -75,11 +76,11 @@ class Retained:
 
     @property
     def file_bytes(self) -> int:
-        """Bytes in files, those of forgotten ends included where others of their file are kept."""
+        """How many bytes are in files, including those of forgotten ends if other ends in the same file are kept."""
         return sum(file.size for file in self._files)
 
     def keep(self, data: bytes) -> Kept:
-        """Takes an end. When there is no room it is kept in memory all the same: it is here already."""
+        """Keeps an end. If there is no room, it is kept in memory anyway, because it is there already."""
         kept = Kept(data)
         if self.memory_bytes >= self._max_memory_bytes:
             if self._put(kept):
@@ -89,14 +90,14 @@ class Retained:
         return kept
 
     def read(self, kept: Kept) -> bytes:
-        """The bytes of an end."""
+        """Returns the bytes of an end."""
         if kept.file is not None:
             return kept.file.get(kept)
         assert kept.data is not None
         return kept.data
 
     def forget(self, kept: Kept) -> None:
-        """The end is acknowledged, or nobody is left to want it."""
+        """Forgets an end that is acknowledged, or whose supervisor is gone."""
         if kept.file is not None:
             kept.file.kept -= 1
             if not kept.file.kept:
@@ -107,7 +108,7 @@ class Retained:
                 self._show(False)
 
     def close(self) -> None:
-        """Keeps nothing any more."""
+        """Removes all files."""
         for file in self._files:
             file.close()
         self._files.clear()
@@ -118,12 +119,12 @@ class Retained:
                 if len(self._files) >= self._max_files:
                     return False
                 if not self._files:
-                    log("warning", "many results wait for acknowledgement, more are kept on disk", bytes=self.memory_bytes)
+                    log("warning", "many results wait for acknowledgement, further ones are kept on disk", bytes=self.memory_bytes)
                 self._files.append(_File())
             self._files[-1].put(kept)
             return True
         except OSError as error:
-            log("error", "a result could not be put on disk, it stays in memory", error=str(error))
+            log("error", "a result could not be written to disk, it stays in memory", error=str(error))
             return False
 
     def _drop(self, file: _File) -> None:
@@ -136,5 +137,5 @@ class Retained:
             return
         self._full = full
         if full:
-            log("warning", "no room for results that wait for acknowledgement, hosts are not read from")
+            log("warning", "no room for results that wait for acknowledgement, hosts have to wait")
         self._on_full(full)

@@ -1,6 +1,6 @@
 """A supervisor as the gateway knows it: its calls, their results until they are acknowledged, and its lease.
 
-It outlives its connections: the same id that comes back within its lease finds everything as it was.
+It outlives its connections: if the same id connects again within its lease, everything is as before.
 """
 
 import time
@@ -23,38 +23,39 @@ CREDIT_FRAMES = 8192
 CREDIT_BYTES = 32 * 1024 * 1024
 MAX_LEASE_SECONDS = 3600
 DEFAULT_LEASE_SECONDS = 30
-#: The largest body a supervisor may ask for in its HELLO.
+#: The largest body that a supervisor may request in its HELLO.
 MAX_BODY_BYTES = 256 * 1024 * 1024
 MAX_GRACE_MILLIS = 3_600_000
 MAX_POOLS = 1024
 
 
 class Supervisor:
-    """One supervisor, connected or within its lease."""
+    """A supervisor that is connected or within its lease."""
 
     def __init__(self, gateway: "Gateway", number: int, hello: Dict[str, Any]) -> None:
         self.id: str = hello["id"]
         self.number = number
         self.calls: Dict[int, Call] = {}
-        #: The pools it uses, by their number, and its own name for each.
+        #: The pools that it uses, by number, and its own `ref` for each.
         self.pools: Dict[int, "Pool"] = {}
         self.refs: Dict[int, int] = {}
         self.connection: Optional[Connection] = None
         self.gone = False
-        #: Its socket takes no more: its waiting calls are passed over, and its hosts get no credit back.
+        #: Whether its socket accepts no more bytes. Its waiting calls are then skipped, and its hosts get no credit
+        #: back.
         self.blocked = False
         self._gateway = gateway
         self._lease_seconds, self._max_body_bytes = _terms(hello)
         self._expires = 0.0
         self._drain_by: Optional[float] = None
-        #: Its RUN frames come in by this.
+        #: Receives its RUN frames.
         self.intake = Intake(self.send, 0, 0, 0)
         self._owed: List[Tuple["Host", int]] = []
-        #: Calls whose kept ends are to be sent again, as its socket takes them.
+        #: Calls whose kept ends must be sent again when its socket accepts more bytes.
         self._repeats: Deque[Call] = deque()
 
     def connect(self, connection: Connection, hello: Dict[str, Any]) -> None:
-        """Takes over a new connection; an older one is closed, since only one can be meant."""
+        """Uses a new connection, and closes the old one, because there can only be one."""
         old, self.connection = self.connection, connection
         if old is not None:
             old.close("the supervisor connected again")
@@ -73,7 +74,7 @@ class Supervisor:
                 },
             )
         )
-        # Hosts may have come up while it was away, and their results may come at once.
+        # Hosts may have come up while it was away, and their results may follow at once.
         for pool in self.pools.values():
             pool.join(self)
         self._unblock()
@@ -90,7 +91,7 @@ class Supervisor:
         elif type_ == frames.DRAIN:
             self._drain_by = time.monotonic() + _number(frames.body_json(data).get("deadlineSeconds"), 0, MAX_LEASE_SECONDS)
         elif type_ == frames.BYE:
-            self._leave("it said goodbye")
+            self._leave("it left")
         else:
             raise frames.ProtocolError(f"a supervisor does not send frame {type_}")
 
@@ -103,7 +104,7 @@ class Supervisor:
             return
         known = self.calls.get(call)
         if known is not None:
-            # It is no other call.
+            # It is the same call.
             self.intake.release(1, len(whole))
             return self._again(known)
         priority = flags >> frames.PRIORITY_SHIFT & frames.PRIORITY_MASK
@@ -111,7 +112,7 @@ class Supervisor:
         pool.submit(entry)
 
     def _again(self, call: Call) -> None:
-        # The supervisor has reconnected: its last connection may have taken frames with it that it never read.
+        # The supervisor has reconnected. Frames on its last connection may have been lost.
         if call.kept is not None:
             self._repeats.append(call)
             self._repeat()
@@ -159,7 +160,9 @@ class Supervisor:
         pool.join(self)
 
     def tell(self, data: bytes) -> Optional["Kept"]:
-        """Sends the end of a call, and keeps it until its ACK; nothing when it is gone. `Call.end` is the one that may."""
+        """Sends the end of a call, and keeps it until its ACK. Does nothing if the supervisor is gone. Only `Call.end`
+        may call this.
+        """
         if self.gone:
             return None
         kept = self._gateway.retained.keep(data)
@@ -168,11 +171,11 @@ class Supervisor:
         return kept
 
     def owe(self, host: "Host", taken: int) -> None:
-        """Returns the credit of a result to its host when the socket takes more."""
+        """Repays the credit of a result to its host when the socket accepts more bytes."""
         self._owed.append((host, taken))
 
     def send(self, data: bytes) -> None:
-        """Sends when there is a connection; what must not be lost is sent again on a RUN that is sent again."""
+        """Sends if there is a connection. Frames that must not be lost are sent again when their RUN is."""
         if self.connection is not None:
             self.connection.send(data)
 
@@ -206,7 +209,7 @@ class Supervisor:
         if self.connection is None and now >= self._expires:
             self._leave(f"it was away for its lease of {self._lease_seconds:g} s")
         elif self._drain_by is not None and now >= self._drain_by:
-            self._leave("its drain deadline passed")
+            self._leave("its drain deadline has passed")
 
     def _leave(self, why: str) -> None:
         if self.gone:

@@ -161,7 +161,7 @@ def test_what_goes_round_in_a_circle_is_undecodable():
     circle["self"] = circle
     kind, reason = answer({"a": circle})
     assert (kind, reason["_tag"], reason["what"]) == (2, "Undecodable", "result")
-    assert reason["detail"].startswith('it holds itself, or is nested too deeply\n  at ["a"]["self"]["self"]')
+    assert reason["detail"].startswith('it contains itself, or is nested too deeply\n  at ["a"]["self"]["self"]')
 
 
 def both(base, *arguments, **contents):
@@ -539,7 +539,7 @@ def unprepared(**fields):
     [
         (diverge, {"step": float("nan")}, 'a float that is nan cannot be encoded as JSON\n  at ["step"]', "Diverged {'step': nan}"),
         (diverge, {"step": {1}}, 'a set cannot be encoded as JSON\n  at ["step"]', "Diverged {'step': {1}}"),
-        (unprepared, {"step": 7}, "a Unprepared whose tag and fields cannot be read is no declared error", "Unprepared"),
+        (unprepared, {"step": 7}, "a Unprepared whose tag and fields cannot be read is not a declared error", "Unprepared"),
     ],
 )
 def test_a_declared_error_that_is_not_json_tells_what_was_raised_where_and_why_not(function, fields, why, what):

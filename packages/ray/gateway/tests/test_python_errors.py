@@ -205,7 +205,7 @@ def test_a_declared_error_that_cannot_be_read_is_undecodable(error, words):
     reason = told(error)
     assert (reason["_tag"], reason["what"]) == ("Undecodable", "error")
     name = type(error).__name__
-    assert reason["detail"].startswith(f"a {name} whose tag and fields cannot be read is no declared error: {words}\n")
+    assert reason["detail"].startswith(f"a {name} whose tag and fields cannot be read is not a declared error: {words}\n")
     assert f"\nwhat was raised: {name}" in reason["detail"]
 
 

@@ -6,7 +6,7 @@ import ignore, { type Ignore } from "ignore"
 import type { Leaves } from "./sourceFolder.ts"
 
 const made = `
-# Python's own, and its tools'. Other virtual environments and caches are known by the files that mark them.
+# Made by Python and its tools. Other virtual environments and caches are recognised by the files that mark them.
 __pycache__/
 *.py[cod]
 .venv/
@@ -15,14 +15,14 @@ node_modules/
 .ipynb_checkpoints/
 *.egg-info/
 
-# What lies beside modules and is none.
+# Files that are not modules.
 .git
 .hg/
 .svn/
 .effect-ray/
 .effect-ray-ignore
 .DS_Store
-# Of a mounted ConfigMap or Secret: its files lead here, and travel themselves.
+# In a mounted ConfigMap or Secret: its files are links to these, and travel themselves.
 ..*
 `
 

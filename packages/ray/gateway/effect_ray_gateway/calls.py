@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 class Call:
     """An attempt. It waits (`run` is set), runs (`host` is set) or has ended (`kept` is set) until its ACK.
 
-    It has taken the credit of its RUN. `given` and `end` are the only places where that credit, and the one of its RESULT, is
-    repaid, and `end` the only one where an end is told. What never becomes a call, or is of none, is repaid by whoever read it.
+    It has taken the credit of its RUN, on the connection by which that came last. `given` and `end` are the only places where
+    that credit, and the one of its RESULT, is repaid, and `end` the only one where an end is told. What never becomes a call, or
+    is of none, is repaid by whoever read it.
     """
 
-    __slots__ = ("number", "ident", "supervisor", "pool", "priority", "alone", "run", "host", "started", "kept")
+    __slots__ = ("number", "ident", "supervisor", "pool", "priority", "alone", "run", "host", "started", "kept", "_intake")
 
     def __init__(self, number: int, data: bytes, supervisor: "Supervisor", pool: "Pool", priority: int, alone: bool = False) -> None:
         self.number = number
@@ -32,6 +33,15 @@ class Call:
         self.host: Optional["Host"] = None
         self.started = False
         self.kept: Optional["Kept"] = None
+        self._intake = supervisor.intake
+
+    def repeated(self, data: bytes) -> bool:
+        """Its RUN has come once more. Whether it has taken the credit of that: the one before went with its connection."""
+        intake = self.supervisor.intake
+        if self.run is None or self._intake is intake:
+            return False
+        self.run, self._intake = data, intake
+        return True
 
     def given(self, host: "Host") -> None:
         """A host gets it, which has room for it. Its RUN is no longer held here."""
@@ -39,13 +49,13 @@ class Call:
         assert data is not None
         self.host = host
         host.take(self, data)
-        self.supervisor.intake.release(1, len(data))
+        self._repay(len(data))
 
     def end(self, data: bytes, taken: int = 0) -> None:
         """It has ended, as this frame tells. `taken`: so many bytes of its host's credit are in the frame."""
         run, self.run = self.run, None
         if run is not None:
-            self.supervisor.intake.release(1, len(run))
+            self._repay(len(run))
         self.kept = self.supervisor.tell(data)
         if not taken or self.host is None:
             return
@@ -53,6 +63,11 @@ class Call:
             self.supervisor.owe(self.host, taken)
         else:
             self.host.intake.release(1, taken)
+
+    def _repay(self, size: int) -> None:
+        # A new connection begins with all of its credit.
+        if self._intake is self.supervisor.intake:
+            self._intake.release(1, size)
 
     def start(self, data: bytes) -> None:
         """Its handler has begun, as this frame tells."""

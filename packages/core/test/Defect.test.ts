@@ -200,6 +200,13 @@ describe("Handler.defect", () => {
       "{\"headers\":Headers[[\"authorization\",\"<redacted>\"],[\"content-type\",\"text/plain\"]]}"
     ],
     [
+      "headers in a list, without what is secret",
+      { headers: [["content-type", "text/plain"], ["authorization", "Bearer 1"]], pwd: "1", passphrase: "1", jwt: "1" },
+      "Object",
+      "{\"headers\":[[\"content-type\",\"text/plain\"],[\"authorization\",\"<redacted>\"]],"
+      + "\"pwd\":<redacted>,\"passphrase\":<redacted>,\"jwt\":<redacted>}"
+    ],
+    [
       "what a Map and a Set hold",
       { map: new Map([["a", { b: 1 }]]), set: new Set([1, "x"]) },
       "Object",

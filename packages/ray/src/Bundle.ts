@@ -151,7 +151,12 @@ const build = (module: string, input: esbuild.BuildOptions): Effect.Effect<Built
   }).pipe(
     Effect.flatMap(({ metafile, outputFiles, warnings }) => {
       const folder = path.dirname(module)
-      const content = dropNames(outputFiles![0]!.contents, (file) => isRuntime(path.resolve(folder, file)))
+      const [output] = Object.values(metafile!.outputs)
+      const content = dropNames(
+        outputFiles![0]!.contents,
+        (file) => isRuntime(path.resolve(folder, file)),
+        (file) => Object.hasOwn(output!.inputs, file) ? output!.inputs[file]!.bytesInOutput : undefined
+      )
       return content.byteLength <= maxSourceBytes
         ? Effect.succeed({
           content,

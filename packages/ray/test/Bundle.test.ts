@@ -175,6 +175,22 @@ describe("Bundle", () => {
       }
     }))
 
+  it.live("leaves a text of the user's alone in which a module of Effect seems to begin", () =>
+    Effect.gen(function*() {
+      const folder = yield* project({})
+      const effect = path.relative(folder, fs.realpathSync(path.join(folder, "node_modules/effect")))
+      const lines = ["Cause", "None"].map((name) => `// ${effect}/dist/${name}.js`)
+      const text = ["", ...lines, "__name(one)", ...lines, ""].join("\n")
+      write(folder, {
+        "worker.ts": saying(
+          `import * as Cause from "effect/Cause"\nconst text = \`${text}\`\nconst go = () => Cause.empty`,
+          `JSON.stringify([text, go.name])`
+        )
+      })
+      const { said, wrong } = yield* load(yield* Bundle.node(path.join(folder, "worker.ts")))
+      assert.strictEqual(said, JSON.stringify([text, "go"]), wrong)
+    }))
+
   it.live("starts CommonJS packages that ask where they lie, beside modules that declare these names themselves", () =>
     Effect.gen(function*() {
       const folder = yield* project({

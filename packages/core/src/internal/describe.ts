@@ -324,7 +324,7 @@ const ownWordsOf = (u: object): Function | undefined => {
 }
 
 /** Names of values that are not reported, such as the header `authorization`. */
-const secret = /auth(?!or(?!i[sz]))|cookie|credential|passw|private|secret|token|api.?key/i
+const secret = /auth(?!or(?!i[sz]))|cookie|credential|jwt|passw|passphrase|private|pwd|secret|token|api.?key/i
 
 const isSecret = (name: unknown, value: unknown): boolean =>
   typeof name === "string" && secret.test(name) && (typeof value === "string" || isObject(value))
@@ -360,11 +360,12 @@ const firstEntries = (collection: Iterable<unknown>): ReadonlyArray<unknown> => 
 const pairOf = (entry: unknown): readonly [name: unknown, value: unknown] =>
   isArray(entry) && entry.length === 2 ? [entry[0], entry[1]] : [undefined, entry]
 
-const entriesOf = (collection: Iterable<unknown>): ReadonlyArray<unknown> =>
-  firstEntries(collection).map((entry) => {
-    const [name, value] = pairOf(entry)
-    return isSecret(name, value) ? [name, redacted] : entry
-  })
+const entriesOf = (collection: Iterable<unknown>): ReadonlyArray<unknown> => firstEntries(collection).map(withoutSecret)
+
+const withoutSecret = (entry: unknown): unknown => {
+  const [name, value] = pairOf(entry)
+  return isSecret(name, value) ? [name, redacted] : entry
+}
 
 const redacted = "<redacted>"
 
@@ -452,7 +453,8 @@ class Writer {
       const value = look(of, key)
       if (value === threw) this.write("[threw]")
       else if (!array && isSecret(key, value)) this.write(redacted)
-      else this.value(value, depth)
+      // Lists of pairs are how headers are given too.
+      else this.value(array ? orElse(() => withoutSecret(value), value) : value, depth)
     }
     this.write(array ? "]" : "}")
     this.ancestors.delete(of)

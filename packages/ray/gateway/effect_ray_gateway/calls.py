@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 class Call:
     """A call. It waits (`run` is set), runs (`host` is set) or has ended (`kept` is set), until its ACK.
 
-    It has taken the credit of its RUN. Only `given` and `end` repay that credit and the credit of its RESULT, and only
+    It has taken the credit of its RUN, on the connection that its RUN came by last. Only `given` and `end` repay that credit and the credit of its RESULT, and only
     `end` reports an end. If a frame does not become a call, or belongs to none, the code that read it repays its
     credit.
     """
 
-    __slots__ = ("number", "ident", "supervisor", "pool", "priority", "alone", "run", "host", "started", "kept")
+    __slots__ = ("number", "ident", "supervisor", "pool", "priority", "alone", "run", "host", "started", "kept", "_intake")
 
     def __init__(self, number: int, data: bytes, supervisor: "Supervisor", pool: "Pool", priority: int, alone: bool = False) -> None:
         self.number = number
@@ -33,6 +33,15 @@ class Call:
         self.host: Optional["Host"] = None
         self.started = False
         self.kept: Optional["Kept"] = None
+        self._intake = supervisor.intake
+
+    def repeated(self, data: bytes) -> bool:
+        """Its RUN has come again. Returns whether the call takes its credit: the credit of an earlier one ended with its connection."""
+        intake = self.supervisor.intake
+        if self.run is None or self._intake is intake:
+            return False
+        self.run, self._intake = data, intake
+        return True
 
     def given(self, host: "Host") -> None:
         """Gives the call to a host that has room for it. Its RUN is no longer kept here."""
@@ -40,13 +49,13 @@ class Call:
         assert data is not None
         self.host = host
         host.take(self, data)
-        self.supervisor.intake.release(1, len(data))
+        self._repay(len(data))
 
     def end(self, data: bytes, taken: int = 0) -> None:
         """Ends the call with this frame. `taken` is how many bytes of its host's credit the frame used."""
         run, self.run = self.run, None
         if run is not None:
-            self.supervisor.intake.release(1, len(run))
+            self._repay(len(run))
         self.kept = self.supervisor.tell(data)
         if not taken or self.host is None:
             return
@@ -54,6 +63,11 @@ class Call:
             self.supervisor.owe(self.host, taken)
         else:
             self.host.intake.release(1, taken)
+
+    def _repay(self, size: int) -> None:
+        # A new connection begins with all of its credit.
+        if self._intake is self.supervisor.intake:
+            self._intake.release(1, size)
 
     def start(self, data: bytes) -> None:
         """Reports with this frame that its handler has begun."""

@@ -105,7 +105,8 @@ class Supervisor:
         known = self.calls.get(call)
         if known is not None:
             # It is the same call.
-            self.intake.release(1, len(whole))
+            if not known.repeated(whole):
+                self.intake.release(1, len(whole))
             return self._again(known)
         priority = flags >> frames.PRIORITY_SHIFT & frames.PRIORITY_MASK
         entry = self.calls[call] = Call(call, whole, self, pool, priority, bool(flags & frames.ALONE))

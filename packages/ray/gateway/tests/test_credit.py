@@ -31,6 +31,29 @@ def test_credit_comes_back_when_a_run_goes_to_a_host(fake, monkeypatch):
     until(lambda: granted(supervisor) == (3, 3 * 46), "one more is passed on")
 
 
+def test_a_run_that_comes_again_on_another_connection_holds_the_credit_of_that_one(fake, monkeypatch):
+    monkeypatch.setattr(supervisors, "CREDIT_FRAMES", 4)
+    first = fake.supervisor()
+    pool = first.open(spec())
+    calls = [first.run(pool, BODY) for _ in range(4)]
+    first.settle()
+    again = fake.supervisor(id_=first.id)
+    again.open(spec())
+    again.sent = first.sent
+    for call in calls[:3]:
+        again.again(call)
+    assert granted(again) == (0, 0)
+    # One that is known on this connection already, and one that was not sent on it, take none.
+    again.again(calls[0])
+    again.cancel(calls[3])
+    again.result(calls[3])
+    assert granted(again) == (1, 46)
+    host = fake.host(slots=4)
+    for _ in range(3):
+        host.run()
+    assert granted(again) == (4, 4 * 46)
+
+
 def test_more_frames_than_credit_end_the_connection(fake, monkeypatch):
     monkeypatch.setattr(supervisors, "CREDIT_FRAMES", 4)
     supervisor = fake.supervisor()
@@ -283,7 +306,7 @@ def test_a_supervisor_that_comes_back_is_welcomed_before_it_hears_anything_else(
     own = again.next("CHALLENGE").json["nonce"]
     again.send("PROOF", {"proof": proof(fake.secret, "client", nonce, own)})
     assert again.next(lambda frame: True).type == "WELCOME"
-    assert again.next("CREDIT")
+    assert again.next("HOST_UP")
 
 
 def test_a_host_without_credit_may_take_its_time_to_answer_a_cancel(monkeypatch):

@@ -15,7 +15,6 @@ import { fileURLToPath } from "node:url"
 import { addPackages, type Inputs, nativePackages, packageName } from "./internal/installedPackages.ts"
 import { outside } from "./internal/outside.ts"
 import { asksForLocation, fileLocations, locationBanner, locationNames } from "./internal/fileLocations.ts"
-import { dropNames } from "./internal/functionNames.ts"
 import { readPythonFolder } from "./internal/pythonFolder.ts"
 import { droppedImports, keepImports } from "./internal/sideEffects.ts"
 import { type File, maxSourceBytes, Source } from "./internal/sourceFolder.ts"
@@ -138,7 +137,6 @@ const build = (module: string, input: esbuild.BuildOptions): Effect.Effect<Built
         tsconfigRaw: { compilerOptions: { useDefineForClassFields: true, verbatimModuleSyntax: true } },
         minify: false,
         // Tasks and errors may take their names from their classes. This makes the start of a host a twentieth slower.
-        // It costs more if functions are made for every attempt: see `dropNames`.
         keepNames: true,
         legalComments: "none",
         logLevel: "silent",
@@ -151,12 +149,7 @@ const build = (module: string, input: esbuild.BuildOptions): Effect.Effect<Built
   }).pipe(
     Effect.flatMap(({ metafile, outputFiles, warnings }) => {
       const folder = path.dirname(module)
-      const [output] = Object.values(metafile!.outputs)
-      const content = dropNames(
-        outputFiles![0]!.contents,
-        (file) => isRuntime(path.resolve(folder, file)),
-        (file) => Object.hasOwn(output!.inputs, file) ? output!.inputs[file]!.bytesInOutput : undefined
-      )
+      const content = outputFiles![0]!.contents
       return content.byteLength <= maxSourceBytes
         ? Effect.succeed({
           content,
@@ -166,13 +159,6 @@ const build = (module: string, input: esbuild.BuildOptions): Effect.Effect<Built
         : Effect.fail(failed(module, `the bundle has ${content.byteLength} bytes, the limit is ${maxSourceBytes}`))
     })
   )
-
-/** The folder of this project's packages, compiled or not. */
-const packages = fileURLToPath(new URL("../..", import.meta.url))
-
-const isRuntime = (file: string): boolean =>
-  /\/node_modules\/(?:effect|@effect-ray\/[^/]+)\//.test(file) ||
-  file.startsWith(packages) && /^[^/]+\/(?:src|dist)\//.test(file.slice(packages.length))
 
 /** The inputs of a bundle that are files, by absolute path. */
 const inputsOf = ({ inputs }: esbuild.Metafile, folder: string): Inputs =>

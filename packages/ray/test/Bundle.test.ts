@@ -156,25 +156,6 @@ describe("Bundle", () => {
       assert.strictEqual(said, `["Render",["Render"],"Render","go","go"]`, wrong)
     }))
 
-  it.live("keeps no names of functions that Effect and its own modules make, and all of their classes", () =>
-    Effect.gen(function*() {
-      const folder = yield* project({
-        "worker.ts": saying(
-          `import * as Cause from "effect/Cause"\nimport * as Limits from "@effect-ray/core/Limits"\n`
-            + `class UnknownError {}\nconst __nam0 = () => 1`,
-          `JSON.stringify([Cause.UnknownError.name, UnknownError.name, __nam0.name, Limits.maxSlots])`
-        )
-      })
-      const zip = yield* Bundle.node(path.join(folder, "worker.ts"))
-      const { said, wrong } = yield* load(zip)
-      assert.strictEqual(said, `["UnknownError","UnknownError","__nam0",4096]`, wrong)
-      for (const content of Object.values(unzipSync(zip))) {
-        const [, ...parts] = new TextDecoder().decode(content).split(/^\/\/ (\S.*)$/m)
-        const naming = parts.filter((_, at) => at % 2 === 0 && /\b__name\((?!this\b)/.test(parts[at + 1]!))
-        assert.deepStrictEqual(naming.filter((file) => /\/(?:effect|core|ray)\/(?:dist|src)\//.test(file)), [])
-      }
-    }))
-
   it.live("leaves a text of the user's alone in which a module of Effect seems to begin", () =>
     Effect.gen(function*() {
       const folder = yield* project({})

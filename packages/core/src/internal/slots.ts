@@ -50,6 +50,9 @@ export const makeSlots = (options: {
 
   const inFlight = (): number => running.size + tries.size
 
+  /** Whether nothing runs, except what may never end: nobody waits for that. */
+  const isIdle = (): boolean => inFlight() === abandoned.size
+
   /** Whether the entry must run alone, so that its next loss is its own. Some runners ensure that themselves. */
   const mustBeAlone = (entry: Entry): boolean => isSuspect(entry) && !isolatesSuspects(entry.task)
 
@@ -64,7 +67,7 @@ export const makeSlots = (options: {
   /** The first of a share that may start now. Others go before a suspect that waits to run alone, for a while. */
   const firstOf = ({ backlog }: Share): Entry | undefined => {
     for (const entry of backlog) {
-      if (!mustBeAlone(entry) || inFlight() === 0) return entry
+      if (!mustBeAlone(entry) || isIdle()) return entry
       if (isImpatient(entry)) return undefined
     }
     return undefined

@@ -45,7 +45,7 @@ export interface Options {
   readonly queues?: ReadonlyArray<string>
   /**
    * The most attempts that run at once, at least 1. An attempt that waits for its pool's first process does not count
-   * until its handler begins, which may exceed the limit by one.
+   * until its handler begins, which may exceed the limit by one for each pool.
    */
   readonly concurrency: number
   /**

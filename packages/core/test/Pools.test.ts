@@ -2,7 +2,17 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Exit, Fiber, Layer, Logger, Option, Schema } from "effect"
 import { TestClock } from "effect/testing"
-import { Broker, MemoryBroker, Outcome, Runner, Supervisor, Task, TaskError, Worker } from "../src/index.ts"
+import {
+  Broker,
+  BrokerError,
+  MemoryBroker,
+  Outcome,
+  Runner,
+  Supervisor,
+  Task,
+  TaskError,
+  Worker
+} from "../src/index.ts"
 
 class Needy extends Task.make("Needy", {
   payload: { n: Schema.Int, seconds: Schema.optional(Schema.Int) },
@@ -406,5 +416,55 @@ describe("Pools", () => {
         yield* pass(2)
         assert.deepStrictEqual(yield* states([first!, second!]), { cancelled: 2 })
       }))
+  })
+
+  it.effect("lets others start at once beside an attempt that looks for a process, in whatever order they come", () => {
+    const runner = makeRunner()
+    runner.state.tryTime = "10 minutes"
+    return serve(runner, () =>
+      Effect.gen(function*() {
+        yield* Task.enqueueAll(Needy, numbers(20), { priority: 9 })
+        const healthy = yield* Task.enqueueAll(Healthy, numbers(20), { priority: 0 })
+        yield* pass(1)
+        assert.strictEqual(runner.state.tries, 1)
+        assert.deepStrictEqual(yield* states(healthy), { succeeded: 20 })
+      }), { concurrency: 1 })
+  })
+
+  it.effect("fails nothing of another pool that is recovered at the same time", () => {
+    const runner = makeRunner()
+    return Effect.gen(function*() {
+      const broker = yield* Broker.Broker
+      let hides = true
+      let breaks = true
+      // A claim of `Healthy` is made that the supervisor does not hear of, and the response of a later one is lost.
+      const forgetful: Broker.Broker["Service"] = {
+        ...broker,
+        claim: (options) =>
+          Effect.flatMap(broker.claim(options), (claimed) => {
+            if (options.waited !== undefined && breaks) {
+              breaks = false
+              const reason = new BrokerError.Unavailable({ operation: "claim", detail: "no response" })
+              return Effect.fail(new BrokerError.BrokerError({ reason }))
+            }
+            const known = claimed.filter(({ task }) => !hides || task !== "Healthy")
+            if (known.length < claimed.length) hides = false
+            return Effect.succeed(known)
+          })
+      }
+      const supervisor = yield* Supervisor.run({ worker, concurrency: 10, unschedulableAfter: "1 minute" }).pipe(
+        Effect.provideService(Broker.Broker, forgetful),
+        Effect.provideService(Runner.Runner, runner.service),
+        Effect.forkChild
+      )
+      const needy = yield* Task.enqueueAll(Needy, numbers(3))
+      const healthy = yield* Task.enqueue(Healthy, { n: 1 })
+      yield* pass(140)
+      assert.deepStrictEqual(yield* states(needy), { failed: 3 })
+      assert.deepStrictEqual(yield* states([healthy]), { succeeded: 1 })
+      const stopping = yield* Effect.forkChild(Fiber.interrupt(supervisor))
+      yield* TestClock.adjust("60 seconds")
+      yield* Fiber.join(stopping)
+    }).pipe(Effect.provide(MemoryBroker.layer))
   })
 })

@@ -134,5 +134,71 @@ for (const version of TestPostgres.versions) {
         yield* other.tick
         assert.deepStrictEqual((yield* other.claim()).map(({ id }) => id), [third!.id])
       }).pipe(Effect.scoped))
+
+    it.effect("keep nobody waiting who awaits another", () =>
+      Effect.gen(function*() {
+        const broker = yield* Broker.Broker
+        const lane = makeLane()
+        const worker = yield* hire(broker, [lane])
+        yield* broker.enqueue(Array.from({ length: 3 }, () => execution(lane)))
+        const [first, second, third] = yield* worker.claim()
+        const held = yield* lock([first!.id])
+        const waiter = yield* Effect.forkScoped(broker.awaitTerminal(first!.id), { startImmediately: true })
+        yield* worker.succeed([second!])
+        for (const { id } of [second!, third!]) {
+          const other = yield* Effect.forkScoped(broker.awaitTerminal(id), { startImmediately: true })
+          yield* worker.succeed([third!])
+          assert.strictEqual(Option.getOrThrow(yield* Fiber.join(other)).state, "succeeded")
+        }
+        assert.isUndefined(waiter.pollUnsafe())
+        yield* held.end
+        assert.deepStrictEqual(yield* worker.succeed([first!]), ["Settled"])
+        assert.strictEqual(Option.getOrThrow(yield* Fiber.join(waiter)).state, "succeeded")
+      }).pipe(Effect.scoped, Effect.timeout("60 seconds")))
+
+    it.effect("are cancelled when they are free, and keep no other cancellation, pause or duty waiting", () =>
+      Effect.gen(function*() {
+        const broker = yield* Broker.Broker
+        const lane = makeLane()
+        const given = Array.from({ length: 6 }, () => execution(lane))
+        yield* broker.enqueue(given)
+        const ids = given.map(({ id }) => id)
+        const held = yield* lock(ids.slice(0, 5))
+        const cancels = yield* Effect.forEach(
+          ids.slice(0, 5),
+          (id) => Effect.forkScoped(broker.cancel(id), { startImmediately: true })
+        )
+        assert.strictEqual(yield* broker.cancel(ids[5]!), "Cancelled")
+        assert.isTrue(yield* broker.pause({ queue: lane.queue }))
+        assert.isTrue(yield* broker.resume({ queue: lane.queue }))
+        for (const { perform } of broker.duties) yield* perform
+        assert.deepStrictEqual(cancels.map((fiber) => fiber.pollUnsafe()), cancels.map(() => undefined))
+        yield* held.end
+        for (const fiber of cancels) assert.strictEqual(yield* Fiber.join(fiber), "Cancelled")
+      }).pipe(Effect.scoped))
+
+    it.effect("keep the executions of no other worker that is gone, however many workers have some", () =>
+      Effect.gen(function*() {
+        const broker = yield* Broker.Broker
+        const lane = makeLane()
+        const gone = yield* Effect.forEach(Array.from({ length: 22 }), () => hire(broker, [lane], Duration.minutes(1)))
+        const other = yield* hire(broker, [lane], Duration.hours(10))
+        yield* broker.enqueue(Array.from({ length: 22 }, () => execution(lane)))
+        const ids = yield* Effect.forEach(gone, ({ claim }) => Effect.map(claim(1), ([claimed]) => claimed!.id))
+        const held = yield* lock(ids.slice(0, 20))
+        yield* TestPostgres.advance("2 minutes")
+        const found: Array<string> = []
+        yield* eventually(
+          "what is free comes back",
+          Effect.gen(function*() {
+            yield* TestPostgres.advance("2 seconds")
+            yield* other.tick
+            found.push(...(yield* other.claim()).map(({ id }) => id))
+            return found.length === 2
+          })
+        )
+        assert.deepStrictEqual(found.sort(), ids.slice(20).sort())
+        yield* held.end
+      }).pipe(Effect.scoped))
   })
 }

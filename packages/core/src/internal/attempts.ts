@@ -67,7 +67,14 @@ export const refuse = (shift: Shift, share: Shares.Share, claims: ReadonlyArray<
 
 /** As `startWaiting`, after the running fibers have had their turn. */
 export const startSoon = (shift: Shift): void => {
-  shift.fork(Effect.andThen(Effect.yieldNow, Effect.sync(() => startWaiting(shift))))
+  shift.fork(Effect.andThen(
+    Effect.yieldNow,
+    Effect.sync(() => {
+      startWaiting(shift)
+      // A try has no slot, so there may be room for others.
+      lookAgain(shift)
+    })
+  ))
 }
 
 /** Starts waiting executions while slots are free. */

@@ -2,17 +2,21 @@
  * Reports shares that are held back because their pool has no process, and fails executions that have waited for the
  * whole patience.
  */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Broker from "../Broker.ts"
 import type { Obstacle } from "../Outcome.ts"
-import { refuse } from "./attempts.ts"
+import { accept, refuse, startSoon } from "./attempts.ts"
 import { claim } from "./claim.ts"
 import type { Share } from "./entry.ts"
 import { persistently } from "./persistently.ts"
 import * as Shares from "./shares.ts"
 import { isPaused, now, type Shift } from "./shift.ts"
 import { maxClaim } from "./slots.ts"
+
+/** How exactly brokers tell how long an execution has been due, in milliseconds. */
+const clockPrecision = 1
 
 /**
  * Reports shares that are held back, in the log and to the broker: when a hold begins, when it ends, and when the kind
@@ -95,7 +99,13 @@ export const failOldest = Effect.fnUntraced(function*(shift: Shift) {
   if (share === undefined || shift.phase !== "working") return
   const lanes = (yield* tellHold(shift, share)).filter((lane) => !isPaused(shift, lane))
   const claimed = lanes.length === 0 ? [] : yield* claim(shift, { lanes, limit: maxClaim, waited: shift.patience })
-  const failed = refuse(shift, share, claimed)
+  // What is recovered together with it has waited for something else, or not as long.
+  const isDoomed = ({ queue, task, waitedMillis }: Broker.Claimed) =>
+    lanes.some((lane) => lane.queue === queue && lane.task === task) &&
+    waitedMillis + clockPrecision >= Duration.toMillis(shift.patience)
+  accept(shift, claimed.filter((one) => !isDoomed(one)))
+  startSoon(shift)
+  const failed = refuse(shift, share, claimed.filter(isDoomed))
   share.failed += failed
   share.doomed = failed > 0
   if (share.doomed) return shift.due.open()

@@ -37,6 +37,12 @@ export const minTickInterval = Duration.millis(200)
 /** How long to wait before a settlement is repeated whose execution another transaction has locked. */
 const lockedPause = Duration.seconds(1)
 
+/**
+ * The same while the shift ends: what it leaves behind is taken from it as soon as the lock is gone, and then its outcome
+ * is lost.
+ */
+const lastLockedPause = Duration.millis(20)
+
 /** Claims whenever there is room and something may be due, once a tick has reported what is paused. */
 export const claimLoop = (shift: Shift): Effect.Effect<never> =>
   Effect.andThen(shift.ticked.await, claimAgainAndAgain(shift))
@@ -118,7 +124,8 @@ const recorded = (
     ? Effect.void
     : Effect.logWarning(`${lost} settlements came too late: their executions have other owners`)
   if (locked.length > 0) {
-    shift.fork(Effect.andThen(Effect.sleep(lockedPause), Effect.sync(() => shift.settler.add(locked))))
+    const pause = shift.phase === "working" ? lockedPause : lastLockedPause
+    shift.fork(Effect.andThen(Effect.sleep(pause), Effect.sync(() => shift.settler.add(locked))))
   }
   return Effect.andThen(tellLost, shift.runner.acknowledge(acknowledged))
 }

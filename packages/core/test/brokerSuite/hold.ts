@@ -179,6 +179,27 @@ export const holdPromises = <R>(it: It<R>, advance: Advance<R>): void => {
         }).pipe(Effect.scoped))
     }
 
+    it.effect("heeds no supervisor that is gone when it says that it fails", () =>
+      Effect.gen(function*() {
+        const desk = yield* makeDesk
+        const broken = yield* desk.hire({ lease: day })
+        const gone = yield* desk.hire({ lease: day })
+        const hold = (supervisor: string) =>
+          desk.broker.hold({
+            supervisor,
+            lanes: [desk.lane],
+            reason: Option.some("no host starts"),
+            failing: true,
+            patience
+          })
+        yield* gone.leave
+        yield* hold(broken.id)
+        yield* advance("9 minutes")
+        for (const stranger of [gone.id, uuid()]) assert.deepStrictEqual(yield* hold(stranger), [])
+        yield* advance("2 minutes")
+        assert.deepStrictEqual(yield* hold(broken.id), [desk.lane])
+      }).pipe(Effect.scoped))
+
     it.effect("claims on request only what has been due for a time, whatever else comes first", () =>
       Effect.gen(function*() {
         const desk = yield* makeDesk

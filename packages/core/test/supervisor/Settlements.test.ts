@@ -1,8 +1,9 @@
 /** What is settled at once, and what is told of it. */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, Logger } from "effect"
+import { TestClock } from "effect/testing"
 import { Broker, InProcessRunner, MemoryBroker, Outcome, Runner, Supervisor, Task, TaskError } from "../../src/index.ts"
-import { Sleep, endless, makeSeen, workerOf, untilState } from "./fixtures.ts"
+import { Double, Sleep, endless, makeSeen, stateOf, workerOf, untilState } from "./fixtures.ts"
 
 describe("Supervisor: settlements", () => {
   it.effect("settles no more at once than a statement should carry, and a larger result alone", () =>
@@ -118,5 +119,38 @@ describe("Supervisor: settlements", () => {
       assert.strictEqual(batches.reduce((sum, size) => sum + size, 0), 20)
       assert.isAtMost(Math.max(...batches), 9)
       yield* Fiber.interrupt(supervisor)
+    }).pipe(Effect.provide(MemoryBroker.layer)))
+
+  it.effect("are recorded if their lock ends while their worker leaves", () =>
+    Effect.gen(function*() {
+      const seen = yield* makeSeen
+      const worker = workerOf(seen)
+      const broker = yield* Broker.Broker
+      let isLocked = true
+      const locking: Broker.Broker["Service"] = {
+        ...broker,
+        settle: (supervisor, settlements) =>
+          Effect.suspend(() =>
+            isLocked
+              ? Effect.succeed(settlements.map(() => "Locked" as const))
+              : broker.settle(supervisor, settlements)
+          ),
+        unregister: (supervisor) => {
+          isLocked = false
+          return Effect.andThen(Effect.sleep("300 millis"), broker.unregister(supervisor))
+        }
+      }
+      const supervisor = yield* Supervisor.run({ worker, concurrency: 10, drain: "1 second" }).pipe(
+        Effect.provideService(Broker.Broker, locking),
+        Effect.provide(InProcessRunner.layer(worker)),
+        Effect.forkChild
+      )
+      const execution = yield* Task.enqueue(Double, { n: 4 })
+      yield* untilState(execution.id, "running")
+      yield* TestClock.adjust("500 millis")
+      const stopping = yield* Effect.forkChild(Fiber.interrupt(supervisor))
+      for (let step = 0; step < 200; step++) yield* TestClock.adjust("100 millis")
+      yield* Fiber.join(stopping)
+      assert.strictEqual(yield* stateOf(execution.id), "succeeded")
     }).pipe(Effect.provide(MemoryBroker.layer)))
 })

@@ -121,4 +121,28 @@ describe("Supervisor: slots", () => {
       yield* TestClock.adjust("30 seconds")
       yield* Fiber.join(stopping)
     }).pipe(Effect.provide(MemoryBroker.layer)))
+
+  it.effect("does not let a suspect wait for an attempt that will not stop, and others for the suspect", () =>
+    Effect.gen(function*() {
+      const seen = yield* makeSeen
+      const worker = workerOf(seen)
+      const broker = yield* Broker.Broker
+      const suspect = yield* Task.enqueue(Sleep, { millis: 1_000 })
+      yield* loseTwice("Sleep")
+      yield* broker.pause({ task: "Sleep" })
+      const supervisor = yield* Supervisor.run({ worker, concurrency: 10, drain: "1 second" }).pipe(
+        Effect.provide(InProcessRunner.layer(worker)),
+        Effect.forkChild
+      )
+      const stubborn = yield* Task.enqueue(Stubborn)
+      yield* untilState(stubborn.id, "failed")
+      yield* broker.resume({ task: "Sleep" })
+      yield* untilState(suspect.id, "succeeded")
+      const other = yield* Task.enqueue(Double, { n: 4 })
+      yield* untilState(other.id, "succeeded")
+      yield* Deferred.succeed(seen.release, undefined)
+      const stopping = yield* Effect.forkChild(Fiber.interrupt(supervisor))
+      yield* TestClock.adjust("30 seconds")
+      yield* Fiber.join(stopping)
+    }).pipe(Effect.provide(MemoryBroker.layer)))
 })

@@ -5,11 +5,21 @@ import { isUuid } from "@effect-ray/core/BrokerInput"
 import * as Endings from "@effect-ray/core/Endings"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
 import type { Ask } from "./ask.ts"
 import type { Notifier, Woken } from "./notifier.ts"
 import type { Partitions } from "./partitions.ts"
-import { unavailable } from "./sqlFailure.ts"
+import { isLockTimeout, unavailable } from "./sqlFailure.ts"
 import type { Store } from "./store.ts"
+
+/**
+ * How to try again while another transaction holds the execution. In between, the connection is free for others: pauses,
+ * duties and awaited ends use the same few.
+ */
+const untilFree = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("1 second")]).pipe(
+  Schedule.jittered,
+  Schedule.upTo({ duration: "15 seconds" })
+)
 
 type Answer = "Cancelled" | "Requested" | "TooLate"
 
@@ -30,6 +40,7 @@ export const makeCancel = (store: Store, notifier: Notifier, partitions: Partiti
       ),
       ask
     ).pipe(
+      Effect.retry({ schedule: untilFree, while: isLockTimeout }),
       Effect.mapError(unavailable("cancel")),
       Effect.map(([row]) => row!.answer)
     )

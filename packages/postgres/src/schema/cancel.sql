@@ -1,4 +1,5 @@
--- Cancels an execution that has not started, or requests its worker to cancel it.
+-- Cancels an execution that has not started, or requests its worker to cancel it. Waits for a moment for an execution
+-- that another transaction holds, then fails with lock_not_available.
 CREATE OR REPLACE FUNCTION {schema}.cancel(
   wanted uuid, cancelled_result text,
   OUT answer text, OUT woken_processes text[], OUT woken_ids uuid[]
@@ -12,8 +13,11 @@ DECLARE
   ended timestamptz := {schema}.clock();
   found_state text;
   over uuid[];
+  patience text := current_setting('lock_timeout');
 BEGIN
+  PERFORM set_config('lock_timeout', '50ms', true);
   SELECT e.state INTO found_state FROM {schema}.executions e WHERE e.id = wanted FOR UPDATE;
+  PERFORM set_config('lock_timeout', patience, true);
   IF found_state IS NULL THEN
     answer := 'TooLate';
     RETURN;

@@ -41,7 +41,8 @@ BEGIN
 END
 $$;
 `,
-  cancel: `-- Cancels an execution that has not started, or requests its worker to cancel it.
+  cancel: `-- Cancels an execution that has not started, or requests its worker to cancel it. Waits for a moment for an execution
+-- that another transaction holds, then fails with lock_not_available.
 CREATE OR REPLACE FUNCTION {schema}.cancel(
   wanted uuid, cancelled_result text,
   OUT answer text, OUT woken_processes text[], OUT woken_ids uuid[]
@@ -55,8 +56,11 @@ DECLARE
   ended timestamptz := {schema}.clock();
   found_state text;
   over uuid[];
+  patience text := current_setting('lock_timeout');
 BEGIN
+  PERFORM set_config('lock_timeout', '50ms', true);
   SELECT e.state INTO found_state FROM {schema}.executions e WHERE e.id = wanted FOR UPDATE;
+  PERFORM set_config('lock_timeout', patience, true);
   IF found_state IS NULL THEN
     answer := 'TooLate';
     RETURN;
@@ -738,6 +742,11 @@ DECLARE
   told timestamptz := {schema}.clock();
   past timestamptz := told - patience_millis * interval '1 millisecond';
 BEGIN
+  -- One that is gone has nothing to say about the others.
+  PERFORM 1 FROM {schema}.supervisors v WHERE v.id = me FOR KEY SHARE;
+  IF NOT FOUND THEN
+    RETURN ARRAY[]::bigint[];
+  END IF;
   IF reason IS NULL THEN
     DELETE FROM {schema}.holds o WHERE o.supervisor = me AND o.lane = ANY (lane_ids);
     RETURN ARRAY[]::bigint[];
@@ -746,10 +755,8 @@ BEGIN
     PERFORM {schema}.note_served(me, lane_ids, told);
   END IF;
   INSERT INTO {schema}.holds AS o (supervisor, lane, reason, failing_since)
-  SELECT v.id, l.id, hold.reason, CASE WHEN failing THEN told END
-  FROM {schema}.supervisors v CROSS JOIN unnest(lane_ids) AS l(id)
-  WHERE v.id = me
-  FOR KEY SHARE OF v
+  SELECT me, l.id, hold.reason, CASE WHEN failing THEN told END
+  FROM unnest(lane_ids) AS l(id)
   ON CONFLICT (supervisor, lane) DO UPDATE
   SET reason = excluded.reason, failing_since = CASE WHEN failing THEN coalesce(o.failing_since, told) END
   WHERE o.reason <> excluded.reason OR failing <> (o.failing_since IS NOT NULL);
@@ -891,12 +898,13 @@ DECLARE
   idle uuid[];
 BEGIN
   -- It locks the supervisors first, then searches for their executions. A claim that is running keeps its supervisor
-  -- out of this; a later one waits and finds the lease lapsed.
+  -- out of this; a later one waits and finds the lease lapsed. In no fixed order: supervisors whose executions another
+  -- transaction holds stay, and must not take the place of the others each time.
   lapsed := ARRAY(
     SELECT v.id
     FROM {schema}.supervisors v
     WHERE {schema}.lease_end(v.expires_at, v.lease_millis) <= {schema}.clock()
-    ORDER BY v.id
+    ORDER BY random()
     LIMIT max_supervisors
     FOR UPDATE SKIP LOCKED
   );
@@ -1563,19 +1571,35 @@ $$;
   watch: `-- Leaves the process's name for executions that have not ended, and returns which those are. The lock lets claims pass
 -- but makes an end wait. So the end finds the name, or has moved the execution to history before the caller looks
 -- there.
+--
+-- Executions that another transaction holds for longer than a moment must not keep the others waiting. They are returned
+-- without a name: \`find_ended\` finds their ends.
 CREATE OR REPLACE FUNCTION {schema}.watch(process text, wanted uuid[]) RETURNS SETOF uuid
 LANGUAGE plpgsql
 {pinned}
+SET lock_timeout = '100ms'
 AS $$
 DECLARE
   open uuid[];
+  held uuid[];
 BEGIN
-  SELECT array_agg(l.id)
-  INTO open
-  FROM (SELECT e.id FROM {schema}.executions e WHERE e.id = ANY (wanted) ORDER BY e.id FOR KEY SHARE) l;
+  BEGIN
+    SELECT array_agg(l.id)
+    INTO open
+    FROM (SELECT e.id FROM {schema}.executions e WHERE e.id = ANY (wanted) ORDER BY e.id FOR KEY SHARE) l;
+  EXCEPTION
+    WHEN lock_not_available THEN
+      SELECT array_agg(l.id)
+      INTO open
+      FROM (SELECT e.id FROM {schema}.executions e WHERE e.id = ANY (wanted) ORDER BY e.id FOR KEY SHARE SKIP LOCKED) l;
+      SELECT array_agg(e.id)
+      INTO held
+      FROM {schema}.executions e
+      WHERE e.id = ANY (wanted) AND e.id <> ALL (coalesce(open, '{}'));
+  END;
   INSERT INTO {schema}.waiters (execution_id, process) SELECT o.id, watch.process FROM unnest(open) AS o(id)
   ON CONFLICT DO NOTHING;
-  RETURN QUERY SELECT unnest(open);
+  RETURN QUERY SELECT unnest(open || held);
 END
 $$;
 `

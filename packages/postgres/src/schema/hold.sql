@@ -11,6 +11,11 @@ DECLARE
   told timestamptz := {schema}.clock();
   past timestamptz := told - patience_millis * interval '1 millisecond';
 BEGIN
+  -- One that is gone has nothing to say about the others.
+  PERFORM 1 FROM {schema}.supervisors v WHERE v.id = me FOR KEY SHARE;
+  IF NOT FOUND THEN
+    RETURN ARRAY[]::bigint[];
+  END IF;
   IF reason IS NULL THEN
     DELETE FROM {schema}.holds o WHERE o.supervisor = me AND o.lane = ANY (lane_ids);
     RETURN ARRAY[]::bigint[];
@@ -19,10 +24,8 @@ BEGIN
     PERFORM {schema}.note_served(me, lane_ids, told);
   END IF;
   INSERT INTO {schema}.holds AS o (supervisor, lane, reason, failing_since)
-  SELECT v.id, l.id, hold.reason, CASE WHEN failing THEN told END
-  FROM {schema}.supervisors v CROSS JOIN unnest(lane_ids) AS l(id)
-  WHERE v.id = me
-  FOR KEY SHARE OF v
+  SELECT me, l.id, hold.reason, CASE WHEN failing THEN told END
+  FROM unnest(lane_ids) AS l(id)
   ON CONFLICT (supervisor, lane) DO UPDATE
   SET reason = excluded.reason, failing_since = CASE WHEN failing THEN coalesce(o.failing_since, told) END
   WHERE o.reason <> excluded.reason OR failing <> (o.failing_since IS NOT NULL);

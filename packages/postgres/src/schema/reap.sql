@@ -19,12 +19,13 @@ DECLARE
   idle uuid[];
 BEGIN
   -- It locks the supervisors first, then searches for their executions. A claim that is running keeps its supervisor
-  -- out of this; a later one waits and finds the lease lapsed.
+  -- out of this; a later one waits and finds the lease lapsed. In no fixed order: supervisors whose executions another
+  -- transaction holds stay, and must not take the place of the others each time.
   lapsed := ARRAY(
     SELECT v.id
     FROM {schema}.supervisors v
     WHERE {schema}.lease_end(v.expires_at, v.lease_millis) <= {schema}.clock()
-    ORDER BY v.id
+    ORDER BY random()
     LIMIT max_supervisors
     FOR UPDATE SKIP LOCKED
   );

@@ -18,9 +18,14 @@ DECLARE
   unknown uuid[];
 BEGIN
   unknown := ARRAY(
-    SELECT DISTINCT e.owner
-    FROM {schema}.executions e
-    WHERE e.owner IS NOT NULL AND NOT EXISTS (SELECT 1 FROM {schema}.supervisors v WHERE v.id = e.owner)
+    SELECT o.owner
+    FROM (
+      SELECT DISTINCT e.owner
+      FROM {schema}.executions e
+      WHERE e.owner IS NOT NULL AND NOT EXISTS (SELECT 1 FROM {schema}.supervisors v WHERE v.id = e.owner)
+    ) o
+    -- In no order, so that owners whose executions are locked keep no others from their turn.
+    ORDER BY random()
     LIMIT max_owners
   );
   SELECT r.taken, r.more OR cardinality(unknown) = max_owners, r.woken_processes, r.woken_ids, r.queues

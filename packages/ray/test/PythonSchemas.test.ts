@@ -47,7 +47,7 @@ describe("pythonSchemas", () => {
         assert.strictEqual((yield* result(value))?.what, "result", value)
       }
       assert.strictEqual((yield* error("{\"_tag\":\"Bad\"}"))?.what, "error")
-      assert.include((yield* error("{\"_tag\":\"Worse\"}"))?.detail, "the tag \"Worse\", and the task declares Bad")
+      assert.include((yield* error("{\"_tag\":\"Worse\"}"))?.detail, "the tag \"Worse\", but the task declares Bad")
       assert.isBelow((yield* error(`{"_tag":"${"x".repeat(10_000)}"}`))!.detail.length, 3_000)
       assert.isDefined(whyNot(yield* pythonSchemas.ofEnd(Untagged, Ended.Failed({ error: "{\"_tag\":\"Worse\"}" }))))
       for (const payload of ["", "{}", "{\"at\":1}", `{"at":${date}},"module":"os"`]) {
@@ -64,8 +64,8 @@ describe("pythonSchemas", () => {
       const misfits = [
         { error: "{\"_tag\":\"Bad\",\"at\":1}", why: "[\"at\"]" },
         { error: "{\"_tag\":\"Bad\",\"on\":1}", why: "Missing key" },
-        { error: "{\"_tag\":\"Worse\"}", why: "the tag \"Worse\", and the task declares Bad" },
-        { error: `{"_tag":"${"x".repeat(10_000)}"}`, why: "and the task declares Bad" },
+        { error: "{\"_tag\":\"Worse\"}", why: "the tag \"Worse\", but the task declares Bad" },
+        { error: `{"_tag":"${"x".repeat(10_000)}"}`, why: "but the task declares Bad" },
         { error: `{"_tag":"Bad","at":"${"x".repeat(10_000)}"}`, why: "valid Date" },
         { error: "{\"_tag\":\"Bad\",\"at\":12345678901234567890}", why: "beyond what a number holds exactly" }
       ]

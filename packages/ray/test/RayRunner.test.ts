@@ -356,7 +356,7 @@ layer(RunnerLive, { excludeTestServices: true, timeout: "3 minutes" })("RayRunne
         Tasks.Answer,
         "error",
         "effect_ray.fail('Divergd', step=1)",
-        "\"Divergd\", and the task declares Diverged, TooMuch"
+        "\"Divergd\", but the task declares Diverged, TooMuch"
       )
       yield* misfit(Tasks.Answer, "error", "effect_ray.fail('Diverged', step='one')", "[\"step\"]")
       yield* misfit(Tasks.AnswerNothing, "error", "effect_ray.fail('Diverged', step=1)", "the task declares no error")

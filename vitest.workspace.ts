@@ -51,8 +51,8 @@ const project = (
     pool: "forks",
     maxWorkers: 3,
     sequence: { groupOrder: options.group },
-    testTimeout: 120_000,
-    hookTimeout: 180_000
+    testTimeout: 300_000,
+    hookTimeout: 300_000
   }
 })
 

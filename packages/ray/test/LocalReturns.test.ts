@@ -28,5 +28,5 @@ describe("RayRunner over time", () => {
         assert.isTrue(next.found)
         ;({ address, pid } = next)
       }
-    }), 300_000)
+    }), 600_000)
 })

@@ -34,7 +34,7 @@ describe.concurrent("RayRunner over time", () => {
         yield* Effect.sleep(Duration.times(expiry, 3))
         assert.deepStrictEqual(yield* add(awake), three)
         assert.strictEqual((yield* run(awake, Tasks.Length, "twelve bytes")).ended._tag, "Succeeded")
-      }), 180_000)
+      }))
 
     it.effect("uploads a package that Ray has forgotten, and asks for its hosts anew", () =>
       Effect.gen(function*() {
@@ -48,6 +48,6 @@ describe.concurrent("RayRunner over time", () => {
         const first = yield* add(runner)
         assert(first._tag === "NotStarted" && first.obstacle.kind === "failed", JSON.stringify(first))
         assert.deepStrictEqual(yield* addAtLast(runner), { _tag: "Succeeded", value: "1003" })
-      }), 180_000)
+      }))
   })
 })

@@ -120,6 +120,6 @@ describe("RayRunner over time", () => {
           assert.isUndefined(pool.closed)
         }
       }),
-    300_000
+    600_000
   )
 })

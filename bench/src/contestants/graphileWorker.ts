@@ -1,6 +1,6 @@
 /**
- * graphile-worker with the settings of its own performance page: local queue and batching are on for throughput, and
- * off for latency, which they make worse.
+ * graphile-worker, set up as its performance page recommends: local queue and batching are on for throughput, and off
+ * for latency, because they make it worse.
  *
  * https://worker.graphile.org/docs/performance
  */

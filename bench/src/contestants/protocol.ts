@@ -1,7 +1,7 @@
 /**
- * How the bench drives a queue system's worker, which runs in a process of its own, over the process channel.
+ * How the bench drives a queue system's worker over the process channel.
  *
- * With a process each, the two share neither a heap nor a compiler nor an event loop.
+ * The worker has its own process, so the two share no heap, compiler or event loop.
  */
 
 /** A command from the bench to a worker's process. */

@@ -1,7 +1,7 @@
 import type * as Effect from "effect/Effect"
 import type { Child } from "./child.ts"
 
-/** A queue system as an application sees it. Its worker is the module, which runs in a process of its own. */
+/** A queue system as an application sees it. Its worker is the module, run in a separate process. */
 export interface Side {
   readonly name: string
   /** Relative to this folder. */

@@ -1,6 +1,6 @@
 /** The order of a run: what is recorded is delivered again in the same order, whatever the fibers race for. */
 import { assert, describe, it } from "@effect/vitest"
-import { type Answer, type Entry, makeJournal } from "../src/internal/run/journal.ts"
+import { type Answer, type JournalEntry, makeJournal } from "../src/internal/run/journal.ts"
 
 /**
  * A program of cooperating threads. It asks for a step, for a message, for the first of several, runs threads side by side, or
@@ -49,11 +49,11 @@ interface Ran {
   /** The answers in the order in which the threads got them. */
   readonly trace: ReadonlyArray<string>
   readonly live: ReadonlyArray<string>
-  readonly entries: ReadonlyArray<Entry>
+  readonly entries: ReadonlyArray<JournalEntry>
 }
 
 /** Runs a program on a journal. Work ends, and messages arrive, in an order of the seed's. */
-const run = (program: () => Program, recorded: ReadonlyArray<Entry>, seed: number): Ran => {
+const run = (program: () => Program, recorded: ReadonlyArray<JournalEntry>, seed: number): Ran => {
   const random = makeRandom(seed)
   const journal = makeJournal(recorded)
   const entries = [...recorded]
@@ -64,7 +64,7 @@ const run = (program: () => Program, recorded: ReadonlyArray<Entry>, seed: numbe
   /** What the threads do next. They are at rest when it is empty. */
   const queue: Array<() => void> = []
   let result: string | undefined
-  const record = (entry: Entry) => {
+  const record = (entry: JournalEntry) => {
     if (journal.record(entry)) entries.push(entry)
   }
 

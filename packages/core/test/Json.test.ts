@@ -82,6 +82,20 @@ const takes = (schema: Schema.Codec<any, any>, value: unknown, text: string) =>
   })
 
 describe("JSON", () => {
+  it.effect("says where a value is and what it is, under a Schema that takes anything too", () =>
+    Effect.gen(function*() {
+      const value = { a: [1, { b: undefined }] }
+      for (const schema of [Schema.Any, Schema.Unknown]) {
+        yield* refuses(schema, value, `Expected JSON value, got undefined\n  at ["a"][1]["b"]`)
+        yield* refuses(
+          Schema.Struct({ x: Schema.Record(Schema.String, schema) }),
+          { x: { y: value } },
+          `Expected JSON value, got undefined\n  at ["x"]["y"]["a"][1]["b"]`
+        )
+      }
+      yield* takes(Schema.Union([Schema.Unknown, Schema.Date]), new Date(0), `"1970-01-01T00:00:00.000Z"`)
+    }))
+
   const things: ReadonlyArray<readonly [value: object, words: string]> = [
     [new Map([["a", 1]]), "an instance of Map"],
     [new Set([1]), "an instance of Set"],

@@ -37,4 +37,6 @@ export const toText = (schema: Schema.Top) => {
 
 /** The error of a value that threw in a getter or a proxy, is nested too deeply, or has too long a text. */
 const notJson = (thrown: unknown): NotJson =>
-  isNotJson(thrown) ? thrown : new NotJson({ message: `Expected JSON value: ${describe(thrown, Limits).words}` })
+  isNotJson(thrown)
+    ? thrown
+    : new NotJson({ words: `Expected JSON value: ${describe(thrown, Limits).words}`, path: [] })

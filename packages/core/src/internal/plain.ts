@@ -4,7 +4,18 @@ import * as Limits from "../Limits.ts"
 import { sanitise } from "./text.ts"
 
 /** The value is not JSON: storing it would lose a part of it without an error. */
-export class NotJson extends Data.TaggedError("NotJson")<{ readonly message: string }> {}
+export class NotJson extends Data.TaggedError("NotJson")<{
+  /** What is wrong, without its position. */
+  readonly words: string
+  /** The position in the value. Of a very deep one, the outermost parts. */
+  readonly path: ReadonlyArray<string | number>
+}> {
+  override get message() {
+    if (this.path.length === 0) return this.words
+    const at = this.path.map((part) => `[${JSON.stringify(part)}]`).join("")
+    return `${this.words}\n  at ${sanitise(at, maxPathLength)}`
+  }
+}
 
 /** Takes any thrown value: a proxy may throw on any access. */
 export const isNotJson = (thrown: unknown): thrown is NotJson => {
@@ -17,6 +28,9 @@ export const isNotJson = (thrown: unknown): thrown is NotJson => {
 
 /** The longest path in an error, in characters. */
 const maxPathLength = 1_000
+
+/** The most parts of a path that an error keeps. */
+const maxPathParts = 100
 
 /**
  * How many characters of parts that occur more than once are copied, not counting the first occurrence. No broker
@@ -57,9 +71,8 @@ export const plain = (value: unknown): unknown => {
   const parts = new Map<unknown, Part>()
   let repeated = 0
   const refuse = (what: string): never => {
-    const at = path.map(({ index, keys }) => `[${keys === undefined ? index - 1 : JSON.stringify(keys[index - 1])}]`)
-    const where = at.length === 0 ? "" : `\n  at ${sanitise(at.join(""), maxPathLength)}`
-    throw new NotJson({ message: `Expected JSON value, got ${what}${where}` })
+    const at = path.slice(0, maxPathParts).map(({ index, keys }) => keys === undefined ? index - 1 : keys[index - 1]!)
+    throw new NotJson({ words: `Expected JSON value, got ${what}`, path: at })
   }
   const again = (part: Part): unknown => {
     if (!part.isComplete) return refuse("a value that contains itself")

@@ -12,7 +12,7 @@ import * as Schema from "effect/Schema"
 import * as SchemaAST from "effect/SchemaAST"
 import * as SchemaIssue from "effect/SchemaIssue"
 import * as SchemaParser from "effect/SchemaParser"
-import { instanceOf, lossOf, symbolOf } from "./plain.ts"
+import { instanceOf, isNotJson, lossOf, plain, symbolOf } from "./plain.ts"
 
 type Rewrite = (ast: SchemaAST.AST) => SchemaAST.AST
 
@@ -87,8 +87,25 @@ const anyObject = refuse(lossOf)
 
 const anyRecord = refuse(instanceOf)
 
+/** Effect's own check of a `Schema.Unknown` names neither the path nor the type of what is not JSON. */
+const anyValue: SchemaAST.Check<any> = Schema.makeFilter((value: unknown) => {
+  try {
+    plain(value)
+    return undefined
+  } catch (thrown) {
+    if (isNotJson(thrown)) return { path: thrown.path, issue: thrown.words }
+    throw thrown
+  }
+})
+
 const checksOf = (ast: SchemaAST.AST): ReadonlyArray<SchemaAST.Check<any>> =>
-  ast._tag === "ObjectKeyword" ? [anyObject] : isRecord(ast) ? [anyRecord, keysOf(ast)] : []
+  ast._tag === "Unknown"
+    ? [anyValue]
+    : ast._tag === "ObjectKeyword"
+    ? [anyObject]
+    : isRecord(ast)
+    ? [anyRecord, keysOf(ast)]
+    : []
 
 /** Checks that each key of a record is written, and that no two keys get the same name. */
 const keysOf = ({ indexSignatures, propertySignatures }: SchemaAST.Objects): SchemaAST.Check<any> => {

@@ -53,14 +53,16 @@ AS $$
 DECLARE
   -- As many as fit one message. The other processes find out by themselves, see \`find_ended\`.
   max_woken CONSTANT integer := 10000;
+  -- How long it waits for an execution that another transaction holds. The caller tries again.
+  lock_patience CONSTANT text := '50ms';
   ended timestamptz := {schema}.clock();
   found_state text;
   over uuid[];
-  patience text := current_setting('lock_timeout');
+  lock_timeout text := current_setting('lock_timeout');
 BEGIN
-  PERFORM set_config('lock_timeout', '50ms', true);
+  PERFORM set_config('lock_timeout', lock_patience, true);
   SELECT e.state INTO found_state FROM {schema}.executions e WHERE e.id = wanted FOR UPDATE;
-  PERFORM set_config('lock_timeout', patience, true);
+  PERFORM set_config('lock_timeout', lock_timeout, true);
   IF found_state IS NULL THEN
     answer := 'TooLate';
     RETURN;
@@ -1259,6 +1261,8 @@ DECLARE
   max_fence CONSTANT bigint := 9007199254740991;
   -- As many as fit one message. The other processes find out by themselves, see \`find_ended\`.
   max_woken CONSTANT integer := 10000;
+  -- How long it waits for a row that another transaction holds.
+  lock_patience CONSTANT text := '100ms';
   ended timestamptz := {schema}.clock();
   done bigint[];
   over uuid[];
@@ -1284,7 +1288,7 @@ BEGIN
     FROM given g;
   ELSE
     locked := '{}';
-    PERFORM set_config('lock_timeout', '100', true);
+    PERFORM set_config('lock_timeout', lock_patience, true);
   END IF;
 
   -- Rows are found by their ids alone. \`IS NOT DISTINCT FROM\` keeps the index of owners out of the plan: under load it

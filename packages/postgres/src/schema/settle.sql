@@ -33,6 +33,8 @@ DECLARE
   max_fence CONSTANT bigint := 9007199254740991;
   -- As many as fit one message. The other processes find out by themselves, see `find_ended`.
   max_woken CONSTANT integer := 10000;
+  -- How long it waits for a row that another transaction holds.
+  lock_patience CONSTANT text := '100ms';
   ended timestamptz := {schema}.clock();
   done bigint[];
   over uuid[];
@@ -58,7 +60,7 @@ BEGIN
     FROM given g;
   ELSE
     locked := '{}';
-    PERFORM set_config('lock_timeout', '100', true);
+    PERFORM set_config('lock_timeout', lock_patience, true);
   END IF;
 
   -- Rows are found by their ids alone. `IS NOT DISTINCT FROM` keeps the index of owners out of the plan: under load it

@@ -17,6 +17,16 @@ def result(call, size=8):
     return frames.frame(frames.RESULT, bytes(size), call=call.number)
 
 
+def running(world):
+    """A supervisor, a host and the call that the host got from it. What was sent so far has been read."""
+    supervisor = world.supervisor()
+    pool = world.pool(supervisor)
+    host, call = world.host(pool), world.call(supervisor, pool)
+    call.given(host)
+    supervisor.connection.read_sent(), host.connection.read_sent()
+    return supervisor, host, call
+
+
 def test_a_host_that_is_given_a_call_has_its_run_and_the_supervisor_its_credit():
     async def main(world):
         supervisor = world.supervisor()
@@ -47,11 +57,7 @@ def test_the_end_of_a_call_that_waits_is_told_with_its_credit_once():
 
 def test_the_end_of_a_call_that_runs_returns_the_credit_of_its_host():
     async def main(world):
-        supervisor = world.supervisor()
-        pool = world.pool(supervisor)
-        host, call = world.host(pool), world.call(supervisor, pool)
-        call.given(host)
-        supervisor.connection.read_sent(), host.connection.read_sent()
+        supervisor, host, call = running(world)
         data = result(call)
         host.receive(frames.RESULT, 0, 0, call.number, data)
         assert supervisor.connection.read_sent() == [("RESULT", call.number)]
@@ -65,11 +71,7 @@ def test_the_end_of_a_call_that_runs_returns_the_credit_of_its_host():
 
 def test_the_credit_of_a_host_is_owed_while_the_supervisor_does_not_read():
     async def main(world):
-        supervisor = world.supervisor()
-        pool = world.pool(supervisor)
-        host, call = world.host(pool), world.call(supervisor, pool)
-        call.given(host)
-        host.connection.read_sent()
+        supervisor, host, call = running(world)
         supervisor.slow(supervisor.connection, True)
         host.receive(frames.RESULT, 0, 0, call.number, result(call))
         assert host.connection.read_sent() == []
@@ -81,11 +83,7 @@ def test_the_credit_of_a_host_is_owed_while_the_supervisor_does_not_read():
 
 def test_a_loss_takes_no_credit_and_returns_none():
     async def main(world):
-        supervisor = world.supervisor()
-        pool = world.pool(supervisor)
-        host, call = world.host(pool), world.call(supervisor, pool)
-        call.given(host)
-        supervisor.connection.read_sent(), host.connection.read_sent()
+        supervisor, host, call = running(world)
         call.end(call.lost("exit", "by the test", False))
         assert supervisor.connection.read_sent() == [("LOST", call.number)] and host.connection.read_sent() == []
 

@@ -6,7 +6,7 @@
  * come to rest. This is so when a result is new and when the run is replayed, so the fibers always interleave in the same way.
  */
 
-export interface Entry {
+export interface JournalEntry {
   /** Unique in the journal, for instance `step:charge/1`. */
   readonly key: string
   /** `run`: the code of the run asked for it first. `outside`: it arrived, such as a signal, and may never be asked for. */
@@ -16,7 +16,7 @@ export interface Entry {
 }
 
 export type Answer =
-  | { readonly _tag: "Recorded"; readonly entry: Entry }
+  | { readonly _tag: "Recorded"; readonly entry: JournalEntry }
   /** Nothing is recorded. The caller does the work, records it, and asks again. */
   | { readonly _tag: "Live" }
   /** The run leaves memory. */
@@ -46,10 +46,10 @@ const evicted: Answer = { _tag: "Evicted" }
 
 export type Journal = ReturnType<typeof makeJournal>
 
-export const makeJournal = (recorded: ReadonlyArray<Entry>) => {
+export const makeJournal = (recorded: ReadonlyArray<JournalEntry>) => {
   const entries = [...recorded]
   const known = new Set(entries.map(({ key }) => key))
-  const delivered = new Map<string, Entry>()
+  const delivered = new Map<string, JournalEntry>()
   /** Asks without an answer, by key, in the order in which the keys were asked for. */
   const asks = new Map<string, Set<Ask>>()
   /** Every key that was asked for, also if the ask was withdrawn. */
@@ -76,7 +76,7 @@ export const makeJournal = (recorded: ReadonlyArray<Entry>) => {
     isReplaying,
 
     /** The entries of the run itself that have not been delivered. If its code has ended, it did not ask for them. */
-    unasked: (): ReadonlyArray<Entry> => entries.slice(cursor).filter(({ source }) => source === "run"),
+    unasked: (): ReadonlyArray<JournalEntry> => entries.slice(cursor).filter(({ source }) => source === "run"),
 
     /**
      * Asks for a key. `give` is called once, perhaps before this returns. Several may ask for one key: one of them does the
@@ -108,7 +108,7 @@ export const makeJournal = (recorded: ReadonlyArray<Entry>) => {
     },
 
     /** Appends an entry, to be delivered in its turn. Returns false if there is one with its key: the first one counts. */
-    record: (entry: Entry): boolean => {
+    record: (entry: JournalEntry): boolean => {
       if (known.has(entry.key)) return false
       known.add(entry.key)
       entries.push(entry)

@@ -17,7 +17,7 @@ import {
   loseTwice
 } from "./fixtures.ts"
 
-describe("Supervisor: slots", () => {
+describe("Supervisor: concurrency", () => {
   it.effect("never runs more attempts than its concurrency", () =>
     serve((seen) =>
       Effect.gen(function*() {

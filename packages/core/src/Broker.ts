@@ -287,8 +287,10 @@ export interface Tick {
   readonly paused: ReadonlyArray<Lane>
   /** Executions of this supervisor that are to be cancelled. */
   readonly cancelling: ReadonlyArray<ExecutionId>
-  /** How long until an execution of its lanes is due; zero if one is due now; `None` if there is none. */
+  /** How long until an execution of its lanes is due, or a waiting run continues; zero if one is due now; `None` if there is none. */
   readonly nextDue: Option.Option<Duration.Duration>
+  /** Runs of this supervisor that have messages in their inboxes. */
+  readonly unread: ReadonlyArray<ExecutionId>
   /** The duties, of those asked for, whose turn can be taken. */
   readonly dueDuties: ReadonlyArray<string>
 }
@@ -315,6 +317,8 @@ export interface Duty {
 export type Wakeup =
   | { readonly _tag: "Enqueued"; readonly queue: string }
   | { readonly _tag: "Cancelling"; readonly id: ExecutionId }
+  /** These runs, which this process may have in memory, have messages in their inboxes. */
+  | { readonly _tag: "Woken"; readonly ids: ReadonlyArray<ExecutionId> }
   /** Something was paused or resumed. The next tick says what. */
   | { readonly _tag: "Paused" }
   /** Notifications may have been missed: look at everything. */

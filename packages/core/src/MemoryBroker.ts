@@ -5,7 +5,6 @@
  * layer is closed. Time is Effect's `Clock`, so a `TestClock` drives leases, delays
  * and expiry. Each verb is one synchronous step, so nothing runs in between.
  */
-import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
@@ -34,106 +33,77 @@ import { BrokerError, InvalidPayload, KeyConflict } from "./BrokerError.ts"
 import * as BrokerInput from "./BrokerInput.ts"
 import * as Endings from "./Endings.ts"
 import * as Limits from "./Limits.ts"
-import { isExpired, isHeld, isOver, makeLines, makeRow, type Row, toRecord } from "./internal/ledger.ts"
+import { isExpired, isHeld, isOver, makeRow, type Row, type RunPart, toRecord } from "./internal/ledger.ts"
+import {
+  atOnce,
+  finish,
+  type Key,
+  MemoryStore,
+  nameOf,
+  requeue,
+  send,
+  type Store,
+  type Supervisor
+} from "./internal/memory/store.ts"
 import { lapsed, left, resolve, type Verdict } from "./internal/verdict.ts"
-import { type Bell, makeBell } from "./internal/wakeups.ts"
-import { Outcome, suspectLosses } from "./Outcome.ts"
-
-interface Supervisor {
-  expiresAt: number
-  readonly lanes: ReadonlyArray<Lane>
-  readonly owned: Set<Row>
-  /** Why it does not claim from a lane, by the lane's name. */
-  readonly holds: Map<string, Hold>
-}
-
-interface Hold {
-  readonly reason: string
-  /**
-   * Since when every supervisor of the lane has been failing, as far as the holder knows; undefined while it is not
-   * failing.
-   */
-  failingSince: number | undefined
-}
-
-interface Key {
-  readonly row: Row
-  /** The text by which its payload is compared. */
-  readonly identity: string
-  /** Infinity: as long as the record is kept. */
-  readonly expiresAt: number
-}
-
-interface Store {
-  readonly rows: Map<ExecutionId, Row>
-  readonly lines: ReturnType<typeof makeLines>
-  readonly keys: Map<string, Key>
-  readonly supervisors: Map<SupervisorId, Supervisor>
-  /** Rows that may still expire. */
-  readonly expiring: Set<Row>
-  readonly bell: Bell
-  /** Paused queues and tasks, by `pauseOf`. */
-  readonly pauses: Set<string>
-  /** When the next turn of each duty can be taken, by the duty's name. */
-  readonly turns: Map<string, number>
-}
+import { maxLosses, Outcome, suspectLosses } from "./Outcome.ts"
 
 /**
  * Each build of the layer has a store of its own.
  *
  * @category layers
  */
-export const layer: Layer.Layer<Broker> = Layer.sync(Broker, () => {
-  const store: Store = {
-    rows: new Map(),
-    lines: makeLines(),
-    keys: new Map(),
-    supervisors: new Map(),
-    expiring: new Set(),
-    bell: makeBell(),
-    turns: new Map(),
-    pauses: new Set()
-  }
-  const duties: ReadonlyArray<Duty> = [
-    { name: "reap", interval: Duration.seconds(1), perform: Effect.as(atOnce((now) => reap(store, now)), false) },
-    { name: "expire", interval: Duration.seconds(1), perform: Effect.as(atOnce((now) => expireAll(store, now)), false) }
-  ]
-  return Broker.of({
-    enqueue: (executions) => Effect.flatMap(atOnce((now) => enqueue(store, executions, now)), Effect.fromResult),
-    read: (id) =>
-      Effect.sync(() =>
-        Option.map(Option.fromUndefinedOr(store.rows.get(id)), (row) => toRecord(row, heldOf(store, row)))
-      ),
-    attempts: (id) =>
-      Effect.sync(() => (store.rows.get(id)?.history ?? []).slice(0, maxAttemptsRead).map(({ record }) => record)),
-    awaitTerminal: (id) =>
-      Effect.suspend(() => {
-        const row = store.rows.get(id)
-        return row === undefined
-          ? Effect.succeedNone
-          : Effect.asSome(Effect.raceFirst(Deferred.await(row.ended), watchUnserved(store, row)))
-      }),
-    cancel: (id) => atOnce((now) => cancel(store, id, now)),
-    register: (options) => atOnce((now) => register(store, options, now)),
-    unregister: (id) => atOnce((now) => unregister(store, id, now)),
-    claim: (options) => atOnce((now) => claim(store, options, now)),
-    owned: (supervisor) =>
-      atOnce((now) => Array.from(store.supervisors.get(supervisor)?.owned ?? [], (row) => toClaimed(row, now))),
-    settle: (supervisor, settlements) =>
-      atOnce((now) => settlements.map((settlement) => settle(store, supervisor, settlement, now))),
-    tick: (options) => atOnce((now) => tick(store, options, now)),
-    duties,
-    takeTurn: (duty) => atOnce((now) => takeTurn(store, duty, now)),
-    hold: (options) => atOnce((now) => hold(store, options, now)),
-    pause: (what) => Effect.sync(() => pause(store, what)),
-    resume: (what) => Effect.sync(() => resume(store, what)),
-    listen: store.bell.listen
-  })
-})
+export const layer: Layer.Layer<Broker> = Layer.suspend(() => Layer.provide(layerShared, MemoryStore.layer))
 
-/** Runs one verb without interleaving, at one reading of the caller's clock. */
-const atOnce = <A>(verb: (now: number) => A): Effect.Effect<A> =>
-  Clock.clockWith((clock) => Effect.sync(() => verb(clock.currentTimeMillisUnsafe())))
+/**
+ * A broker over a store that it shares with `MemoryRunStore`.
+ *
+ * @internal
+ */
+export const layerShared: Layer.Layer<Broker, never, MemoryStore> = Layer.effect(
+  Broker,
+  Effect.map(MemoryStore, (store) => {
+    const duties: ReadonlyArray<Duty> = [
+      { name: "reap", interval: Duration.seconds(1), perform: Effect.as(atOnce((now) => reap(store, now)), false) },
+      {
+        name: "expire",
+        interval: Duration.seconds(1),
+        perform: Effect.as(atOnce((now) => expireAll(store, now)), false)
+      }
+    ]
+    return Broker.of({
+      enqueue: (executions) => Effect.flatMap(atOnce((now) => enqueue(store, executions, now)), Effect.fromResult),
+      read: (id) =>
+        Effect.sync(() =>
+          Option.map(Option.fromUndefinedOr(store.rows.get(id)), (row) => toRecord(row, heldOf(store, row)))
+        ),
+      attempts: (id) =>
+        Effect.sync(() => (store.rows.get(id)?.history ?? []).slice(0, maxAttemptsRead).map(({ record }) => record)),
+      awaitTerminal: (id) =>
+        Effect.suspend(() => {
+          const row = store.rows.get(id)
+          return row === undefined
+            ? Effect.succeedNone
+            : Effect.asSome(Effect.raceFirst(Deferred.await(row.ended), watchUnserved(store, row)))
+        }),
+      cancel: (id) => atOnce((now) => cancel(store, id, now)),
+      register: (options) => atOnce((now) => register(store, options, now)),
+      unregister: (id) => atOnce((now) => unregister(store, id, now)),
+      claim: (options) => atOnce((now) => claim(store, options, now)),
+      owned: (supervisor) =>
+        atOnce((now) => Array.from(store.supervisors.get(supervisor)?.owned ?? [], (row) => toClaimed(row, now))),
+      settle: (supervisor, settlements) =>
+        atOnce((now) => settlements.map((settlement) => settle(store, supervisor, settlement, now))),
+      tick: (options) => atOnce((now) => tick(store, options, now)),
+      duties,
+      takeTurn: (duty) => atOnce((now) => takeTurn(store, duty, now)),
+      hold: (options) => atOnce((now) => hold(store, options, now)),
+      pause: (what) => Effect.sync(() => pause(store, what)),
+      resume: (what) => Effect.sync(() => resume(store, what)),
+      listen: store.bell.listen
+    })
+  })
+)
 
 const enqueue = (
   store: Store,
@@ -226,8 +196,6 @@ const register = (store: Store, options: Parameters<Broker["Service"]["register"
     holds: new Map()
   })
 }
-
-const nameOf = ({ queue, task }: Lane): string => `${queue}\u0000${task}`
 
 const hold = (store: Store, options: Parameters<Broker["Service"]["hold"]>[0], now: number): ReadonlyArray<Lane> => {
   const holds = store.supervisors.get(options.supervisor)?.holds
@@ -423,27 +391,15 @@ const carryOut = (store: Store, row: Row, verdict: Verdict, now: number, by: {
   else finish(store, row, verdict.next.state, verdict.next.result, now)
 }
 
-const requeue = (store: Store, row: Row, delayMillis: number | undefined, now: number): void => {
-  row.state = "queued"
-  row.fence += 1
-  if (delayMillis !== undefined) row.runAt = now + delayMillis
-  store.lines.push(row)
-  store.bell.ring(row.execution.queue, { _tag: "Enqueued", queue: row.execution.queue })
-}
-
-const finish = (store: Store, row: Row, state: Row["state"], result: string, now: number): void => {
-  row.state = state
-  row.result = result
-  row.finishedAt = now
-  store.expiring.delete(row)
-  Deferred.doneUnsafe(row.ended, Effect.succeed(toRecord(row)))
-}
-
 const expire = (store: Store, row: Row, now: number): void => finish(store, row, "expired", Endings.expired, now)
 
 const cancel = (store: Store, id: ExecutionId, now: number): "Cancelled" | "Requested" | "TooLate" => {
   const row = store.rows.get(id)
   if (row === undefined || isOver(row)) return "TooLate"
+  if (row.run !== undefined) {
+    send(store, { run: id, key: "cancel", value: "{}" }, now)
+    return "Requested"
+  }
   if (row.state === "queued") {
     finish(store, row, "cancelled", Endings.cancelled, now)
     return "Cancelled"
@@ -458,6 +414,10 @@ const unregister = (store: Store, id: SupervisorId, now: number): void => {
   if (supervisor === undefined) return
   dismiss(store, id, supervisor, now)
   for (const row of supervisor.owned) {
+    if (row.run !== undefined) {
+      giveBack(store, row, row.run, now, false)
+      continue
+    }
     const facts = {
       cancelling: row.state === "cancelling",
       attempts: row.attempts,
@@ -472,7 +432,7 @@ const tick = (store: Store, options: Parameters<Broker["Service"]["tick"]>[0], n
   const dueDuties = options.duties.filter((name) => (store.turns.get(name) ?? 0) <= now && hasWork(store, name, now))
   const supervisor = store.supervisors.get(options.supervisor)
   if (supervisor === undefined || supervisor.expiresAt <= now) {
-    return { alive: false, paused: [], cancelling: [], nextDue: Option.none(), dueDuties }
+    return { alive: false, paused: [], cancelling: [], nextDue: Option.none(), unread: [], dueDuties }
   }
   supervisor.expiresAt = now + Duration.toMillis(options.lease)
   const cancelling = Array.from(supervisor.owned).filter((row) => row.state === "cancelling")
@@ -482,6 +442,7 @@ const tick = (store: Store, options: Parameters<Broker["Service"]["tick"]>[0], n
     paused: supervisor.lanes.filter((lane) => isPaused(store, lane)),
     cancelling: cancelling.map((row) => row.execution.id),
     nextDue: Option.map(nextDue, (due) => Duration.millis(Math.max(0, due - now))),
+    unread: Array.from(supervisor.owned, (row) => row.execution.id).filter((id) => store.inboxes.has(id)),
     dueDuties
   }
 }
@@ -515,6 +476,10 @@ const reap = (store: Store, now: number): void => {
     if (supervisor.expiresAt > now) continue
     dismiss(store, id, supervisor, supervisor.expiresAt)
     for (const row of supervisor.owned) {
+      if (row.run !== undefined) {
+        giveBack(store, row, row.run, now, true)
+        continue
+      }
       const facts = {
         cancelling: row.state === "cancelling",
         atMostOnce: row.execution.atMostOnce,
@@ -523,4 +488,15 @@ const reap = (store: Store, now: number): void => {
       carryOut(store, row, lapsed(facts), now, { settledBy: undefined, place: Option.none() })
     }
   }
+}
+
+/** Takes a run from its owner. One that has lost too many owners waits for a person. */
+const giveBack = (store: Store, row: Row, run: RunPart, now: number, losing: boolean): void => {
+  row.owner = undefined
+  run.home = undefined
+  if (losing) row.losses += 1
+  if (row.losses < maxLosses) return requeue(store, row, 0, now)
+  row.state = "waiting"
+  row.fence += 1
+  run.held = `${row.losses} workers were lost while they ran it`
 }

@@ -19,10 +19,12 @@ import type { BrokerError } from "./BrokerError.ts"
 import * as attempts from "./internal/attempts.ts"
 import * as holds from "./internal/holds.ts"
 import * as loops from "./internal/loops.ts"
+import type { Host } from "./internal/run/host.ts"
 import { persistently } from "./internal/persistently.ts"
 import * as Shift from "./internal/shift.ts"
 import * as Limits from "./Limits.ts"
 import { Runner } from "./Runner.ts"
+import { laneOf } from "./RunStore.ts"
 import type { Worker } from "./Worker.ts"
 
 /** How long a silent supervisor keeps its executions. @category constants */
@@ -41,6 +43,8 @@ export const defaultUnschedulableAfter = Duration.minutes(10)
 export interface Options {
   /** The tasks and their handlers. */
   readonly worker: Worker
+  /** The runs of the process, to serve too: see `RunHost.layerShared`. Default: none. */
+  readonly runs?: Host | undefined
   /** The queues to serve. Default: all queues of the worker's tasks. */
   readonly queues?: ReadonlyArray<string>
   /**
@@ -106,6 +110,7 @@ const work = (options: Options, isFirst: () => boolean) =>
     yield* Effect.forkScoped(holds.tellLoop(shift))
     yield* loops.watchPools(shift)
     yield* Effect.forkScoped(loops.claimLoop(shift))
+    yield* shift.runs?.serve(shift.id, () => shift.progressed.openUnsafe()) ?? Effect.void
     // The last finalizer to be added runs first: the loops still work while the shift drains.
     yield* Effect.addFinalizer(() => end(shift, options))
     yield* Deferred.await(shift.lapsed)
@@ -126,6 +131,7 @@ const begin = Effect.fnUntraced(function*(options: Options, isFirst: boolean): E
   const shift = Shift.make({
     id,
     broker,
+    runs: options.runs,
     runner,
     context: yield* Effect.context<never>(),
     tasks: supported,
@@ -136,7 +142,7 @@ const begin = Effect.fnUntraced(function*(options: Options, isFirst: boolean): E
   const register = broker.register({
     supervisor: id,
     label: options.label ?? id,
-    lanes: shift.lanes,
+    lanes: [...shift.lanes, ...(options.runs?.workflows() ?? []).map(laneOf)],
     lease: shift.lease
   })
   yield* (isFirst ? register : persistently("register", register))
@@ -150,7 +156,8 @@ const begin = Effect.fnUntraced(function*(options: Options, isFirst: boolean): E
     runner: runner.name,
     concurrency: options.concurrency,
     queues: [...new Set(shift.lanes.map((lane) => lane.queue))],
-    tasks: supported.map((task) => task._tag)
+    tasks: supported.map((task) => task._tag),
+    workflows: options.runs?.workflows() ?? []
   }))
   return shift
 })
@@ -162,13 +169,18 @@ const end = Effect.fnUntraced(function*(shift: Shift.Shift, options: Options) {
   if (hasLapsed()) return yield* abandoned
   shift.phase = "draining"
   attempts.releaseBacklog(shift)
-  if (shift.slots.inFlight() > 0) {
-    yield* Effect.annotateLogs(Effect.logInfo("draining"), { running: shift.slots.inFlight() })
+  shift.runs?.drain()
+  if (!isIdle(shift)) {
+    yield* Effect.annotateLogs(Effect.logInfo("draining"), {
+      running: shift.slots.inFlight(),
+      runs: shift.runs?.active() ?? 0
+    })
   }
   const drain = Duration.fromInputUnsafe(options.drain ?? defaultDrain)
-  yield* until(shift, () => shift.slots.inFlight() === 0 || hasLapsed(), drain)
+  yield* until(shift, () => isIdle(shift) || hasLapsed(), drain)
   if (hasLapsed()) return yield* abandoned
   for (const entry of shift.entries.values()) attempts.stop(shift, entry, "shutdown")
+  shift.runs?.abandon()
   yield* until(
     shift,
     () => shift.entries.size === 0 || hasLapsed(),
@@ -178,6 +190,8 @@ const end = Effect.fnUntraced(function*(shift: Shift.Shift, options: Options) {
   yield* Effect.ignore(shift.broker.unregister(shift.id), { log: "Warn" })
   yield* Effect.logInfo("supervisor stopped").pipe(Effect.annotateLogs({ supervisor: shift.id }))
 })
+
+const isIdle = ({ runs, slots }: Shift.Shift): boolean => slots.inFlight() === 0 && (runs?.active() ?? 0) === 0
 
 /**
  * Waits until the condition holds, up to the limit. It uses a separate fiber: a finalizer cannot be interrupted, so

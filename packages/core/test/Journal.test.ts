@@ -153,12 +153,14 @@ const run = (program: () => Program, recorded: ReadonlyArray<JournalEntry>, seed
     const keys = [...work.keys()]
     const turn = random(keys.length + 2)
     if (turn >= keys.length) {
-      record({ key: `m${turn - keys.length}`, source: "outside", value: String(random(100)) })
+      record({ key: `m${turn - keys.length}`, source: "outside", value: String(random(100)), atMillis: 0 })
       continue
     }
     const key = keys[turn]!
     // Work that is not wanted any more may end all the same.
-    if (work.get(key)!.wanted || random(2) === 0) record({ key, source: "run", value: String(random(100)) })
+    if (work.get(key)!.wanted || random(2) === 0) {
+      record({ key, source: "run", value: String(random(100)), atMillis: 0 })
+    }
     work.delete(key)
   }
   assert.isDefined(result, "the program has ended")
@@ -216,8 +218,8 @@ describe("Journal", () => {
     // It is interrupted: the next one does it.
     withdraw()
     assert.deepStrictEqual([journal.deliver(), answers], [{ _tag: "Given" }, ["a Live", "b Live"]])
-    assert.isTrue(journal.record({ key: "k", source: "run", value: "1" }))
-    assert.isFalse(journal.record({ key: "k", source: "run", value: "2" }), "the first one counts")
+    assert.isTrue(journal.record({ key: "k", source: "run", value: "1", atMillis: 0 }))
+    assert.isFalse(journal.record({ key: "k", source: "run", value: "2", atMillis: 0 }), "the first one counts")
     assert.deepStrictEqual(journal.deliver(), { _tag: "Given" })
     ask("d")
     assert.deepStrictEqual(answers, ["a Live", "b Live", "c Recorded", "d Recorded"])
@@ -225,7 +227,7 @@ describe("Journal", () => {
   })
 
   it("ends all asks when the run leaves memory, but for what has been delivered", () => {
-    const journal = makeJournal([{ key: "a", source: "run", value: "1" }])
+    const journal = makeJournal([{ key: "a", source: "run", value: "1", atMillis: 0 }])
     const answers: Array<string> = []
     const ask = (key: string) => journal.ask(key, false, ({ _tag }) => answers.push(`${key} ${_tag}`))
     ask("a")

@@ -2,8 +2,9 @@
 import * as Deferred from "effect/Deferred"
 import * as DateTime from "effect/DateTime"
 import * as Option from "effect/Option"
-import type { AttemptRecord, Fence, Lane, NewExecution, Record, State, SupervisorId } from "../Broker.ts"
+import type { AttemptRecord, ExecutionId, Fence, Lane, NewExecution, Record, State, SupervisorId } from "../Broker.ts"
 import { type Heap, makeHeap } from "./heap.ts"
+import type { JournalEntry } from "./run/journal.ts"
 
 /** One execution, changed in place. Times are in milliseconds of the broker's clock. */
 export interface Row {
@@ -23,6 +24,19 @@ export interface Row {
   result: string | undefined
   readonly history: Array<EndedAttempt>
   readonly ended: Deferred.Deferred<Record>
+  /** What only a workflow run has. */
+  readonly run: RunPart | undefined
+  /** Runs that get a message when it ends. */
+  readonly tells: Set<ExecutionId>
+}
+
+export interface RunPart {
+  readonly name: string
+  readonly journal: Array<JournalEntry>
+  /** Why it waits for a person. */
+  held: string | undefined
+  /** The supervisor that may still have it in memory. */
+  home: SupervisorId | undefined
 }
 
 /** An attempt that has ended. `settledBy` is undefined if it was taken from its owner. */
@@ -36,7 +50,7 @@ export const makeRow = (execution: NewExecution, times: {
   readonly now: number
   readonly runAt: number
   readonly startBy: number | undefined
-}): Row => ({
+}, run?: RunPart): Row => ({
   execution,
   arrival: times.arrival,
   enqueuedAt: times.now,
@@ -51,7 +65,9 @@ export const makeRow = (execution: NewExecution, times: {
   finishedAt: undefined,
   result: undefined,
   history: [],
-  ended: Deferred.makeUnsafe()
+  ended: Deferred.makeUnsafe(),
+  run,
+  tells: new Set()
 })
 
 export const isHeld = (row: Row): boolean => row.state === "running" || row.state === "cancelling"
@@ -79,7 +95,7 @@ export const toRecord = (row: Row, held: Option.Option<string> = Option.none()):
   enqueuedAt: DateTime.makeUnsafe(row.enqueuedAt),
   runAt: DateTime.makeUnsafe(row.runAt),
   finishedAt: Option.map(Option.fromUndefinedOr(row.finishedAt), DateTime.makeUnsafe),
-  held,
+  held: Option.orElse(Option.fromUndefinedOr(row.run?.held), () => held),
   result: Option.fromUndefinedOr(row.result)
 })
 
@@ -90,7 +106,10 @@ interface Position {
   readonly fence: Fence
 }
 
-/** Queued rows by lane and priority, each line ordered by when its rows are due, then by arrival. */
+/**
+ * Queued rows, and runs that wait for a time, by lane and priority, each line ordered by when its rows are due, then by
+ * arrival.
+ */
 export interface Lines {
   readonly push: (row: Row) => void
   /** The row of these lanes to hand out next, of those that may be taken. It stays in its line. */
@@ -110,13 +129,17 @@ export const makeLines = (): Lines => {
   // Names contain no NUL, so no two lanes share a line.
   const name = (lane: Lane, priority: number) => `${priority}\u0000${lane.queue}\u0000${lane.task}`
 
+  const isCurrent = ({ fence, row, runAt }: Position): boolean =>
+    row.fence === fence
+    && (row.state === "queued" || (row.state === "waiting" && row.run?.held === undefined && row.runAt === runAt))
+
   const isBefore = (a: Position, b: Position) => a.runAt !== b.runAt ? a.runAt < b.runAt : a.row.arrival < b.row.arrival
 
   const head = (lane: Lane, priority: number): Position | undefined => {
     const line = lines.get(name(lane, priority))
     if (line === undefined) return undefined
     for (let position = line.peek(); position !== undefined; position = line.peek()) {
-      if (position.row.state === "queued" && position.row.fence === position.fence) return position
+      if (isCurrent(position)) return position
       line.pop()
     }
     return undefined

@@ -22,6 +22,7 @@ import {
 } from "./attempts.ts"
 import { claim } from "./claim.ts"
 import { askAfter, failOldest } from "./holds.ts"
+import { laneOf, queue as runQueue } from "../RunStore.ts"
 import { persistently } from "./persistently.ts"
 import type { Pending } from "./settler.ts"
 import * as Shares from "./shares.ts"
@@ -143,7 +144,10 @@ export const tickLoop = (shift: Shift): Effect.Effect<void, never, Scope> => {
   const tick = Effect.suspend(() => {
     shift.tickable.closeUnsafe()
     // Only lanes that would be claimed: what is due in the others is no reason to claim.
-    const { lanes } = wanted(shift)
+    const { lanes: wantedLanes } = wanted(shift)
+    const lanes = shift.runs?.hasRoom() === true
+      ? [...wantedLanes, ...shift.runs.workflows().map(laneOf)]
+      : wantedLanes
     const duties = shift.broker.duties.map(({ name }) => name)
     return persistently("tick", shift.broker.tick({ supervisor: shift.id, lanes, lease: shift.lease, duties }))
   })
@@ -158,6 +162,7 @@ export const tickLoop = (shift: Shift): Effect.Effect<void, never, Scope> => {
         yield* Effect.logWarning(`the lease has lapsed: running attempts are abandoned${next}`)
         // At once, even while the shift drains: its executions have other owners.
         abandonAll(shift)
+        shift.runs?.abandon()
         shift.progressed.openUnsafe()
         return yield* Effect.asVoid(Deferred.succeed(shift.lapsed, undefined))
       }
@@ -177,7 +182,11 @@ export const tickLoop = (shift: Shift): Effect.Effect<void, never, Scope> => {
 const hear = (shift: Shift, tick: Broker.Tick): void => {
   hearPauses(shift, tick.paused)
   for (const id of tick.cancelling) cancel(shift, id)
-  if (Option.isSome(tick.nextDue)) shift.due.after(Duration.toMillis(tick.nextDue.value))
+  if (Option.isSome(tick.nextDue)) {
+    shift.due.after(Duration.toMillis(tick.nextDue.value))
+    shift.runs?.dueAfter(Duration.toMillis(tick.nextDue.value))
+  }
+  shift.runs?.look(tick.unread)
 }
 
 const hearPauses = (shift: Shift, paused: ReadonlyArray<Broker.Lane>): void => {
@@ -198,12 +207,17 @@ const cancel = (shift: Shift, id: Broker.ExecutionId): void => {
 
 /** Turns wake-ups into claims, cancellations and ticks. */
 export const listen = (shift: Shift): Effect.Effect<void, never, Scope> => {
-  const queues = [...new Set(shift.lanes.map((lane) => lane.queue))]
+  const queues = [...new Set(shift.lanes.map((lane) => lane.queue)), ...(shift.runs === undefined ? [] : [runQueue])]
   return persistently(
     "listen",
     shift.broker.listen(queues, (wakeup) => {
       if (wakeup._tag === "Cancelling") cancel(shift, wakeup.id)
-      else if (wakeup._tag !== "Paused") shift.due.open()
+      else if (wakeup._tag === "Woken") shift.runs?.look(wakeup.ids)
+      else if (wakeup._tag === "Enqueued" && wakeup.queue === runQueue) shift.runs?.dueAfter(0)
+      else if (wakeup._tag !== "Paused") {
+        shift.due.open()
+        if (wakeup._tag === "Resync") shift.runs?.dueAfter(0)
+      }
       if (wakeup._tag === "Resync" || wakeup._tag === "Paused") shift.tickable.openUnsafe()
     })
   )

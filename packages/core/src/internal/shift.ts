@@ -19,6 +19,7 @@ import type { Runner } from "../Runner.ts"
 import { type Due, makeDue } from "./due.ts"
 import type { Entry, Share } from "./entry.ts"
 import { type LineBudget, makeLineBudget } from "./lineBudget.ts"
+import type { Host } from "./run/host.ts"
 import { makeSettler, type Settler } from "./settler.ts"
 import * as Shares from "./shares.ts"
 import { makeSlots, nothing, type Slots, type Wanted } from "./slots.ts"
@@ -29,6 +30,8 @@ export const maxLostLines = 60
 export interface Shift {
   readonly id: Broker.SupervisorId
   readonly broker: Broker.Broker["Service"]
+  /** The workflow runs that it serves besides tasks. */
+  readonly runs: Host | undefined
   readonly runner: Runner["Service"]
   /** Tells whether spans are collected. */
   readonly context: Context.Context<never>
@@ -67,18 +70,19 @@ export interface Shift {
 
 /** A shift with nothing in hand. */
 export const make = (
-  options: Pick<Shift, "id" | "broker" | "runner" | "context" | "lease" | "patience"> & {
+  options: Pick<Shift, "id" | "broker" | "runs" | "runner" | "context" | "lease" | "patience"> & {
     readonly tasks: ReadonlyArray<Definition.Any>
     readonly concurrency: number
   }
 ): Shift => {
-  const { broker, concurrency, context, id, lease, patience, runner, tasks } = options
+  const { broker, concurrency, context, id, lease, patience, runner, runs, tasks } = options
   const clock = Context.get(context, Clock.Clock)
   const now = () => millisOf(clock)
   const shares = Shares.make<Entry>(tasks, runner.pool)
   return {
     id,
     broker,
+    runs,
     runner,
     context,
     clock,

@@ -71,6 +71,7 @@ export const makeSupervise = (
             Option.fromNullOr(row!.next_due_millis),
             (millis) => millis <= 0 ? Duration.zero : Duration.millis(millis)
           ),
+          unread: [],
           dueDuties: row!.due_duties ?? []
         }))
       )
@@ -152,7 +153,14 @@ export const makeSupervise = (
     tick: (options) =>
       isUuid(options.supervisor)
         ? tick(options)
-        : Effect.succeed({ alive: false, paused: [], cancelling: [], nextDue: Option.none(), dueDuties: [] }),
+        : Effect.succeed({
+          alive: false,
+          paused: [],
+          cancelling: [],
+          nextDue: Option.none(),
+          unread: [],
+          dueDuties: []
+        }),
 
     pause: (what) => change("pause", what),
     resume: (what) => change("resume", what)

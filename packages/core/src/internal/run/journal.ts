@@ -13,6 +13,8 @@ export interface JournalEntry {
   readonly source: "run" | "outside"
   /** JSON text. */
   readonly value: string
+  /** When it was recorded, in milliseconds since 1970, by the store's clock. */
+  readonly atMillis: number
 }
 
 export type Answer =
@@ -74,6 +76,18 @@ export const makeJournal = (recorded: ReadonlyArray<JournalEntry>) => {
 
     /** Whether entries have not been delivered. */
     isReplaying,
+
+    /** Whether there is an entry with this key. */
+    has: (key: string): boolean => known.has(key),
+
+    /** The entry with this key, if it has been delivered. */
+    peek: (key: string): JournalEntry | undefined => delivered.get(key),
+
+    /** The position of an entry, from 0. */
+    positionOf: (entry: JournalEntry): number => entries.indexOf(entry),
+
+    /** Whether work is being done. */
+    isWorking: (): boolean => running.size > 0,
 
     /** The entries of the run itself that have not been delivered. If its code has ended, it did not ask for them. */
     unasked: (): ReadonlyArray<JournalEntry> => entries.slice(cursor).filter(({ source }) => source === "run"),

@@ -1,0 +1,202 @@
+/**
+ * A store of runs for one process: tests, scripts, and trying things out.
+ *
+ * It shares its rows with a memory broker, which `layer` provides too, and keeps every promise of `RunStore` except
+ * durability. Time is Effect's `Clock`.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import type { Broker, SupervisorId } from "./Broker.ts"
+import { defaultPriority } from "./Broker.ts"
+import * as Envelope from "./Envelope.ts"
+import { isOver, makeRow, type Row, type RunPart } from "./internal/ledger.ts"
+import { atOnce, finish, MemoryStore, send, type Store } from "./internal/memory/store.ts"
+import * as MemoryBroker from "./MemoryBroker.ts"
+import {
+  type Activation,
+  type Commit,
+  type Committed,
+  laneOf,
+  maxLoaded,
+  type NewRun,
+  type Next,
+  RunStore,
+  type RunId,
+  type Started,
+  type Unread
+} from "./RunStore.ts"
+
+/** When a run continues that waits for a message only: the latest date of JavaScript. */
+const never = 8.64e15
+
+const make = Effect.map(MemoryStore, (store) =>
+  RunStore.of({
+    isInTransaction: Effect.succeed(false),
+    start: (run, owner) => atOnce((now) => start(store, run, owner, now)),
+    claim: (options) => atOnce((now) => claim(store, options, now)),
+    load: (run, after) => Effect.sync(() => (store.rows.get(run)?.run?.journal ?? []).slice(after, after + maxLoaded)),
+    commit: (supervisor, item) => atOnce((now) => commit(store, supervisor, item, now)),
+    send: (messages) =>
+      atOnce((now) => {
+        for (const message of messages) send(store, message, now)
+      })
+  }))
+
+/**
+ * A store of runs, and the broker over the same rows. Each build has rows of its own.
+ *
+ * @category layers
+ */
+export const layer: Layer.Layer<RunStore | Broker> = Layer.suspend(() =>
+  Layer.merge(Layer.effect(RunStore, make), MemoryBroker.layerShared).pipe(Layer.provide(MemoryStore.layer))
+)
+
+const start = (store: Store, run: NewRun, owner: Option.Option<SupervisorId>, now: number): Started => {
+  if (store.rows.has(run.id)) return { _tag: "Exists" }
+  const part: RunPart = { name: run.name, journal: [], held: undefined, home: undefined }
+  const row = makeRow(
+    {
+      id: run.id,
+      ...laneOf(run.workflow),
+      priority: defaultPriority,
+      payload: run.payload,
+      format: Envelope.format,
+      due: { _tag: "Now" },
+      maxAttempts: 1,
+      timeout: Duration.infinity,
+      startBy: Option.none(),
+      idempotencyKey: Option.none(),
+      atMostOnce: false,
+      tags: {},
+      traceparent: run.traceparent
+    },
+    { arrival: store.rows.size, now, runAt: now, startBy: undefined },
+    part
+  )
+  store.rows.set(run.id, row)
+  if (Option.isSome(owner) && isAlive(store, owner.value, now)) {
+    take(store, row, part, owner.value, now)
+    return { _tag: "Owned", fence: row.fence, nowMillis: now }
+  }
+  store.lines.push(row)
+  store.bell.ring(row.execution.queue, { _tag: "Enqueued", queue: row.execution.queue })
+  return { _tag: "Stored" }
+}
+
+const isAlive = (store: Store, supervisor: SupervisorId, now: number): boolean =>
+  (store.supervisors.get(supervisor)?.expiresAt ?? now) > now
+
+const take = (store: Store, row: Row, run: RunPart, supervisor: SupervisorId, now: number): void => {
+  row.state = "running"
+  row.owner = supervisor
+  row.fence += 1
+  row.claimedAt = now
+  run.home = supervisor
+  store.supervisors.get(supervisor)!.owned.add(row)
+}
+
+const claim = (
+  store: Store,
+  options: Parameters<RunStore["Service"]["claim"]>[0],
+  now: number
+): ReadonlyArray<Activation> => {
+  const { ids, limit, supervisor, workflows } = options
+  if (!isAlive(store, supervisor, now)) return []
+  const claimed: Array<Activation> = []
+  const takeOne = (row: Row): void => {
+    const run = row.run!
+    take(store, row, run, supervisor, now)
+    claimed.push({
+      id: row.execution.id,
+      name: run.name,
+      workflow: row.execution.task,
+      payload: row.execution.payload,
+      format: row.execution.format,
+      fence: row.fence,
+      length: run.journal.length,
+      unread: unreadOf(store, row.execution.id),
+      startedAtMillis: row.enqueuedAt,
+      nowMillis: now,
+      traceparent: row.execution.traceparent
+    })
+  }
+  if (ids !== undefined) {
+    for (const id of ids) {
+      const row = store.rows.get(id)
+      if (row?.run === undefined || claimed.length >= limit || row.run.held !== undefined) continue
+      if (row.state === "queued" || row.state === "waiting") takeOne(row)
+    }
+    return claimed
+  }
+  const lanes = workflows.map(laneOf)
+  while (claimed.length < limit) {
+    const row = store.lines.first(lanes, now, () => true)
+    if (row === undefined) break
+    takeOne(row)
+  }
+  return claimed
+}
+
+const unreadOf = (store: Store, id: RunId): ReadonlyArray<Unread> => [...store.inboxes.get(id) ?? []]
+
+const commit = (store: Store, supervisor: SupervisorId, item: Commit, now: number): Committed => {
+  const row = store.rows.get(item.run)
+  const run = row?.run
+  if (row === undefined || run === undefined || row.fence !== item.fence) return { _tag: "Lost" }
+  if (row.owner !== supervisor || row.state !== "running") {
+    // The acknowledgement may have been lost.
+    return run.home !== supervisor
+      ? { _tag: "Lost" }
+      : isOver(row)
+      ? { _tag: "Done", state: "over", unread: [] }
+      : { _tag: "Done", state: "waiting", unread: [] }
+  }
+  append(store, run, item)
+  for (const { detached, run: child } of item.children) {
+    start(store, child, Option.none(), now)
+    if (!detached) attach(store, item.run, child.id, now)
+  }
+  const state = next(store, row, run, item.next, now)
+  return { _tag: "Done", state, unread: state === "over" ? [] : unreadOf(store, item.run) }
+}
+
+const append = (store: Store, run: RunPart, { entries, length, run: id }: Commit): void => {
+  if (run.journal.length > length) return
+  for (const { atMillis, key, source, value } of entries) run.journal.push({ key, source, value, atMillis })
+  const moved = new Set(entries.map(({ message }) => message))
+  const left = (store.inboxes.get(id) ?? []).filter((unread) => !moved.has(unread.id))
+  if (left.length > 0) store.inboxes.set(id, left)
+  else store.inboxes.delete(id)
+}
+
+/** The run gets a message when the execution ends, or now if it has ended. */
+const attach = (store: Store, run: RunId, execution: RunId, now: number): void => {
+  const row = store.rows.get(execution)!
+  if (isOver(row)) send(store, { run, key: `end:${execution}`, value: row.result! }, now)
+  else row.tells.add(run)
+}
+
+const next = (store: Store, row: Row, run: RunPart, next: Next, now: number): "running" | "waiting" | "over" => {
+  const { id } = row.execution
+  if (next._tag === "Over") {
+    leave(store, row)
+    finish(store, row, next.state, next.result, now)
+    store.inboxes.delete(id)
+    return "over"
+  }
+  row.losses = 0
+  if (next._tag === "Running" || store.inboxes.has(id)) return "running"
+  leave(store, row)
+  row.state = "waiting"
+  run.held = Option.getOrUndefined(next.held)
+  row.runAt = Option.getOrElse(next.wakeAtMillis, () => never)
+  store.lines.push(row)
+  return "waiting"
+}
+
+const leave = (store: Store, row: Row): void => {
+  store.supervisors.get(row.owner!)?.owned.delete(row)
+  row.owner = undefined
+}

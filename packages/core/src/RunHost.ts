@@ -1,0 +1,316 @@
+/**
+ * Effect's `WorkflowEngine` over a `RunStore`: standard programs of `effect/workflow` run on it unchanged.
+ *
+ * Results are given to a run's code in the order in which they were recorded, one at a time, when all of its fibers are
+ * at rest. So `Effect.all`, `Effect.race`, `Effect.timeout`, `Effect.retry`, `Effect.sleep`, `Clock` and `Random` are
+ * deterministic in the body of a workflow, and sleeps survive the process. What else the body does must depend on nothing
+ * but its payload and what it was given: everything with an effect outside goes into an `Activity` or a task.
+ */
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as Layer from "effect/Layer"
+import type * as Activity from "effect/workflow/Activity"
+import * as Workflow from "effect/workflow/Workflow"
+import * as Engine from "effect/workflow/WorkflowEngine"
+import { Broker, type Record } from "./Broker.ts"
+import { Current, ofStep, sourceOf } from "./internal/run/current.ts"
+import * as exits from "./internal/run/exits.ts"
+import { exitCodec, type Host, makeHost } from "./internal/run/host.ts"
+import { runIdOf } from "./internal/run/ids.ts"
+import { persistently } from "./internal/persistently.ts"
+import { currentTraceparent } from "./internal/trace.ts"
+import * as InProcessRunner from "./InProcessRunner.ts"
+import { type NewRun, type RunId, RunStore } from "./RunStore.ts"
+import * as Supervisor from "./Supervisor.ts"
+import * as Worker from "./Worker.ts"
+
+/** How much a host does at once. @category models */
+export interface Options {
+  /** The most runs that do something at once. Runs that wait do not count. Default 500. */
+  readonly maxActive?: number
+  /** How much memory waiting runs may take, about, in characters of their journals. Default 64 Mi. */
+  readonly maxResident?: number
+}
+
+/** The runs that a process has in memory. @category services */
+export class RunHost extends Context.Service<RunHost, Host>()("@effect-ray/core/RunHost") {}
+
+/**
+ * An engine, and the runs behind it, for a supervisor to serve: see `Supervisor.Options.runs`.
+ *
+ * @category layers
+ */
+export const layerShared = (
+  options: Options = {}
+): Layer.Layer<Engine.WorkflowEngine | RunHost, never, RunStore | Broker> =>
+  Layer.effectContext(Effect.gen(function*() {
+    const store = yield* RunStore
+    const broker = yield* Broker
+    const outer = yield* Effect.context<never>()
+    const host: Host = yield* makeHost(store, () => engine, {
+      maxActive: options.maxActive ?? defaultMaxActive,
+      maxResident: options.maxResident ?? defaultMaxResident
+    })
+    const engine = Engine.makeUnsafe(encoded(store, broker, host, outer))
+    return Context.make(Engine.WorkflowEngine, engine).pipe(Context.add(RunHost, host))
+  }))
+
+/**
+ * An engine with a supervisor of its own, which begins when the first workflow is registered. Without workflows it only
+ * starts runs, which workers then serve.
+ *
+ * @category layers
+ */
+export const layer = (options?: Options): Layer.Layer<Engine.WorkflowEngine, never, RunStore | Broker> => {
+  const served = Layer.effectDiscard(Effect.gen(function*() {
+    const runs = yield* RunHost
+    const worker = Worker.make({ tasks: [] })
+    const serve = Supervisor.run({ worker, runs, concurrency: 1 }).pipe(
+      Effect.provide(InProcessRunner.layer(worker)),
+      Effect.orDie
+    )
+    yield* Effect.forkScoped(Effect.andThen(runs.registered.await, serve))
+  }))
+  return Layer.provideMerge(served, layerShared(options))
+}
+
+/** The most runs that do something at once. @category constants */
+export const defaultMaxActive = 500
+
+/** How much memory waiting runs may take, about, in characters. @category constants */
+export const defaultMaxResident = 64 * 1024 * 1024
+
+const encoded = (
+  store: RunStore["Service"],
+  broker: Broker["Service"],
+  host: Host,
+  outer: Context.Context<never>
+): Engine.Encoded => {
+  const current = Effect.contextWith((context: Context.Context<never>) => Effect.succeed(Context.get(context, Current)))
+
+  const currentOrDie = (what: string) =>
+    Effect.flatMap(
+      current,
+      (found) =>
+        found === undefined
+          ? Effect.die(new Error(`${what}: not in the body of a workflow of this engine`))
+          : Effect.succeed(found)
+    )
+
+  /** The stored result of a run, once it is over. */
+  const resultOf = (id: RunId): Effect.Effect<string> =>
+    Effect.flatMap(host.closed(id), (result) =>
+      result !== undefined
+        ? Effect.succeed(result)
+        : Effect.flatMap(persistently("await", broker.awaitTerminal(id)), (record) =>
+          Option.match(
+            Option.flatMap(record, ({ result }) => result),
+            {
+              onSome: Effect.succeed,
+              onNone: () => Effect.die(new Error(`the run ${id} is not known any more`))
+            }
+          )))
+
+  const newRun = Effect.fnUntraced(function*(workflow: Workflow.Any, executionId: string, payload: object) {
+    const json = yield* Effect.orDie(
+      Schema.encodeEffect(Schema.fromJsonString(Schema.toCodecJson(workflow.payloadSchema)))(payload) as Effect.Effect<
+        string,
+        Schema.SchemaError
+      >
+    )
+    return {
+      id: yield* runIdOf(workflow._tag, executionId),
+      name: executionId,
+      workflow: workflow._tag,
+      payload: json,
+      traceparent: yield* currentTraceparent
+    } satisfies NewRun
+  })
+
+  const executeChild = Effect.fnUntraced(function*(
+    { isInStep, resident }: Current,
+    workflow: Workflow.Any,
+    run: NewRun,
+    options: { readonly discard: boolean; readonly detached: boolean }
+  ) {
+    const source = sourceOf({ isInStep, resident })
+    const start = Effect.sync(() => {
+      resident.startChild({ run, detached: options.detached })
+      return "null"
+    })
+    const started = yield* resident.once(`child:${run.id}`, source, resident.owned, start)
+    if (started === undefined) return new Workflow.Suspended({})
+    if (options.discard) {
+      return (yield* resident.stored) ? undefined : new Workflow.Suspended({})
+    }
+    const ended = yield* resident.ask(`end:${run.id}`)
+    return ended === undefined ? new Workflow.Suspended({}) : yield* decodeResult(workflow, ended.value)
+  })
+
+  const message = Effect.fnUntraced(function*(workflow: Workflow.Any, executionId: string, key: string) {
+    const run = yield* runIdOf(workflow._tag, executionId)
+    // A message waits for its run. These are not meant for one that is started later.
+    const record = yield* persistently("read", broker.read(run))
+    if (Option.isNone(record)) return
+    yield* persistently("send", store.send([{ run, key, value: "null" }]))
+  })
+
+  return {
+    register: host.register,
+
+    execute: Effect.fnUntraced(function*(workflow: Workflow.Any, options: {
+      readonly executionId: string
+      readonly payload: object
+      readonly discard: boolean
+      readonly detached?: boolean | undefined
+    }) {
+      const run = yield* newRun(workflow, options.executionId, options.payload)
+      const { detached = false, discard } = options
+      const inside = yield* current
+      if (inside !== undefined) return (yield* executeChild(inside, workflow, run, { discard, detached })) as any
+      const inTransaction = yield* store.isInTransaction
+      if (inTransaction && !discard) {
+        return yield* Effect.die(
+          new Error(
+            `${workflow._tag}.execute: inside a transaction it would wait for a run that begins when the transaction `
+              + "has committed; use { discard: true }, or execute it after the transaction"
+          )
+        )
+      }
+      yield* persistently("start", host.start(workflow, run, !discard && !inTransaction))
+      if (discard) return
+      if (workflow.suspendedRetrySchedule === undefined) {
+        return (yield* decodeResult(workflow, yield* resultOf(run.id))) as any
+      }
+      // A schedule that ends must be able to end: its steps are the times at which the run waits.
+      const waits = Effect.repeat(
+        Effect.delay(persistently("read", broker.read(run.id)), "50 millis"),
+        { until: (record) => Option.isSome(record) && record.value.state === "waiting" }
+      )
+      return (yield* Effect.raceFirst(
+        Effect.flatMap(resultOf(run.id), (result) => decodeResult(workflow, result)),
+        Effect.map(waits, () => new Workflow.Suspended({}))
+      )) as any
+    }) as Engine.Encoded["execute"],
+
+    awaitComplete: (workflow, executionId) =>
+      Effect.flatMap(runIdOf(workflow._tag, executionId), (id) => Effect.asVoid(resultOf(id))),
+
+    poll: Effect.fnUntraced(function*(workflow: Workflow.Any, executionId: string) {
+      const id = yield* runIdOf(workflow._tag, executionId)
+      const record = yield* persistently("read", broker.read(id))
+      return Option.isNone(record) ? Option.none() : yield* resultNow(workflow, record.value)
+    }),
+
+    interrupt: (workflow, executionId) => message(workflow, executionId, "cancel"),
+    interruptUnsafe: (workflow, executionId) => message(workflow, executionId, "cancel at once"),
+    resume: (workflow, executionId) => message(workflow, executionId, "resume"),
+
+    activityExecute: Effect.fnUntraced(function*(activity: Activity.Any, attempt: number) {
+      const found = yield* currentOrDie(`the activity ${activity.name}`)
+      const instance = yield* Engine.WorkflowInstance
+      const { resident } = found
+      let suspended = new Workflow.Suspended({})
+      const work = Effect.suspend(() => {
+        if (resident.isCancelling() && !instance.interrupted) return Effect.succeed(undefined)
+        const own = Engine.WorkflowInstance.initial(instance.workflow, instance.executionId, {
+          awaitedDeferreds: instance.awaitedDeferreds
+        })
+        own.interrupted = instance.interrupted
+        const result = (activity.executeEncoded as Effect.Effect<unknown, unknown>).pipe(
+          Workflow.intoResult,
+          Effect.provideService(Engine.WorkflowInstance, own),
+          Effect.updateContext(ofStep(resident, outer))
+        ) as Effect.Effect<Workflow.Result<unknown, unknown>>
+        return Effect.exit(result).pipe(
+          Effect.flatMap((exit): Effect.Effect<string | undefined> => {
+            if (Exit.isFailure(exit)) {
+              // An interruption is not a result.
+              return Cause.hasInterruptsOnly(exit.cause)
+                ? Effect.failCause(exit.cause)
+                : Effect.map(exits.step.encode(exit), exits.died)
+            }
+            if (exit.value._tag === "Complete") return exits.step.encode(exit.value.exit)
+            suspended = exit.value
+            return Effect.succeed(undefined)
+          })
+        )
+      })
+      const entry = yield* resident.once(`step:${activity.name}/${attempt}`, sourceOf(found), resident.stored, work)
+      if (entry === undefined) return suspended
+      const died = exits.openDied(entry.value)
+      if (died !== undefined) return yield* exits.step.decode(died) as Effect.Effect<never>
+      return new Workflow.Complete({ exit: yield* exits.step.decode(entry.value) })
+    }),
+
+    deferredResult: Effect.fnUntraced(function*({ name }) {
+      const { resident } = yield* currentOrDie(`the deferred ${name}`)
+      const instance = yield* Engine.WorkflowInstance
+      // Only whoever registered a wait for it waits. Others ask whether there is a result.
+      const entry = instance.awaitedDeferreds.has(name)
+        ? yield* resident.ask(`deferred:${name}`)
+        : resident.peek(`deferred:${name}`)
+      return entry === undefined ? Option.none() : Option.some(yield* exits.deferred.decode(entry.value))
+    }),
+
+    deferredDone: Effect.fnUntraced(function*({ deferredName, executionId, exit, workflowName }) {
+      const run = yield* runIdOf(workflowName, executionId)
+      const value = yield* exits.deferred.encode(exit)
+      const key = `deferred:${deferredName}`
+      const found = yield* current
+      if (found !== undefined && found.resident.id === run) {
+        yield* found.resident.once(key, sourceOf(found), found.resident.owned, Effect.succeed(value))
+        return
+      }
+      yield* persistently("send", store.send([{ run, key, value }]))
+    }),
+
+    scheduleClock: Effect.fnUntraced(function*(_workflow, { clock, executionId }) {
+      const found = yield* currentOrDie(`the clock ${clock.name}`)
+      const { resident } = found
+      if (resident.name !== executionId) {
+        return yield* Effect.die(new Error(`the clock ${clock.name}: not in the body of its own workflow`))
+      }
+      const until = yield* resident.once(
+        `clock:${clock.name}`,
+        sourceOf(found),
+        resident.owned,
+        Effect.sync(() => String(resident.now() + Duration.toMillis(clock.duration)))
+      )
+      if (until === undefined) return
+      resident.setAlarm(`deferred:${clock.deferred.name}`, Number(until.value), exits.done)
+    })
+  }
+}
+
+/** The stored result, decoded. Dies with a defect that the workflow does not capture. */
+const decodeResult = (workflow: Workflow.Any, json: string): Effect.Effect<Workflow.Complete<unknown, unknown>> => {
+  const died = exits.openDied(json)
+  const exit = Effect.orDie(Schema.decodeEffect(exitCodec(workflow))(died ?? json)) as Effect.Effect<
+    Exit.Exit<unknown, unknown>
+  >
+  return Effect.flatMap(exit, (exit) =>
+    died !== undefined && Exit.isFailure(exit)
+      ? Effect.failCause(exit.cause as Cause.Cause<never>)
+      : Effect.succeed(new Workflow.Complete({ exit })))
+}
+
+/** What is known of a run's result now. */
+const resultNow = (
+  workflow: Workflow.Any,
+  { held, result, state }: Record
+): Effect.Effect<Option.Option<Workflow.Result<unknown, unknown>>> => {
+  if (Option.isSome(result)) return Effect.asSome(decodeResult(workflow, result.value))
+  if (state !== "waiting") return Effect.succeedNone
+  return Effect.succeedSome(
+    new Workflow.Suspended(Option.match(held, {
+      onNone: () => ({}),
+      onSome: (reason) => ({ failed: true, cause: Cause.die(new Error(reason)) })
+    }))
+  )
+}

@@ -1,0 +1,91 @@
+/** What the code of a run finds in its context. */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Random from "effect/Random"
+import * as Scheduler from "effect/Scheduler"
+import type { Resident } from "./resident.ts"
+
+export interface Current {
+  readonly resident: Resident
+  /** Whether this is the code of a step, which a replay does not run again. */
+  readonly isInStep: boolean
+}
+
+/** The run whose code this is. Undefined outside of runs. */
+export const Current = Context.Reference<Current | undefined>("@effect-ray/core/internal/run/Current", {
+  defaultValue: () => undefined
+})
+
+/** Where an entry comes from: a replay does not ask again for what a step has asked for. */
+export const sourceOf = ({ isInStep }: Current): "run" | "outside" => isInStep ? "outside" : "run"
+
+/**
+ * The context of a run's code. Its clock shows the time of what it was told last, and its sleeps are in the journal; its
+ * random numbers depend on its id. So a replay sees the same of both.
+ */
+export const ofRun = (resident: Resident, outer: Context.Context<never>): Context.Context<never> =>
+  outer.pipe(
+    Context.add(Current, { resident, isInStep: false }),
+    Context.add(Scheduler.Scheduler, resident.scheduler),
+    Context.add(Clock.Clock, durableClock(resident, Context.get(outer, Clock.Clock))),
+    Context.add(Random.Random, seededRandom(resident.id))
+  )
+
+/** The context of a step's code, with the process's own clock, random numbers and scheduler. */
+export const ofStep = (resident: Resident, outer: Context.Context<never>) => {
+  const own = Context.make(Scheduler.Scheduler, Context.get(outer, Scheduler.Scheduler)).pipe(
+    Context.add(Clock.Clock, Context.get(outer, Clock.Clock)),
+    Context.add(Random.Random, Context.get(outer, Random.Random)),
+    Context.add(Current, { resident, isInStep: true })
+  ) as Context.Context<never>
+  return <R>(context: Context.Context<R>): Context.Context<R> => Context.merge(context, own)
+}
+
+const durableClock = (resident: Resident, outer: Clock.Clock): Clock.Clock => {
+  const counts = new Map<number, number>()
+  return {
+    currentTimeMillisUnsafe: resident.lastMillis,
+    currentTimeMillis: Effect.sync(resident.lastMillis),
+    // Spans are measured by these, in real time.
+    currentTimeNanosUnsafe: () => outer.currentTimeNanosUnsafe(),
+    currentTimeNanos: outer.currentTimeNanos,
+    monotonicTimeNanosUnsafe: () => outer.monotonicTimeNanosUnsafe(),
+    monotonicTimeNanos: outer.monotonicTimeNanos,
+    sleep: (duration: Duration.Duration) => {
+      const millis = Duration.toMillis(duration)
+      if (millis <= 0) return Effect.yieldNow
+      if (!Number.isFinite(millis)) return Effect.never
+      // Sleeps of equal length are interchangeable, so they need no other names.
+      const count = counts.get(millis) ?? 0
+      counts.set(millis, count + 1)
+      const name = `${millis}ms/${count}`
+      const until = resident.once(
+        `sleep:${name}`,
+        "run",
+        resident.owned,
+        Effect.sync(() => String(resident.now() + millis))
+      )
+      return Effect.flatMap(until, (until) => {
+        if (until === undefined) return outer.sleep(duration)
+        const key = `wake:${name}`
+        resident.setAlarm(key, Number(until.value), "null")
+        return Effect.onExit(
+          Effect.flatMap(resident.ask(key), (woken) => woken === undefined ? outer.sleep(duration) : Effect.void),
+          () => Effect.sync(() => resident.clearAlarm(key))
+        )
+      })
+    }
+  }
+}
+
+/** Made when it is used first, because that takes longer than all else that a short run does. */
+const seededRandom = (seed: string): typeof Random.Random.Service => {
+  let made: typeof Random.Random.Service | undefined
+  const random = () => made ??= Effect.runSync(Random.withSeed(Effect.service(Random.Random), seed))
+  return {
+    nextIntUnsafe: () => random().nextIntUnsafe(),
+    nextDoubleUnsafe: () => random().nextDoubleUnsafe()
+  }
+}

@@ -1,0 +1,467 @@
+/**
+ * The runs that this process has in memory, and the loops that serve them.
+ *
+ * The host claims with the supervisor of its process, which renews the lease. It has none before the supervisor has
+ * registered, and after the lease has lapsed.
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as Latch from "effect/Latch"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
+import * as Workflow from "effect/workflow/Workflow"
+import { WorkflowEngine, WorkflowInstance } from "effect/workflow/WorkflowEngine"
+import type * as Broker from "../../Broker.ts"
+import type { BrokerError } from "../../BrokerError.ts"
+import * as Envelope from "../../Envelope.ts"
+import { type Activation, maxLoaded, type NewRun, type RunId, type RunStore, type Started } from "../../RunStore.ts"
+import * as Timer from "../../Timer.ts"
+import { makeDue } from "../due.ts"
+import { makeHeap } from "../heap.ts"
+import { persistently } from "../persistently.ts"
+import { ofRun } from "./current.ts"
+import * as exits from "./exits.ts"
+import type { JournalEntry } from "./journal.ts"
+import { type Gone, type Home, makeResident, type Resident } from "./resident.ts"
+
+/** The code of a workflow, as Effect's engine registers it. */
+export type Body = (
+  payload: object,
+  executionId: string
+) => Effect.Effect<unknown, unknown, WorkflowEngine | WorkflowInstance>
+
+/** A workflow that this process runs. */
+interface Registered {
+  readonly workflow: Workflow.Any
+  readonly body: Body
+  /** The services of its Schemas. */
+  readonly context: Context.Context<never>
+}
+
+export interface Options {
+  /** The most runs that do something at once. Runs that wait do not count. */
+  readonly maxActive: number
+  /** The most characters of journals and payloads of waiting runs that stay in memory. */
+  readonly maxResident: number
+}
+
+/** How many journals are loaded at once. */
+const maxLoading = 20
+
+/** The most runs that one statement claims. */
+const maxClaimed = 250
+
+/** What a run in memory costs beside its journal, in characters. */
+const residentCost = 10_000
+
+export type Host = Effect.Success<ReturnType<typeof makeHost>>
+
+/** A run in memory, and what its process knows of it. */
+interface Hosted {
+  readonly resident: Resident
+  /** How much memory it takes, about, in characters. */
+  readonly cost: number
+}
+
+export const makeHost = Effect.fnUntraced(function*(
+  store: RunStore["Service"],
+  engine: () => WorkflowEngine["Service"],
+  options: Options
+) {
+  const context = yield* Effect.context<never>()
+  const clock = Context.get(context, Clock.Clock)
+  const workflows = new Map<string, Registered>()
+  const hosted = new Map<RunId, Hosted>()
+  /** Waiting runs in memory, the one that has waited longest first, and what they cost. */
+  const waiting = new Map<RunId, Hosted>()
+  let waitingCost = 0
+  let active = 0
+  let owner: Broker.SupervisorId | undefined
+  /** How far the store's clock is ahead of the process's, in milliseconds. */
+  let ahead = 0
+  const closings = new Map<RunId, Set<(gone: Gone) => void>>()
+  const alarms = makeHeap<{ readonly atMillis: number; readonly resident: Resident }>((a, b) => a.atMillis < b.atMillis)
+  const alarmed = Latch.makeUnsafe(false)
+  const wanted = new Set<RunId>()
+  const wanting = Latch.makeUnsafe(false)
+  const loading = Semaphore.makeUnsafe(maxLoading)
+  const registered = Latch.makeUnsafe(false)
+  let progressed = () => {}
+  /** No run is begun any more. */
+  let isDraining = false
+  const processMillis = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+  const due = makeDue(processMillis)
+
+  const fork = <A>(effect: Effect.Effect<A>): Fiber.Fiber<A> => {
+    const fiber = Effect.runForkWith(context)(effect)
+    return fiber
+  }
+
+  const now = (): number => Math.round(processMillis() + ahead)
+
+  const setNow = (millis: number): void => {
+    ahead = millis - processMillis()
+  }
+
+  const home: Home = {
+    now,
+    commit: ({ run, ...item }, then) => {
+      const supervisor = owner
+      if (supervisor === undefined) return then({ _tag: "Lost" })
+      fork(Effect.map(persistently("commit", store.commit(supervisor, { run, ...item })), then))
+    },
+    reclaim: (id) => {
+      wanted.add(id)
+      wanting.openUnsafe()
+    },
+    alarm: (resident, atMillis) => {
+      alarms.push({ atMillis, resident })
+      if (alarms.peek()?.resident === resident) alarmed.openUnsafe()
+    },
+    waits: (resident) => {
+      count()
+      const one = hosted.get(resident.id)
+      if (one?.resident !== resident) return
+      waiting.set(resident.id, one)
+      waitingCost += one.cost
+      if (isDraining) resident.evict()
+      else evict()
+    },
+    gone: (resident, why) => {
+      const one = hosted.get(resident.id)
+      if (one?.resident === resident) {
+        hosted.delete(resident.id)
+        if (waiting.delete(resident.id)) waitingCost -= one.cost
+      }
+      count()
+      progressed()
+      if (why._tag === "Again") return begin(why.activation)
+      for (const close of closings.get(resident.id) ?? []) close(why)
+      closings.delete(resident.id)
+    }
+  }
+
+  /** Counts the runs that do something, and claims more if there is room. */
+  const count = (): void => {
+    active = 0
+    for (const { resident } of hosted.values()) if (resident.isActive()) active++
+    if (active < options.maxActive) due.open()
+  }
+
+  const evict = (): void => {
+    for (const [id, { resident }] of waiting) {
+      if (waitingCost <= options.maxResident) return
+      waiting.delete(id)
+      resident.evict()
+    }
+  }
+
+  const hasRoom = (): boolean => !isDraining && active < options.maxActive
+
+  /** Runs the code of a run. */
+  const run = (
+    { body, context: services, workflow }: Registered,
+    activation: Activation,
+    entries: ReadonlyArray<JournalEntry>,
+    isStarting: boolean
+  ): Resident => {
+    const instance = WorkflowInstance.initial(workflow, activation.name)
+    const code: { fiber: Fiber.Fiber<Workflow.Result<unknown, unknown>> | undefined } = { fiber: undefined }
+    const resident = makeResident(home, {
+      activation,
+      entries,
+      isStarting,
+      interrupt: () => {
+        instance.interrupted = true
+        instance.suspended = false
+        code.fiber?.interruptUnsafe()
+      },
+      abandon: () => {
+        instance.abandoned = true
+        code.fiber?.interruptUnsafe()
+        // The scope of a pass that has ended already.
+        if (code.fiber?.pollUnsafe() !== undefined) fork(Scope.close(instance.scope, Exit.void))
+      }
+    })
+    hosted.set(activation.id, {
+      resident,
+      cost: residentCost + activation.payload.length + entries.reduce((sum, { value }) => sum + value.length, 0)
+    })
+    active++
+    const decoded = Effect.provideContext(decodePayload(workflow, activation), services)
+    const program = Effect.flatMap(
+      decoded,
+      (payload) => Workflow.intoResult(Effect.suspend(() => body(payload, activation.name)))
+    ).pipe(
+      Effect.provideService(WorkflowInstance, instance),
+      Effect.provideService(WorkflowEngine, engine())
+    )
+    resident.begin(activation.unread)
+    code.fiber = Effect.runForkWith(ofRun(resident, context))(
+      program as Effect.Effect<Workflow.Result<unknown, unknown>>
+    )
+    code.fiber.addObserver((exit) => {
+      if (!resident.isGone()) fork(Effect.provideContext(end(workflow, resident, instance, exit), services))
+    })
+    return resident
+  }
+
+  /** Tells the resident how its code has ended. */
+  const end = Effect.fnUntraced(function*(
+    workflow: Workflow.Any,
+    resident: Resident,
+    instance: WorkflowInstance["Service"],
+    exit: Exit.Exit<Workflow.Result<unknown, unknown>>
+  ) {
+    if (instance.abandoned) return
+    if (Exit.isFailure(exit)) {
+      // A defect that the workflow does not capture.
+      const json = yield* encodeExit(workflow, exit)
+      return resident.end({ _tag: "Over", state: "failed", result: exits.died(json) })
+    }
+    const result = exit.value
+    if (result._tag === "Suspended") {
+      const held = result.failed === true ? yield* describeCause(result) : undefined
+      return resident.end({ _tag: "Suspended", held })
+    }
+    const state = Exit.isSuccess(result.exit)
+      ? "succeeded"
+      : instance.interrupted && isInterruptedOnly(result.exit)
+      ? "cancelled"
+      : "failed"
+    const json = yield* Effect.exit(encodeExit(workflow, result.exit))
+    if (Exit.isSuccess(json)) return resident.end({ _tag: "Over", state, result: json.value })
+    // It does not fit the workflow's Schemas.
+    const defect = yield* encodeExit(workflow, json)
+    resident.end({ _tag: "Over", state: "failed", result: defect })
+  })
+
+  /** Begins a claimed run, from its journal. */
+  const begin = (activation: Activation): void => {
+    const entry = workflows.get(activation.workflow)
+    if (entry === undefined || owner === undefined || isDraining) return
+    const before = hosted.get(activation.id)
+    if (before !== undefined) {
+      take(before)
+      return before.resident.resume(activation)
+    }
+    if (activation.length === 0) {
+      run(entry, activation, [], false)
+      return
+    }
+    const by = owner
+    fork(Effect.map(loading.withPermit(persistently("load", load(activation))), (entries) => {
+      if (owner === by && !hosted.has(activation.id)) run(entry, activation, entries, false)
+    }))
+  }
+
+  /** A run in memory does not wait any longer. */
+  const take = (one: Hosted): void => {
+    if (waiting.delete(one.resident.id)) waitingCost -= one.cost
+  }
+
+  const load = Effect.fnUntraced(function*({ id, length }: Activation) {
+    const entries: Array<JournalEntry> = []
+    while (entries.length < length) {
+      const part = yield* store.load(id, entries.length)
+      if (part.length === 0) break
+      for (const entry of part) entries.push(entry)
+      if (part.length < maxLoaded) break
+    }
+    return entries
+  })
+
+  const claimed = (activations: ReadonlyArray<Activation>): void => {
+    if (activations.length > 0) setNow(activations[0]!.nowMillis)
+    for (const activation of activations) begin(activation)
+    count()
+  }
+
+  const claimLoop = (supervisor: Broker.SupervisorId): Effect.Effect<never> =>
+    Effect.forever(Effect.suspend(() => {
+      due.close()
+      const limit = Math.min(maxClaimed, options.maxActive - active)
+      if (limit <= 0 || isDraining || workflows.size === 0) return due.wait(Number.POSITIVE_INFINITY)
+      const claim = store.claim({ supervisor, workflows: [...workflows.keys()], limit })
+      return Effect.flatMap(persistently("claim runs", claim, []), (activations) => {
+        claimed(activations)
+        return activations.length === limit ? Effect.void : due.wait(Number.POSITIVE_INFINITY)
+      })
+    }))
+
+  /** Claims the rows of runs in memory, many at once. */
+  const reclaimLoop = (supervisor: Broker.SupervisorId): Effect.Effect<never> =>
+    Effect.forever(Effect.suspend(() => {
+      wanting.closeUnsafe()
+      const ids = [...wanted]
+      wanted.clear()
+      if (ids.length === 0) return wanting.await
+      const claim = store.claim({ supervisor, workflows: [], limit: ids.length, ids })
+      return Effect.map(persistently("claim runs", claim, []), (activations) => {
+        claimed(activations)
+        const found = new Set(activations.map(({ id }) => id))
+        // Another process has them, or they are over.
+        for (const id of ids) {
+          const one = hosted.get(id)
+          if (one !== undefined && !found.has(id) && waiting.has(id)) one.resident.evict()
+        }
+      })
+    }))
+
+  const alarmLoop: Effect.Effect<never> = Effect.forever(Effect.suspend(() => {
+    alarmed.closeUnsafe()
+    for (let next = alarms.peek(); next !== undefined && next.atMillis <= now(); next = alarms.peek()) {
+      alarms.pop()
+      if (!next.resident.isGone()) next.resident.ring()
+    }
+    const next = alarms.peek()
+    if (next === undefined) return alarmed.await
+    return Effect.race(alarmed.await, Effect.sleep(Timer.bounded(Math.max(1, Math.ceil(next.atMillis - now())))))
+  }))
+
+  const evictAll = (): void => {
+    for (const { resident } of hosted.values()) resident.evict()
+  }
+
+  yield* Effect.addFinalizer(() => Effect.sync(evictAll))
+
+  return {
+    register: (workflow: Workflow.Any, body: Body): Effect.Effect<void, never, Scope.Scope> =>
+      Effect.contextWith((services: Context.Context<Scope.Scope>) => {
+        const known = workflows.get(workflow._tag)
+        if (known !== undefined) {
+          return known.workflow === workflow ? Effect.void : Effect.logWarning(
+            `two workflows are named "${workflow._tag}": the first one is served`
+          )
+        }
+        workflows.set(workflow._tag, { workflow, body, context: services })
+        registered.openUnsafe()
+        due.open()
+        return Effect.addFinalizer(() =>
+          Effect.sync(() => {
+            workflows.delete(workflow._tag)
+            for (const { resident } of hosted.values()) if (resident.workflow === workflow._tag) resident.evict()
+          })
+        )
+      }),
+
+    /** Opened when a workflow is registered. */
+    registered,
+
+    /** The lanes of the registered workflows. */
+    workflows: (): ReadonlyArray<string> => [...workflows.keys()],
+
+    isServed: (workflow: string): boolean => workflows.has(workflow),
+
+    /** Runs in memory, by the texts by which programs know them. */
+    find: (id: RunId): Resident | undefined => hosted.get(id)?.resident,
+
+    /** Stores a run, and begins it here if there is room. */
+    start: (workflow: Workflow.Any, newRun: NewRun, isHere: boolean): Effect.Effect<Started, BrokerError> =>
+      Effect.suspend((): Effect.Effect<Started, BrokerError> => {
+        const entry = workflows.get(workflow._tag)
+        const by = owner
+        if (!isHere || entry === undefined || by === undefined || !hasRoom() || hosted.has(newRun.id)) {
+          return store.start(newRun, Option.none())
+        }
+        const at = now()
+        const resident = run(
+          entry,
+          {
+            id: newRun.id,
+            name: newRun.name,
+            workflow: newRun.workflow,
+            payload: newRun.payload,
+            format: Envelope.format,
+            fence: 0,
+            length: 0,
+            unread: [],
+            startedAtMillis: at,
+            nowMillis: at,
+            traceparent: newRun.traceparent
+          },
+          [],
+          true
+        )
+        return Effect.onExit(store.start(newRun, Option.some(by)), (exit) =>
+          Effect.sync(() => {
+            if (Exit.isSuccess(exit) && exit.value._tag === "Owned" && owner === by) {
+              resident.started(exit.value.fence)
+            } else resident.evict()
+          }))
+      }),
+
+    /** Waits until a run in memory is over, and returns its result. Undefined if it leaves memory before. */
+    closed: (id: RunId): Effect.Effect<string | undefined> =>
+      Effect.callback((resume) => {
+        if (!hosted.has(id)) return resume(Effect.succeed(undefined))
+        const close = (gone: Gone) => resume(Effect.succeed(gone._tag === "Over" ? gone.result : undefined))
+        const all = closings.get(id) ?? new Set()
+        closings.set(id, all.add(close))
+        return Effect.sync(() => all.delete(close))
+      }),
+
+    /**
+     * Serves runs with this supervisor, until the scope closes. `onProgress` is called when a run has left memory.
+     */
+    serve: Effect.fnUntraced(function*(supervisor: Broker.SupervisorId, onProgress: () => void) {
+      owner = supervisor
+      isDraining = false
+      progressed = onProgress
+      yield* Effect.forkScoped(claimLoop(supervisor))
+      yield* Effect.forkScoped(reclaimLoop(supervisor))
+      yield* Effect.forkScoped(alarmLoop)
+    }),
+
+    /** The lease has lapsed: all runs have other owners. */
+    abandon: (): void => {
+      owner = undefined
+      evictAll()
+    },
+
+    /** Begins no run any more. Those that wait leave memory. */
+    drain: (): void => {
+      isDraining = true
+      for (const { resident } of waiting.values()) resident.evict()
+    },
+
+    /** How many runs do something. */
+    active: (): number => active,
+
+    hasRoom,
+
+    /** Something may be due after this many milliseconds. */
+    dueAfter: due.after,
+
+    /** There may be messages for these runs. */
+    look: (ids: ReadonlyArray<RunId>): void => {
+      for (const id of ids) hosted.get(id)?.resident.look()
+    }
+  }
+})
+
+const decodePayload = (workflow: Workflow.Any, { format, payload }: Activation) =>
+  format === Envelope.format
+    ? Effect.orDie(
+      Schema.decodeEffect(Schema.fromJsonString(Schema.toCodecJson(workflow.payloadSchema)))(payload)
+    ) as Effect.Effect<object>
+    : Effect.die(new Error(Envelope.unknownFormat(format)))
+
+export const exitCodec = (workflow: Workflow.Any) =>
+  Schema.fromJsonString(
+    Schema.toCodecJson(Schema.Exit(workflow.successSchema, workflow.errorSchema, Schema.Defect()))
+  )
+
+const encodeExit = (workflow: Workflow.Any, exit: Exit.Exit<unknown, unknown>): Effect.Effect<string> =>
+  Effect.orDie(Schema.encodeEffect(exitCodec(workflow))(exit)) as Effect.Effect<string>
+
+const isInterruptedOnly = (exit: Exit.Exit<unknown, unknown>): boolean =>
+  Exit.isFailure(exit) && exit.cause.reasons.every(({ _tag }) => _tag === "Interrupt")
+
+const describeCause = ({ cause }: Workflow.Suspended): Effect.Effect<string> =>
+  Effect.succeed(cause === undefined ? "its code has failed" : String(cause))

@@ -105,7 +105,8 @@ export const layerShared: Layer.Layer<Broker, never, MemoryStore> = Layer.effect
   })
 )
 
-const enqueue = (
+/** @internal */
+export const enqueue = (
   store: Store,
   executions: ReadonlyArray<NewExecution>,
   now: number

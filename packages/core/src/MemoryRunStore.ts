@@ -158,6 +158,9 @@ const commit = (store: Store, supervisor: SupervisorId, item: Commit, now: numbe
     start(store, child, Option.none(), now)
     if (!detached) attach(store, item.run, child.id, now)
   }
+  // The host has made them from definitions, and their ids are new.
+  MemoryBroker.enqueue(store, item.tasks, now)
+  for (const { id } of item.tasks) attach(store, item.run, id, now)
   const state = next(store, row, run, item.next, now)
   return { _tag: "Done", state, unread: state === "over" ? [] : unreadOf(store, item.run) }
 }

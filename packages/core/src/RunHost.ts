@@ -12,15 +12,15 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
-import * as Schema from "effect/Schema"
 import * as Layer from "effect/Layer"
 import type * as Activity from "effect/workflow/Activity"
 import * as Workflow from "effect/workflow/Workflow"
 import * as Engine from "effect/workflow/WorkflowEngine"
 import { Broker, type Record } from "./Broker.ts"
+import * as codecs from "./internal/run/codecs.ts"
 import { Current, ofStep, sourceOf } from "./internal/run/current.ts"
 import * as exits from "./internal/run/exits.ts"
-import { exitCodec, type Host, makeHost } from "./internal/run/host.ts"
+import { type Host, makeHost } from "./internal/run/host.ts"
 import { runIdOf } from "./internal/run/ids.ts"
 import { persistently } from "./internal/persistently.ts"
 import { currentTraceparent } from "./internal/trace.ts"
@@ -52,11 +52,11 @@ export const layerShared = (
     const store = yield* RunStore
     const broker = yield* Broker
     const outer = yield* Effect.context<never>()
-    const host: Host = yield* makeHost(store, () => engine, {
+    const host: Host = yield* makeHost(store, broker, () => engine, {
       maxActive: options.maxActive ?? defaultMaxActive,
       maxResident: options.maxResident ?? defaultMaxResident
     })
-    const engine = Engine.makeUnsafe(encoded(store, broker, host, outer))
+    const engine = withStepCodecs(encoded(store, broker, host, outer))
     return Context.make(Engine.WorkflowEngine, engine).pipe(Context.add(RunHost, host))
   }))
 
@@ -84,6 +84,22 @@ export const defaultMaxActive = 500
 
 /** How much memory waiting runs may take, about, in characters. @category constants */
 export const defaultMaxResident = 64 * 1024 * 1024
+
+/** The engine, with codecs of steps that are compiled once for their Schemas, not once for every activity. */
+const withStepCodecs = (encoded: Engine.Encoded): Engine.WorkflowEngine["Service"] => ({
+  ...Engine.makeUnsafe(encoded),
+  activityExecute: (activity, attempt) =>
+    Effect.flatMap(
+      encoded.activityExecute(activity as Activity.Any, attempt),
+      (result): Effect.Effect<Workflow.Result<any, any>> =>
+        result._tag === "Suspended"
+          ? Effect.succeed(result)
+          : Effect.map(
+            Effect.orDie(codecs.ofStep(activity)(result.exit)),
+            (exit) => new Workflow.Complete({ exit })
+          )
+    )
+})
 
 const encoded = (
   store: RunStore["Service"],
@@ -117,12 +133,7 @@ const encoded = (
           )))
 
   const newRun = Effect.fnUntraced(function*(workflow: Workflow.Any, executionId: string, payload: object) {
-    const json = yield* Effect.orDie(
-      Schema.encodeEffect(Schema.fromJsonString(Schema.toCodecJson(workflow.payloadSchema)))(payload) as Effect.Effect<
-        string,
-        Schema.SchemaError
-      >
-    )
+    const json = yield* Effect.orDie(codecs.ofWorkflow(workflow).encodePayload(payload))
     return {
       id: yield* runIdOf(workflow._tag, executionId),
       name: executionId,
@@ -291,9 +302,7 @@ const encoded = (
 /** The stored result, decoded. Dies with a defect that the workflow does not capture. */
 const decodeResult = (workflow: Workflow.Any, json: string): Effect.Effect<Workflow.Complete<unknown, unknown>> => {
   const died = exits.openDied(json)
-  const exit = Effect.orDie(Schema.decodeEffect(exitCodec(workflow))(died ?? json)) as Effect.Effect<
-    Exit.Exit<unknown, unknown>
-  >
+  const exit = Effect.orDie(codecs.ofWorkflow(workflow).decodeExit(died ?? json))
   return Effect.flatMap(exit, (exit) =>
     died !== undefined && Exit.isFailure(exit)
       ? Effect.failCause(exit.cause as Cause.Cause<never>)

@@ -13,7 +13,7 @@
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
-import type { Fence, Lane, SupervisorId } from "./Broker.ts"
+import type { Fence, Lane, NewExecution, SupervisorId } from "./Broker.ts"
 import type { BrokerError } from "./BrokerError.ts"
 import type { JournalEntry } from "./internal/run/journal.ts"
 
@@ -178,6 +178,8 @@ export interface Commit {
   readonly entries: ReadonlyArray<NewEntry>
   /** Child runs to store. */
   readonly children: ReadonlyArray<Child>
+  /** Executions of tasks to enqueue. This run gets a message `end:ID` with the result of each, when it ends. */
+  readonly tasks: ReadonlyArray<NewExecution>
   /** What the run does next. */
   readonly next: Next
 }

@@ -21,6 +21,7 @@ import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import type * as Schema from "effect/Schema"
 import type { Scope } from "effect/Scope"
+import type { WorkflowInstance } from "effect/workflow/WorkflowEngine"
 import * as Broker from "./Broker.ts"
 import { BrokerError, InvalidId } from "./BrokerError.ts"
 import { isUuid } from "./BrokerInput.ts"
@@ -31,6 +32,8 @@ import type { Handler } from "./Handler.ts"
 import * as handler from "./Handler.ts"
 import * as enqueueing from "./internal/enqueue.ts"
 import type { EnqueueOptions } from "./internal/enqueue.ts"
+import * as taskStep from "./internal/run/taskStep.ts"
+import type { ExecuteOptions } from "./internal/run/taskStep.ts"
 import { sanitise } from "./internal/text.ts"
 import { TaskError } from "./TaskError.ts"
 
@@ -50,6 +53,7 @@ export {
 export type { Of as ExecutionOf } from "./Execution.ts"
 export type { HandlerOf } from "./Handler.ts"
 export type { EnqueueOptions } from "./internal/enqueue.ts"
+export type { ExecuteOptions } from "./internal/run/taskStep.ts"
 export { TaskError }
 
 /**
@@ -182,6 +186,48 @@ export const enqueueAll = <T extends Any>(
     attributes: { "effect_ray.task": task._tag, "effect_ray.executions": payloads.length },
     captureStackTrace: false
   })
+
+/**
+ * Executes the task as a step of a workflow, and returns its success. The step's end is recorded in the run, which waits
+ * for it without a process. Only in the body of a workflow.
+ *
+ * Retries, timeouts and placement are the task's own. If the run no longer waits for it, because it was cancelled or
+ * lost a race, the execution is cancelled. Fails with the task's declared error, or with a `TaskError` that has the
+ * reason. A payload that does not fit the Schema is a defect.
+ *
+ * @category workflows
+ */
+export const execute = <T extends Any>(
+  task: T,
+  ...args: Args<T, ExecuteOptions>
+): Effect.Effect<
+  T["successSchema"]["Type"],
+  T["errorSchema"]["Type"] | TaskError,
+  WorkflowInstance | T["payloadSchema"]["EncodingServices"] | T["successSchema"]["DecodingServices"]
+> => taskStep.execute(task, args[0], args[1])
+
+/**
+ * Executes the task once for each payload, as steps of a workflow, and returns the successes in the order of the
+ * payloads. At most `concurrency` of them are enqueued at a time, by default `defaultFanOut`. If one fails, the others
+ * are cancelled.
+ *
+ * @category workflows
+ */
+export const executeAll = <T extends Any>(
+  task: T,
+  payloads: ReadonlyArray<PayloadIn<T>>,
+  options: Omit<ExecuteOptions, "name"> & { readonly concurrency?: number } = {}
+): Effect.Effect<
+  Array<T["successSchema"]["Type"]>,
+  T["errorSchema"]["Type"] | TaskError,
+  WorkflowInstance | T["payloadSchema"]["EncodingServices"] | T["successSchema"]["DecodingServices"]
+> => {
+  const { concurrency = defaultFanOut, ...shared } = options
+  return Effect.forEach(payloads, (payload) => taskStep.execute(task, payload, shared), { concurrency })
+}
+
+/** How many executions `executeAll` has enqueued at a time. @category constants */
+export const defaultFanOut = 1_000
 
 /** How much of an invalid id an error shows, in characters. */
 const maxIdLength = 100

@@ -53,6 +53,16 @@ export const store = Effect.fnUntraced(function*<T extends Any>(
   Broker.Broker | T["payloadSchema"]["EncodingServices"]
 > {
   const broker = yield* Broker.Broker
+  const enqueued = yield* broker.enqueue(yield* rowsOf(task, payloads, options))
+  return enqueued.map(({ deduplicated, id }) => Execution.make(task, broker, id, deduplicated))
+})
+
+/** The executions to store, one for each payload. */
+export const rowsOf = Effect.fnUntraced(function*<T extends Any>(
+  task: T,
+  payloads: ReadonlyArray<unknown>,
+  options: EnqueueOptions | undefined
+): Effect.fn.Return<ReadonlyArray<Broker.NewExecution>, BrokerError, T["payloadSchema"]["EncodingServices"]> {
   const { timeToLive, ...shared } = yield* resolveOptions(task, options ?? {})
   const traceparent = yield* currentTraceparent
   const rows: Array<Broker.NewExecution> = []
@@ -70,8 +80,7 @@ export const store = Effect.fnUntraced(function*<T extends Any>(
       )
     })
   }
-  const enqueued = yield* broker.enqueue(rows)
-  return enqueued.map(({ deduplicated, id }) => Execution.make(task, broker, id, deduplicated))
+  return rows
 })
 
 const invalid = (task: Any, detail: string): BrokerError =>

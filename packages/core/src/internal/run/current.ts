@@ -43,42 +43,37 @@ export const ofStep = (resident: Resident, outer: Context.Context<never>) => {
   return <R>(context: Context.Context<R>): Context.Context<R> => Context.merge(context, own)
 }
 
-const durableClock = (resident: Resident, outer: Clock.Clock): Clock.Clock => {
-  const counts = new Map<number, number>()
-  return {
-    currentTimeMillisUnsafe: resident.lastMillis,
-    currentTimeMillis: Effect.sync(resident.lastMillis),
-    // Spans are measured by these, in real time.
-    currentTimeNanosUnsafe: () => outer.currentTimeNanosUnsafe(),
-    currentTimeNanos: outer.currentTimeNanos,
-    monotonicTimeNanosUnsafe: () => outer.monotonicTimeNanosUnsafe(),
-    monotonicTimeNanos: outer.monotonicTimeNanos,
-    sleep: (duration: Duration.Duration) => {
-      const millis = Duration.toMillis(duration)
-      if (millis <= 0) return Effect.yieldNow
-      if (!Number.isFinite(millis)) return Effect.never
-      // Sleeps of equal length are interchangeable, so they need no other names.
-      const count = counts.get(millis) ?? 0
-      counts.set(millis, count + 1)
-      const name = `${millis}ms/${count}`
-      const until = resident.once(
-        `sleep:${name}`,
-        "run",
-        resident.owned,
-        Effect.sync(() => String(resident.now() + millis))
+const durableClock = (resident: Resident, outer: Clock.Clock): Clock.Clock => ({
+  currentTimeMillisUnsafe: resident.lastMillis,
+  currentTimeMillis: Effect.sync(resident.lastMillis),
+  // Spans are measured by these, in real time.
+  currentTimeNanosUnsafe: () => outer.currentTimeNanosUnsafe(),
+  currentTimeNanos: outer.currentTimeNanos,
+  monotonicTimeNanosUnsafe: () => outer.monotonicTimeNanosUnsafe(),
+  monotonicTimeNanos: outer.monotonicTimeNanos,
+  sleep: (duration: Duration.Duration) => {
+    const millis = Duration.toMillis(duration)
+    if (millis <= 0) return Effect.yieldNow
+    if (!Number.isFinite(millis)) return Effect.never
+    // Sleeps of equal length are interchangeable, so they need no other names.
+    const name = `${millis}ms/${resident.count(`sleep:${millis}`)}`
+    const until = resident.once(
+      `sleep:${name}`,
+      "run",
+      resident.owned,
+      Effect.sync(() => String(resident.now() + millis))
+    )
+    return Effect.flatMap(until, (until) => {
+      if (until === undefined) return outer.sleep(duration)
+      const key = `wake:${name}`
+      resident.setAlarm(key, Number(until.value), "null")
+      return Effect.onExit(
+        Effect.flatMap(resident.ask(key), (woken) => woken === undefined ? outer.sleep(duration) : Effect.void),
+        () => Effect.sync(() => resident.clearAlarm(key))
       )
-      return Effect.flatMap(until, (until) => {
-        if (until === undefined) return outer.sleep(duration)
-        const key = `wake:${name}`
-        resident.setAlarm(key, Number(until.value), "null")
-        return Effect.onExit(
-          Effect.flatMap(resident.ask(key), (woken) => woken === undefined ? outer.sleep(duration) : Effect.void),
-          () => Effect.sync(() => resident.clearAlarm(key))
-        )
-      })
-    }
+    })
   }
-}
+})
 
 /** Made when it is used first, because that takes longer than all else that a short run does. */
 const seededRandom = (seed: string): typeof Random.Random.Service => {

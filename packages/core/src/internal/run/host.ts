@@ -11,7 +11,6 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
-import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as Workflow from "effect/workflow/Workflow"
@@ -24,6 +23,7 @@ import * as Timer from "../../Timer.ts"
 import { makeDue } from "../due.ts"
 import { makeHeap } from "../heap.ts"
 import { persistently } from "../persistently.ts"
+import * as codecs from "./codecs.ts"
 import { ofRun } from "./current.ts"
 import * as exits from "./exits.ts"
 import type { JournalEntry } from "./journal.ts"
@@ -70,6 +70,7 @@ interface Hosted {
 
 export const makeHost = Effect.fnUntraced(function*(
   store: RunStore["Service"],
+  broker: Broker.Broker["Service"],
   engine: () => WorkflowEngine["Service"],
   options: Options
 ) {
@@ -118,6 +119,9 @@ export const makeHost = Effect.fnUntraced(function*(
     reclaim: (id) => {
       wanted.add(id)
       wanting.openUnsafe()
+    },
+    cancelTask: (id) => {
+      fork(persistently("cancel", broker.cancel(id)))
     },
     alarm: (resident, atMillis) => {
       alarms.push({ atMillis, resident })
@@ -445,20 +449,13 @@ export const makeHost = Effect.fnUntraced(function*(
   }
 })
 
-const decodePayload = (workflow: Workflow.Any, { format, payload }: Activation) =>
+const decodePayload = (workflow: Workflow.Any, { format, payload }: Activation): Effect.Effect<object> =>
   format === Envelope.format
-    ? Effect.orDie(
-      Schema.decodeEffect(Schema.fromJsonString(Schema.toCodecJson(workflow.payloadSchema)))(payload)
-    ) as Effect.Effect<object>
+    ? Effect.orDie(codecs.ofWorkflow(workflow).decodePayload(payload))
     : Effect.die(new Error(Envelope.unknownFormat(format)))
 
-export const exitCodec = (workflow: Workflow.Any) =>
-  Schema.fromJsonString(
-    Schema.toCodecJson(Schema.Exit(workflow.successSchema, workflow.errorSchema, Schema.Defect()))
-  )
-
 const encodeExit = (workflow: Workflow.Any, exit: Exit.Exit<unknown, unknown>): Effect.Effect<string> =>
-  Effect.orDie(Schema.encodeEffect(exitCodec(workflow))(exit)) as Effect.Effect<string>
+  Effect.orDie(codecs.ofWorkflow(workflow).encodeExit(exit))
 
 const isInterruptedOnly = (exit: Exit.Exit<unknown, unknown>): boolean =>
   Exit.isFailure(exit) && exit.cause.reasons.every(({ _tag }) => _tag === "Interrupt")

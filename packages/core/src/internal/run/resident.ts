@@ -6,7 +6,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import type { Fence } from "../../Broker.ts"
+import type { ExecutionId, Fence, NewExecution } from "../../Broker.ts"
 import type { Activation, Child, Committed, NewEntry, Next, RunId, Unread } from "../../RunStore.ts"
 import { type Answer, type JournalEntry, makeJournal } from "./journal.ts"
 import { makeKeys } from "./keys.ts"
@@ -36,12 +36,15 @@ export interface Home {
     readonly length: number
     readonly entries: ReadonlyArray<NewEntry>
     readonly children: ReadonlyArray<Child>
+    readonly tasks: ReadonlyArray<NewExecution>
     readonly next: Next
   }, then: (committed: Committed) => void) => void
   /** Claims the row of a run that is in memory. */
   readonly reclaim: (id: RunId) => void
   /** Calls `Resident.ring` at that time of the store. */
   readonly alarm: (resident: Resident, atMillis: number) => void
+  /** Cancels the execution of a task. */
+  readonly cancelTask: (id: ExecutionId) => void
   /** A run's row is waiting now. */
   readonly waits: (resident: Resident) => void
   /** A run is no longer in memory. */
@@ -95,6 +98,7 @@ export const makeResident = (home: Home, options: Options) => {
   /** What the store does not have yet. */
   let entries: Array<NewEntry> = []
   let children: Array<Child> = []
+  let tasks: Array<NewExecution> = []
   /** Messages that have been read and may still be in the inbox. */
   const read = new Set<number>()
   let inFlight: Next["_tag"] | undefined
@@ -109,6 +113,7 @@ export const makeResident = (home: Home, options: Options) => {
   const durable: Array<(isDurable: boolean) => void> = []
   const owned: Array<(isOwned: boolean) => void> = []
   const alarms = new Map<string, Alarm>()
+  const counts = new Map<string, number>()
   const ringing = new Set<string>()
   /** The time of what was delivered last, and of what was recorded last. */
   let lastMillis = startedAtMillis
@@ -184,10 +189,12 @@ export const makeResident = (home: Home, options: Options) => {
       return false
     }
     clearTimeout(rest)
-    rest = setTimeout(() => {
+    const wait = () => {
       wantsToWait = true
       advance()
-    }, restMillis)
+    }
+    if (children.length > 0 || tasks.length > 0) wait()
+    else rest = setTimeout(wait, restMillis)
     return false
   }
 
@@ -211,9 +218,9 @@ export const makeResident = (home: Home, options: Options) => {
   /** Ends the code, and lets the run wait for a person. */
   const hold = (reason: string): void => {
     if (ended !== undefined || isGone()) return
+    ended = { _tag: "Suspended", held: reason }
     options.abandon()
     journal.evict()
-    ended = { _tag: "Suspended", held: reason }
     advance()
   }
 
@@ -261,9 +268,10 @@ export const makeResident = (home: Home, options: Options) => {
   }
 
   const send = (next: Next): void => {
-    const sent = { entries, children }
+    const sent = { entries, children, tasks }
     entries = []
     children = []
+    tasks = []
     inFlight = next._tag
     wantsToStore = false
     wantsToLook = false
@@ -419,6 +427,21 @@ export const makeResident = (home: Home, options: Options) => {
 
     /** A child to store with the next commit. */
     startChild: (child: Child): void => void children.push(child),
+
+    /** An execution of a task to enqueue with the next commit. */
+    startTask: (task: NewExecution): void => void tasks.push(task),
+
+    /** Cancels the execution of a task that the code no longer waits for, unless it is the run that leaves memory. */
+    cancelTask: (execution: ExecutionId): void => {
+      if (!isGone() && ended === undefined) home.cancelTask(execution)
+    },
+
+    /** How many calls with this name there were before. */
+    count: (name: string): number => {
+      const count = counts.get(name) ?? 0
+      counts.set(name, count + 1)
+      return count
+    },
 
     /** Records an entry at that time of the store. */
     setAlarm: (key: string, atMillis: number, value: string): void => {

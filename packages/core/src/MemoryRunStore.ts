@@ -34,7 +34,11 @@ const never = 8.64e15
 const make = Effect.map(MemoryStore, (store) =>
   RunStore.of({
     isInTransaction: Effect.succeed(false),
-    start: (run, owner) => atOnce((now) => start(store, run, owner, now)),
+    start: (run, { messages, owner }) =>
+      atOnce((now) => {
+        for (const message of messages) send(store, { ...message, run: run.id }, now)
+        return start(store, run, owner, now)
+      }),
     claim: (options) => atOnce((now) => claim(store, options, now)),
     load: (run, after) => Effect.sync(() => (store.rows.get(run)?.run?.journal ?? []).slice(after, after + maxLoaded)),
     commit: (supervisor, item) => atOnce((now) => commit(store, supervisor, item, now)),
@@ -161,6 +165,7 @@ const commit = (store: Store, supervisor: SupervisorId, item: Commit, now: numbe
   // The host has made them from definitions, and their ids are new.
   MemoryBroker.enqueue(store, item.tasks, now)
   for (const { id } of item.tasks) attach(store, item.run, id, now)
+  for (const message of item.messages) send(store, message, now)
   const state = next(store, row, run, item.next, now)
   return { _tag: "Done", state, unread: state === "over" ? [] : unreadOf(store, item.run) }
 }

@@ -13,6 +13,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
 import type * as Activity from "effect/workflow/Activity"
 import * as Workflow from "effect/workflow/Workflow"
 import * as Engine from "effect/workflow/WorkflowEngine"
@@ -21,6 +22,8 @@ import * as codecs from "./internal/run/codecs.ts"
 import { Current, ofStep, sourceOf } from "./internal/run/current.ts"
 import * as exits from "./internal/run/exits.ts"
 import { type Host, makeHost } from "./internal/run/host.ts"
+import { type Inside, withInside } from "./internal/run/engine.ts"
+import { decodeResult } from "./internal/run/result.ts"
 import { runIdOf } from "./internal/run/ids.ts"
 import { persistently } from "./internal/persistently.ts"
 import { currentTraceparent } from "./internal/trace.ts"
@@ -56,7 +59,15 @@ export const layerShared = (
       maxActive: options.maxActive ?? defaultMaxActive,
       maxResident: options.maxResident ?? defaultMaxResident
     })
-    const engine = withStepCodecs(encoded(store, broker, host, outer))
+    const inside: Inside = {
+      host,
+      store,
+      broker,
+      newRun,
+      resultOf: makeResultOf(broker, host),
+      request: makeRequest(store, broker)
+    }
+    const engine = withInside(withStepCodecs(encoded(inside, outer)), inside)
     return Context.make(Engine.WorkflowEngine, engine).pipe(Context.add(RunHost, host))
   }))
 
@@ -78,6 +89,23 @@ export const layer = (options?: Options): Layer.Layer<Engine.WorkflowEngine, nev
   }))
   return Layer.provideMerge(served, layerShared(options))
 }
+
+/**
+ * The runs of a worker's workflows, for its supervisor to serve; undefined if it has no workflows. Fails if their layer
+ * cannot be built.
+ *
+ * @category constructors
+ */
+export const ofWorker = (
+  { workflows }: Worker.Worker,
+  options?: Options
+): Effect.Effect<Host | undefined, unknown, RunStore | Broker | Scope.Scope> =>
+  workflows === undefined
+    ? Effect.undefined
+    : Effect.map(
+      Layer.build(Layer.provideMerge(workflows, layerShared(options))),
+      (context) => Context.get(context, RunHost)
+    )
 
 /** The most runs that do something at once. @category constants */
 export const defaultMaxActive = 500
@@ -101,10 +129,40 @@ const withStepCodecs = (encoded: Engine.Encoded): Engine.WorkflowEngine["Service
     )
 })
 
+const newRun = Effect.fnUntraced(function*(workflow: Workflow.Any, executionId: string, payload: object) {
+  const json = yield* Effect.orDie(codecs.ofWorkflow(workflow).encodePayload(payload))
+  return {
+    id: yield* runIdOf(workflow._tag, executionId),
+    name: executionId,
+    workflow: workflow._tag,
+    payload: json,
+    traceparent: yield* currentTraceparent
+  } satisfies NewRun
+})
+
+/** Waits for the stored result of a run. */
+const makeResultOf = (broker: Broker["Service"], host: Host) => (id: RunId): Effect.Effect<string> =>
+  Effect.flatMap(host.closed(id), (result) =>
+    result !== undefined
+      ? Effect.succeed(result)
+      : Effect.flatMap(persistently("await", broker.awaitTerminal(id)), (record) =>
+        Option.match(
+          Option.flatMap(record, ({ result }) => result),
+          {
+            onSome: Effect.succeed,
+            onNone: () => Effect.die(new Error(`the run ${id} is not known, or not any more`))
+          }
+        )))
+
+/** Sends a request to a run. A message waits for its run, and requests are not meant for one that starts later. */
+const makeRequest = (store: RunStore["Service"], broker: Broker["Service"]) => (run: RunId, key: string) =>
+  Effect.flatMap(persistently("read", broker.read(run)), (record) =>
+    Option.isNone(record)
+      ? Effect.void
+      : persistently("send", store.send([{ run, key, value: "null" }])))
+
 const encoded = (
-  store: RunStore["Service"],
-  broker: Broker["Service"],
-  host: Host,
+  { broker, host, newRun, request, resultOf, store }: Inside,
   outer: Context.Context<never>
 ): Engine.Encoded => {
   const current = Effect.contextWith((context: Context.Context<never>) => Effect.succeed(Context.get(context, Current)))
@@ -117,31 +175,6 @@ const encoded = (
           ? Effect.die(new Error(`${what}: not in the body of a workflow of this engine`))
           : Effect.succeed(found)
     )
-
-  /** The stored result of a run, once it is over. */
-  const resultOf = (id: RunId): Effect.Effect<string> =>
-    Effect.flatMap(host.closed(id), (result) =>
-      result !== undefined
-        ? Effect.succeed(result)
-        : Effect.flatMap(persistently("await", broker.awaitTerminal(id)), (record) =>
-          Option.match(
-            Option.flatMap(record, ({ result }) => result),
-            {
-              onSome: Effect.succeed,
-              onNone: () => Effect.die(new Error(`the run ${id} is not known any more`))
-            }
-          )))
-
-  const newRun = Effect.fnUntraced(function*(workflow: Workflow.Any, executionId: string, payload: object) {
-    const json = yield* Effect.orDie(codecs.ofWorkflow(workflow).encodePayload(payload))
-    return {
-      id: yield* runIdOf(workflow._tag, executionId),
-      name: executionId,
-      workflow: workflow._tag,
-      payload: json,
-      traceparent: yield* currentTraceparent
-    } satisfies NewRun
-  })
 
   const executeChild = Effect.fnUntraced(function*(
     { isInStep, resident }: Current,
@@ -161,14 +194,6 @@ const encoded = (
     }
     const ended = yield* resident.ask(`end:${run.id}`)
     return ended === undefined ? new Workflow.Suspended({}) : yield* decodeResult(workflow, ended.value)
-  })
-
-  const message = Effect.fnUntraced(function*(workflow: Workflow.Any, executionId: string, key: string) {
-    const run = yield* runIdOf(workflow._tag, executionId)
-    // A message waits for its run. These are not meant for one that is started later.
-    const record = yield* persistently("read", broker.read(run))
-    if (Option.isNone(record)) return
-    yield* persistently("send", store.send([{ run, key, value: "null" }]))
   })
 
   return {
@@ -218,9 +243,12 @@ const encoded = (
       return Option.isNone(record) ? Option.none() : yield* resultNow(workflow, record.value)
     }),
 
-    interrupt: (workflow, executionId) => message(workflow, executionId, "cancel"),
-    interruptUnsafe: (workflow, executionId) => message(workflow, executionId, "cancel at once"),
-    resume: (workflow, executionId) => message(workflow, executionId, "resume"),
+    interrupt: (workflow, executionId) =>
+      Effect.flatMap(runIdOf(workflow._tag, executionId), (run) => request(run, "cancel")),
+    interruptUnsafe: (workflow, executionId) =>
+      Effect.flatMap(runIdOf(workflow._tag, executionId), (run) => request(run, "cancel at once")),
+    resume: (workflow, executionId) =>
+      Effect.flatMap(runIdOf(workflow._tag, executionId), (run) => request(run, "resume")),
 
     activityExecute: Effect.fnUntraced(function*(activity: Activity.Any, attempt: number) {
       const found = yield* currentOrDie(`the activity ${activity.name}`)
@@ -297,16 +325,6 @@ const encoded = (
       resident.setAlarm(`deferred:${clock.deferred.name}`, Number(until.value), exits.done)
     })
   }
-}
-
-/** The stored result, decoded. Dies with a defect that the workflow does not capture. */
-const decodeResult = (workflow: Workflow.Any, json: string): Effect.Effect<Workflow.Complete<unknown, unknown>> => {
-  const died = exits.openDied(json)
-  const exit = Effect.orDie(codecs.ofWorkflow(workflow).decodeExit(died ?? json))
-  return Effect.flatMap(exit, (exit) =>
-    died !== undefined && Exit.isFailure(exit)
-      ? Effect.failCause(exit.cause as Cause.Cause<never>)
-      : Effect.succeed(new Workflow.Complete({ exit })))
 }
 
 /** What is known of a run's result now. */

@@ -180,6 +180,8 @@ export interface Commit {
   readonly children: ReadonlyArray<Child>
   /** Executions of tasks to enqueue. This run gets a message `end:ID` with the result of each, when it ends. */
   readonly tasks: ReadonlyArray<NewExecution>
+  /** Messages to send to other runs. */
+  readonly messages: ReadonlyArray<Message>
   /** What the run does next. */
   readonly next: Next
 }
@@ -208,10 +210,16 @@ export class RunStore extends Context.Service<RunStore, {
   readonly isInTransaction: Effect.Effect<boolean>
 
   /**
-   * Stores a run if its id is not known. With an `owner` it is owned by that supervisor at once; not in a transaction,
+   * Stores a run if its id is not known, and sends these messages to it in any case. With an `owner` it is owned by that supervisor at once; not in a transaction,
    * where nothing can be owned.
    */
-  readonly start: (run: NewRun, owner: Option.Option<SupervisorId>) => Effect.Effect<Started, BrokerError>
+  readonly start: (
+    run: NewRun,
+    options: {
+      readonly owner: Option.Option<SupervisorId>
+      readonly messages: ReadonlyArray<Omit<Message, "run">>
+    }
+  ) => Effect.Effect<Started, BrokerError>
 
   /**
    * Takes up to `limit` runs of these workflows for the supervisor, each with a new fence: those that are queued, and

@@ -1,11 +1,12 @@
 /**
- * What a worker serves: tasks, and the layer of their handlers.
+ * What a worker serves: tasks with the layer of their handlers, and workflows.
  *
  * A worker module exports one as default, and `effect-ray worker MODULE` runs it. A
  * supervisor reads `tasks` without building `handlers`, so it loads no model and opens
  * no connection that only hosts need.
  */
 import type * as Layer from "effect/Layer"
+import type { WorkflowEngine } from "effect/workflow/WorkflowEngine"
 import type * as Task from "./Task.ts"
 
 const TypeId = "~@effect-ray/core/Worker"
@@ -17,6 +18,8 @@ export interface Worker<out Tasks extends Task.Any = Task.Any> {
   readonly tasks: ReadonlyArray<Tasks>
   /** Built once in each handler thread. Undefined if every task is a Python task. */
   readonly handlers: Layer.Layer<never, unknown> | undefined
+  /** Registers the workflows that it serves. Built once, in the worker's own process. Undefined if there are none. */
+  readonly workflows: Layer.Layer<never, unknown, WorkflowEngine> | undefined
   /** The folder with the Python modules, relative to the worker module. Undefined: the hosts have them installed. */
   readonly python: string | undefined
   /** Names of environment variables that hosts may see. */
@@ -49,6 +52,11 @@ export const make = <const Tasks extends ReadonlyArray<Task.Any>, E = never>(
     & {
       /** The tasks to serve, each name once. */
       readonly tasks: Tasks
+      /**
+       * The workflows to serve: what their `toLayer` returns, with all that their bodies need except the engine. They run
+       * in the worker's own process. Default: none.
+       */
+      readonly workflows?: Layer.Layer<never, unknown, WorkflowEngine>
       /** The names of environment variables that hosts may see. They see no others. Default: none. */
       readonly env?: ReadonlyArray<string>
       /**
@@ -78,6 +86,7 @@ export const make = <const Tasks extends ReadonlyArray<Task.Any>, E = never>(
     tasks: options.tasks,
     // Each task reads its handler by its own key, so the layer's output type is no longer needed here.
     handlers: options.handlers as Layer.Layer<never, unknown> | undefined,
+    workflows: options.workflows,
     python: options.python ?? undefined,
     env: options.env ?? [],
     external: options.external ?? []

@@ -18,7 +18,15 @@ import { WorkflowEngine, WorkflowInstance } from "effect/workflow/WorkflowEngine
 import type * as Broker from "../../Broker.ts"
 import type { BrokerError } from "../../BrokerError.ts"
 import * as Envelope from "../../Envelope.ts"
-import { type Activation, maxLoaded, type NewRun, type RunId, type RunStore, type Started } from "../../RunStore.ts"
+import {
+  type Activation,
+  maxLoaded,
+  type Message,
+  type NewRun,
+  type RunId,
+  type RunStore,
+  type Started
+} from "../../RunStore.ts"
 import * as Timer from "../../Timer.ts"
 import { makeDue } from "../due.ts"
 import { makeHeap } from "../heap.ts"
@@ -169,13 +177,15 @@ export const makeHost = Effect.fnUntraced(function*(
 
   /** Runs the code of a run. */
   const run = (
-    { body, context: services, workflow }: Registered,
+    { body: execute, context: services, workflow }: Registered,
     activation: Activation,
     entries: ReadonlyArray<JournalEntry>,
     isStarting: boolean
   ): Resident => {
     const instance = WorkflowInstance.initial(workflow, activation.name)
-    const code: { fiber: Fiber.Fiber<Workflow.Result<unknown, unknown>> | undefined } = { fiber: undefined }
+    /** The fiber of the body itself: an interruption of the one around it would hide the body's result. */
+    let body: Fiber.Fiber<unknown, unknown> | undefined
+    let hasEnded = false
     const resident = makeResident(home, {
       activation,
       entries,
@@ -183,13 +193,12 @@ export const makeHost = Effect.fnUntraced(function*(
       interrupt: () => {
         instance.interrupted = true
         instance.suspended = false
-        code.fiber?.interruptUnsafe()
+        body?.interruptUnsafe()
       },
       abandon: () => {
         instance.abandoned = true
-        code.fiber?.interruptUnsafe()
-        // The scope of a pass that has ended already.
-        if (code.fiber?.pollUnsafe() !== undefined) fork(Scope.close(instance.scope, Exit.void))
+        body?.interruptUnsafe()
+        if (hasEnded) fork(Scope.close(instance.scope, Exit.void))
       }
     })
     hosted.set(activation.id, {
@@ -200,16 +209,23 @@ export const makeHost = Effect.fnUntraced(function*(
     const decoded = Effect.provideContext(decodePayload(workflow, activation), services)
     const program = Effect.flatMap(
       decoded,
-      (payload) => Workflow.intoResult(Effect.suspend(() => body(payload, activation.name)))
+      (payload) =>
+        Workflow.intoResult(Effect.withFiber((fiber) => {
+          body = fiber
+          // Before its payload was decoded.
+          if (instance.abandoned || instance.interrupted) return Effect.interrupt
+          return execute(payload, activation.name)
+        }))
     ).pipe(
       Effect.provideService(WorkflowInstance, instance),
       Effect.provideService(WorkflowEngine, engine())
     )
     resident.begin(activation.unread)
-    code.fiber = Effect.runForkWith(ofRun(resident, context))(
+    const fiber = Effect.runForkWith(ofRun(resident, context))(
       program as Effect.Effect<Workflow.Result<unknown, unknown>>
     )
-    code.fiber.addObserver((exit) => {
+    fiber.addObserver((exit) => {
+      hasEnded = true
       if (!resident.isGone()) fork(Effect.provideContext(end(workflow, resident, instance, exit), services))
     })
     return resident
@@ -366,12 +382,17 @@ export const makeHost = Effect.fnUntraced(function*(
     find: (id: RunId): Resident | undefined => hosted.get(id)?.resident,
 
     /** Stores a run, and begins it here if there is room. */
-    start: (workflow: Workflow.Any, newRun: NewRun, isHere: boolean): Effect.Effect<Started, BrokerError> =>
+    start: (
+      workflow: Workflow.Any,
+      newRun: NewRun,
+      isHere: boolean,
+      messages: ReadonlyArray<Omit<Message, "run">> = []
+    ): Effect.Effect<Started, BrokerError> =>
       Effect.suspend((): Effect.Effect<Started, BrokerError> => {
         const entry = workflows.get(workflow._tag)
         const by = owner
         if (!isHere || entry === undefined || by === undefined || !hasRoom() || hosted.has(newRun.id)) {
-          return store.start(newRun, Option.none())
+          return store.start(newRun, { owner: Option.none(), messages })
         }
         const at = now()
         const resident = run(
@@ -392,7 +413,7 @@ export const makeHost = Effect.fnUntraced(function*(
           [],
           true
         )
-        return Effect.onExit(store.start(newRun, Option.some(by)), (exit) =>
+        return Effect.onExit(store.start(newRun, { owner: Option.some(by), messages }), (exit) =>
           Effect.sync(() => {
             if (Exit.isSuccess(exit) && exit.value._tag === "Owned" && owner === by) {
               resident.started(exit.value.fence)

@@ -48,7 +48,14 @@ const evicted: Answer = { _tag: "Evicted" }
 
 export type Journal = ReturnType<typeof makeJournal>
 
-export const makeJournal = (recorded: ReadonlyArray<JournalEntry>) => {
+/**
+ * `observe` is called with each entry when it is delivered, whether or not the code has asked for it. It returns whether
+ * it gave something to the code.
+ */
+export const makeJournal = (
+  recorded: ReadonlyArray<JournalEntry>,
+  observe: (entry: JournalEntry) => boolean = () => false
+) => {
   const entries = [...recorded]
   const known = new Set(entries.map(({ key }) => key))
   const delivered = new Map<string, JournalEntry>()
@@ -140,7 +147,11 @@ export const makeJournal = (recorded: ReadonlyArray<JournalEntry>) => {
         }
         cursor++
         delivered.set(entry.key, entry)
-        if (waiting === undefined) continue
+        const isObserved = observe(entry)
+        if (waiting === undefined) {
+          if (isObserved) return given
+          continue
+        }
         asks.delete(entry.key)
         for (const { give } of waiting) give({ _tag: "Recorded", entry })
         return given

@@ -6,6 +6,13 @@ import type { JournalEntry } from "./journal.ts"
 
 const signal = "signal:"
 
+/** The key of a signal's messages. */
+export const signalKey = (tag: string): string => `${signal}${tag}`
+
+/** The signal that an entry of a journal in memory is, if it is one. */
+export const signalOf = (key: string): string | undefined =>
+  key.startsWith(signal) ? key.slice(signal.length, key.lastIndexOf("/")) : undefined
+
 export const makeKeys = () => {
   const counts = new Map<string, number>()
 

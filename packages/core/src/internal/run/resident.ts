@@ -7,9 +7,10 @@
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { ExecutionId, Fence, NewExecution } from "../../Broker.ts"
-import type { Activation, Child, Committed, NewEntry, Next, RunId, Unread } from "../../RunStore.ts"
+import type { Activation, Child, Committed, Message, NewEntry, Next, RunId, Unread } from "../../RunStore.ts"
 import { type Answer, type JournalEntry, makeJournal } from "./journal.ts"
-import { makeKeys } from "./keys.ts"
+import { makeKeys, signalOf } from "./keys.ts"
+import { makeMailbox } from "./mailbox.ts"
 import { makeRunScheduler, type RunScheduler } from "./scheduler.ts"
 
 /** How long a run must be at rest before it waits, in milliseconds. Hashes of ids are computed outside of its fibers. */
@@ -37,6 +38,7 @@ export interface Home {
     readonly entries: ReadonlyArray<NewEntry>
     readonly children: ReadonlyArray<Child>
     readonly tasks: ReadonlyArray<NewExecution>
+    readonly messages: ReadonlyArray<Message>
     readonly next: Next
   }, then: (committed: Committed) => void) => void
   /** Claims the row of a run that is in memory. */
@@ -88,7 +90,13 @@ interface Alarm {
 export const makeResident = (home: Home, options: Options) => {
   const { id, name, startedAtMillis, workflow } = options.activation
   const keys = makeKeys()
-  const journal = makeJournal(keys.assign(options.entries))
+  const mailbox = makeMailbox()
+  const journal = makeJournal(keys.assign(options.entries), ({ atMillis, key, value }) => {
+    const signal = signalOf(key)
+    if (signal === undefined) return false
+    lastMillis = Math.max(lastMillis, atMillis)
+    return mailbox.put(signal, value)
+  })
   const scheduler: RunScheduler = makeRunScheduler(() => pump())
 
   let phase: "starting" | "running" | "waiting" | "gone" = options.isStarting ? "starting" : "running"
@@ -99,6 +107,7 @@ export const makeResident = (home: Home, options: Options) => {
   let entries: Array<NewEntry> = []
   let children: Array<Child> = []
   let tasks: Array<NewExecution> = []
+  let messages: Array<Message> = []
   /** Messages that have been read and may still be in the inbox. */
   const read = new Set<number>()
   let inFlight: Next["_tag"] | undefined
@@ -112,6 +121,7 @@ export const makeResident = (home: Home, options: Options) => {
   let interrupted = false
   const durable: Array<(isDurable: boolean) => void> = []
   const owned: Array<(isOwned: boolean) => void> = []
+  const looked: Array<(isLooked: boolean) => void> = []
   const alarms = new Map<string, Alarm>()
   const counts = new Map<string, number>()
   const ringing = new Set<string>()
@@ -242,6 +252,7 @@ export const makeResident = (home: Home, options: Options) => {
     }
     if (ringing.size > 0) ringNow()
     releaseAll(owned, true)
+    if (!wantsToLook) releaseAll(looked, true)
     if (ended !== undefined) return finish(ended)
     if (entries.length === 0 && durable.length > 0) releaseAll(durable, true)
     if (durable.length > 0 || wantsToLook || (wantsToStore && entries.length > 0)) return send({ _tag: "Running" })
@@ -268,10 +279,11 @@ export const makeResident = (home: Home, options: Options) => {
   }
 
   const send = (next: Next): void => {
-    const sent = { entries, children, tasks }
+    const sent = { entries, children, tasks, messages }
     entries = []
     children = []
     tasks = []
+    messages = []
     inFlight = next._tag
     wantsToStore = false
     wantsToLook = false
@@ -327,6 +339,7 @@ export const makeResident = (home: Home, options: Options) => {
     journal.evict()
     releaseAll(durable, false)
     releaseAll(owned, false)
+    releaseAll(looked, false)
     alarms.clear()
     home.gone(resident, why)
   }
@@ -379,6 +392,15 @@ export const makeResident = (home: Home, options: Options) => {
         return Effect.sync(withdraw)
       }),
 
+    /** The signals that have been delivered. */
+    mailbox,
+
+    /** Reads the inbox. False if the run leaves memory. */
+    readInbox: Effect.suspend(() => {
+      wantsToLook = true
+      return until(looked, () => !wantsToLook && inFlight === undefined && phase === "running")
+    }),
+
     /** What has been delivered under a key. */
     peek: (key: string): JournalEntry | undefined => journal.peek(key),
 
@@ -430,6 +452,9 @@ export const makeResident = (home: Home, options: Options) => {
 
     /** An execution of a task to enqueue with the next commit. */
     startTask: (task: NewExecution): void => void tasks.push(task),
+
+    /** A message to send with the next commit. */
+    sendMessage: (message: Message): void => void messages.push(message),
 
     /** Cancels the execution of a task that the code no longer waits for, unless it is the run that leaves memory. */
     cancelTask: (execution: ExecutionId): void => {

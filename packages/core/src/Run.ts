@@ -1,0 +1,216 @@
+/**
+ * Runs of workflows: starting them, and handles on them for any process.
+ *
+ * Effect's own `Workflow.execute`, `poll`, `interrupt` and `resume` work as ever. A handle adds what they have not.
+ *
+ * ```ts
+ * const run = yield* Run.start(Order, { id: "1" })
+ * yield* run.signal(Approve, { by: "grace" })
+ * const receipt = yield* run.await
+ * ```
+ */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Schema from "effect/Schema"
+import type * as Workflow from "effect/workflow/Workflow"
+import type { WorkflowEngine } from "effect/workflow/WorkflowEngine"
+import { BrokerError, InvalidPayload } from "./BrokerError.ts"
+import { Current, sourceOf } from "./internal/run/current.ts"
+import * as engine from "./internal/run/engine.ts"
+import { runIdOf } from "./internal/run/ids.ts"
+import { signalKey } from "./internal/run/keys.ts"
+import { decodeResult } from "./internal/run/result.ts"
+import type * as RunStore from "./RunStore.ts"
+import * as Signal from "./Signal.ts"
+
+/** The run was interrupted before it had a result. @category errors */
+export class Cancelled extends Schema.TaggedClass<Cancelled>("@effect-ray/core/Run/Cancelled")("Cancelled", {}) {
+  get message() {
+    return "it was interrupted before it had a result"
+  }
+}
+
+/**
+ * A run did not end with a result of its own.
+ *
+ * @category errors
+ */
+export class RunError extends Schema.TaggedError<RunError>("@effect-ray/core/Run/RunError")("RunError", {
+  /** The workflow's name. */
+  workflow: Schema.String,
+  /** The run's id. */
+  id: Schema.String,
+  /** Why. */
+  reason: Cancelled
+}) {
+  override get message() {
+    return `the run ${this.id} of ${this.workflow}: ${this.reason.message}`
+  }
+}
+
+/**
+ * A handle on a run.
+ *
+ * @category models
+ */
+export interface Run<out A, out E, out R = never> {
+  /** The run's id: the execution id of Effect's engine. */
+  readonly id: string
+  /** Waits for the end: the workflow's success, its error, or a `RunError`. A defect of the workflow is one here too. */
+  readonly await: Effect.Effect<A, E | RunError, R>
+  /**
+   * Sends a signal. It is stored when this returns; the run receives it when it asks for it. Inside a transaction of the
+   * app's SqlClient it is sent when that commits. In the body of a workflow it is sent once, with the run's next commit.
+   */
+  readonly signal: <S extends Signal.Any>(
+    signal: S,
+    ...payload: PayloadArgs<S>
+  ) => Effect.Effect<void, BrokerError, S["payloadSchema"]["EncodingServices"]>
+  /**
+   * Asks the run to stop: finalizers and compensations run, when it would wait next. Does nothing if it has ended.
+   */
+  readonly cancel: Effect.Effect<void>
+}
+
+/** A signal without a payload takes no argument. @category utility types */
+export type PayloadArgs<S extends Signal.Any> = void extends S["payloadSchema"]["~type.make.in"] ? [payload?: void]
+  : [payload: S["payloadSchema"]["~type.make.in"]]
+
+/** A handle on a run of `W`. @category utility types */
+export type Of<W extends Any> = Run<
+  W["successSchema"]["Type"],
+  W["errorSchema"]["Type"],
+  W["successSchema"]["DecodingServices"] | W["errorSchema"]["DecodingServices"]
+>
+
+/** Any workflow, with its Schemas. @category utility types */
+export type Any = Workflow.Any
+
+/** What a workflow's payload is made from. @category utility types */
+export type PayloadIn<W extends Any> = W["payloadSchema"]["~type.make.in"]
+
+/**
+ * Starts a run, and returns a handle at once. If the run of this payload's id is known, the handle is of that one, and
+ * nothing has changed.
+ *
+ * Inside a transaction of the app's SqlClient the run is part of it. In the body of a workflow the run is its child.
+ *
+ * @category starting
+ */
+export const start = <W extends Any>(
+  workflow: W,
+  payload: PayloadIn<W>
+): Effect.Effect<Of<W>, BrokerError, WorkflowEngine | W["payloadSchema"]["EncodingServices"]> =>
+  startWith(workflow, payload, [], "Run.start")
+
+/**
+ * Starts a run, or finds the one that is known, and sends it a signal. Both happen or neither.
+ *
+ * @category starting
+ */
+export const signalWithStart = <W extends Any, S extends Signal.Any>(
+  workflow: W,
+  payload: PayloadIn<W>,
+  signal: S,
+  ...args: PayloadArgs<S>
+): Effect.Effect<
+  Of<W>,
+  BrokerError,
+  WorkflowEngine | W["payloadSchema"]["EncodingServices"] | S["payloadSchema"]["EncodingServices"]
+> =>
+  Effect.flatMap(
+    valueOf(signal, args[0]),
+    (value) => startWith(workflow, payload, [{ key: signalKey(signal._tag), value }], "Run.signalWithStart")
+  )
+
+const startWith = Effect.fnUntraced(function*(
+  workflow: Any,
+  payload: unknown,
+  messages: ReadonlyArray<Omit<RunStore.Message, "run">>,
+  what: string
+): Effect.fn.Return<any, BrokerError, any> {
+  const inside = yield* engine.inside(what)
+  const made = (yield* Effect.orDie(workflow.payloadSchema.makeEffect(payload as never))) as object
+  const executionId = yield* workflow.executionId(payload)
+  const run = yield* inside.newRun(workflow, executionId, made)
+  const current = yield* Current
+  if (current === undefined) {
+    yield* inside.host.start(workflow, run, false, messages)
+  } else {
+    const { resident } = current
+    const child = Effect.sync(() => {
+      resident.startChild({ run, detached: false })
+      for (const message of messages) resident.sendMessage({ ...message, run: run.id })
+      return "null"
+    })
+    yield* resident.once(`child:${run.id}`, sourceOf(current), resident.owned, child)
+    if (!(yield* resident.stored)) return yield* Effect.interrupt
+  }
+  return handle(inside, workflow, executionId, run.id)
+})
+
+/**
+ * A handle on the run of a payload, whether or not it has started.
+ *
+ * @category starting
+ */
+export const find = <W extends Any>(
+  workflow: W,
+  payload: PayloadIn<W>
+): Effect.Effect<Of<W>, never, WorkflowEngine> =>
+  Effect.flatMap(workflow.executionId(payload), (id) => byId(workflow, id))
+
+/**
+ * A handle on a run from its id, for instance in another process.
+ *
+ * @category starting
+ */
+export const byId = <W extends Any>(workflow: W, id: string): Effect.Effect<Of<W>, never, WorkflowEngine> =>
+  Effect.gen(function*() {
+    const inside = yield* engine.inside("Run.byId")
+    return handle(inside, workflow, id, yield* runIdOf(workflow._tag, id)) as Of<W>
+  })
+
+const handle = (
+  { request, resultOf, store }: engine.Inside,
+  workflow: Any,
+  id: string,
+  run: RunStore.RunId
+): Run<unknown, unknown, unknown> => ({
+  id,
+  await: Effect.flatMap(
+    Effect.flatMap(resultOf(run), (result) => decodeResult(workflow, result)),
+    ({ exit }): Effect.Effect<unknown, unknown> =>
+      Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
+        ? Effect.fail(new RunError({ workflow: workflow._tag, id, reason: new Cancelled() }))
+        : exit
+  ),
+  signal: (signal: Signal.Any, ...args: ReadonlyArray<unknown>) =>
+    Effect.gen(function*() {
+      const message = { run, key: signalKey(signal._tag), value: yield* valueOf(signal, args[0]) }
+      const current = yield* Current
+      if (current === undefined) return yield* store.send([message])
+      const { resident } = current
+      const name = `send:${signal._tag}:${run}`
+      yield* resident.once(
+        `${name}/${resident.count(name)}`,
+        sourceOf(current),
+        resident.owned,
+        Effect.sync(() => {
+          resident.sendMessage(message)
+          return "null"
+        })
+      )
+    }) as never,
+  cancel: request(run, "cancel")
+})
+
+const valueOf = <S extends Signal.Any>(
+  signal: S,
+  payload: unknown
+): Effect.Effect<string, BrokerError, S["payloadSchema"]["EncodingServices"]> =>
+  Effect.mapError(
+    Signal.encode(signal, payload as never),
+    ({ message }) => new BrokerError({ reason: new InvalidPayload({ task: signal._tag, detail: message }) })
+  )

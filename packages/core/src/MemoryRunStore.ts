@@ -25,6 +25,7 @@ import {
   RunStore,
   type RunId,
   type Started,
+  type Told,
   type Unread
 } from "./RunStore.ts"
 
@@ -41,6 +42,7 @@ const make = Effect.map(MemoryStore, (store) =>
       }),
     claim: (options) => atOnce((now) => claim(store, options, now)),
     load: (run, after) => Effect.sync(() => (store.rows.get(run)?.run?.journal ?? []).slice(after, after + maxLoaded)),
+    tell: (run) => Effect.sync(() => tell(store, run)),
     commit: (supervisor, item) => atOnce((now) => commit(store, supervisor, item, now)),
     send: (messages) =>
       atOnce((now) => {
@@ -141,6 +143,21 @@ const claim = (
     takeOne(row)
   }
   return claimed
+}
+
+const tell = (store: Store, id: RunId): Option.Option<Told> => {
+  const row = store.rows.get(id)
+  if (row?.run === undefined) return Option.none()
+  const { format, payload, task } = row.execution
+  return Option.some({
+    id,
+    name: row.run.name,
+    workflow: task,
+    payload,
+    format,
+    startedAtMillis: row.enqueuedAt,
+    entries: [...row.run.journal]
+  })
 }
 
 const unreadOf = (store: Store, id: RunId): ReadonlyArray<Unread> => [...store.inboxes.get(id) ?? []]

@@ -12,6 +12,7 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Workflow from "effect/workflow/Workflow"
 import type { WorkflowEngine } from "effect/workflow/WorkflowEngine"
@@ -20,7 +21,11 @@ import { Current, sourceOf } from "./internal/run/current.ts"
 import * as engine from "./internal/run/engine.ts"
 import { runIdOf } from "./internal/run/ids.ts"
 import { signalKey } from "./internal/run/keys.ts"
+import { describe } from "./internal/run/mismatch.ts"
+import type { Resident } from "./internal/run/resident.ts"
 import { decodeResult } from "./internal/run/result.ts"
+import type * as Query from "./Query.ts"
+import * as Replay from "./Replay.ts"
 import type * as RunStore from "./RunStore.ts"
 import * as Signal from "./Signal.ts"
 
@@ -31,8 +36,43 @@ export class Cancelled extends Schema.TaggedClass<Cancelled>("@effect-ray/core/R
   }
 }
 
+/** The run is not known, or its record is not kept any more. @category errors */
+export class NotFound extends Schema.TaggedClass<NotFound>("@effect-ray/core/Run/NotFound")("NotFound", {}) {
+  get message() {
+    return "it is not known, or its record is not kept any more"
+  }
+}
+
+/** No process that has the workflow's code can answer. @category errors */
+export class NoWorker extends Schema.TaggedClass<NoWorker>("@effect-ray/core/Run/NoWorker")("NoWorker", {}) {
+  get message() {
+    return "no worker has the code of its workflow"
+  }
+}
+
+/** The code has no answer to this query, or has not come to where it says how to answer it. @category errors */
+export class NoAnswer extends Schema.TaggedClass<NoAnswer>("@effect-ray/core/Run/NoAnswer")("NoAnswer", {
+  query: Schema.String
+}) {
+  get message() {
+    return `its code does not answer the query ${this.query}, or not yet`
+  }
+}
+
+/** The code asks for something else than the run's history holds. @category errors */
+export class Mismatched extends Schema.TaggedClass<Mismatched>("@effect-ray/core/Run/Mismatched")("Mismatched", {
+  detail: Schema.String
+}) {
+  get message() {
+    return this.detail
+  }
+}
+
+/** Why a run has no result, or no answer. @category errors */
+export const Reason = Schema.Union([Cancelled, NotFound, NoWorker, NoAnswer, Mismatched])
+
 /**
- * A run did not end with a result of its own.
+ * A run has no result of its own, or no answer.
  *
  * @category errors
  */
@@ -42,7 +82,7 @@ export class RunError extends Schema.TaggedError<RunError>("@effect-ray/core/Run
   /** The run's id. */
   id: Schema.String,
   /** Why. */
-  reason: Cancelled
+  reason: Reason
 }) {
   override get message() {
     return `the run ${this.id} of ${this.workflow}: ${this.reason.message}`
@@ -67,6 +107,19 @@ export interface Run<out A, out E, out R = never> {
     signal: S,
     ...payload: PayloadArgs<S>
   ) => Effect.Effect<void, BrokerError, S["payloadSchema"]["EncodingServices"]>
+  /**
+   * Asks the run a question. Fails with a `RunError`: `NotFound`, `NoWorker`, `NoAnswer`, or `Mismatched` if the code is
+   * not the code that wrote the run's history.
+   */
+  readonly query: <Q extends Query.Any>(
+    query: Q
+  ) => Effect.Effect<
+    Q["successSchema"]["Type"],
+    RunError | BrokerError,
+    Q["successSchema"]["DecodingServices"]
+  >
+  /** What the run was told until now, for replaying it. Fails with a `RunError`: `NotFound`. */
+  readonly history: Effect.Effect<Replay.History, RunError | BrokerError>
   /**
    * Asks the run to stop: finalizers and compensations run, when it would wait next. Does nothing if it has ended.
    */
@@ -173,38 +226,77 @@ export const byId = <W extends Any>(workflow: W, id: string): Effect.Effect<Of<W
   })
 
 const handle = (
-  { request, resultOf, store }: engine.Inside,
+  inside: engine.Inside,
   workflow: Any,
   id: string,
   run: RunStore.RunId
-): Run<unknown, unknown, unknown> => ({
-  id,
-  await: Effect.flatMap(
-    Effect.flatMap(resultOf(run), (result) => decodeResult(workflow, result)),
-    ({ exit }): Effect.Effect<unknown, unknown> =>
-      Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
-        ? Effect.fail(new RunError({ workflow: workflow._tag, id, reason: new Cancelled() }))
-        : exit
-  ),
-  signal: (signal: Signal.Any, ...args: ReadonlyArray<unknown>) =>
-    Effect.gen(function*() {
-      const message = { run, key: signalKey(signal._tag), value: yield* valueOf(signal, args[0]) }
-      const current = yield* Current
-      if (current === undefined) return yield* store.send([message])
-      const { resident } = current
-      const name = `send:${signal._tag}:${run}`
-      yield* resident.once(
-        `${name}/${resident.count(name)}`,
-        sourceOf(current),
-        resident.owned,
-        Effect.sync(() => {
-          resident.sendMessage(message)
-          return "null"
+): Run<unknown, unknown, unknown> => {
+  const { host, request, resultOf, store } = inside
+  const fail = (reason: typeof Reason.Type) => new RunError({ workflow: workflow._tag, id, reason })
+  const told = Effect.flatMap(
+    store.tell(run),
+    (told) => Option.isSome(told) ? Effect.succeed(told.value) : Effect.fail(fail(new NotFound()))
+  )
+  const answerOf = ({ queries }: Resident, query: Query.Any) =>
+    queries.get(query._tag) ?? Effect.fail(fail(new NoAnswer({ query: query._tag })))
+  const answer = Effect.fnUntraced(function*(query: Query.Any) {
+    const resident = host.find(run)
+    if (resident !== undefined && (yield* resident.current)) return yield* answerOf(resident, query)
+    const replayed = host.replay(yield* told, (resident) => answerOf(resident, query))
+    if (replayed === undefined) return yield* fail(new NoWorker())
+    return yield* Effect.mapError(
+      replayed,
+      (error) => error instanceof RunError ? error : fail(new Mismatched({ detail: describe(error) }))
+    )
+  })
+  return {
+    id,
+    await: Effect.flatMap(
+      Effect.flatMap(resultOf(run), (result) => decodeResult(workflow, result)),
+      ({ exit }): Effect.Effect<unknown, unknown> =>
+        Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
+          ? Effect.fail(fail(new Cancelled()))
+          : exit
+    ),
+    signal: (signal: Signal.Any, ...args: ReadonlyArray<unknown>) =>
+      Effect.gen(function*() {
+        const message = { run, key: signalKey(signal._tag), value: yield* valueOf(signal, args[0]) }
+        const current = yield* Current
+        if (current === undefined) return yield* store.send([message])
+        const { resident } = current
+        const name = `send:${signal._tag}:${run}`
+        yield* resident.once(
+          `${name}/${resident.count(name)}`,
+          sourceOf(current),
+          resident.owned,
+          Effect.sync(() => {
+            resident.sendMessage(message)
+            return "null"
+          })
+        )
+      }) as never,
+    query: (query: Query.Any) =>
+      Effect.flatMap(
+        answer(query),
+        (json) =>
+          Effect.orDie(Schema.decodeEffect(Schema.fromJsonString(Schema.toCodecJson(query.successSchema)))(json))
+      ) as never,
+    history: Effect.map(
+      told,
+      ({ entries, format, payload, startedAtMillis }) =>
+        new Replay.History({
+          version: 1,
+          workflow: workflow._tag,
+          id,
+          payload,
+          format,
+          startedAtMillis,
+          entries: entries.map((entry) => new Replay.Entry(entry))
         })
-      )
-    }) as never,
-  cancel: request(run, "cancel")
-})
+    ),
+    cancel: request(run, "cancel")
+  }
+}
 
 const valueOf = <S extends Signal.Any>(
   signal: S,

@@ -196,6 +196,12 @@ const encoded = (
     return ended === undefined ? new Workflow.Suspended({}) : yield* decodeResult(workflow, ended.value)
   })
 
+  /** A replay asks for nothing. */
+  const ask = Effect.fnUntraced(function*(workflow: Workflow.Any, executionId: string, key: string) {
+    const found = yield* current
+    if (found?.resident.isReplay !== true) yield* request(yield* runIdOf(workflow._tag, executionId), key)
+  })
+
   return {
     register: host.register,
 
@@ -243,12 +249,9 @@ const encoded = (
       return Option.isNone(record) ? Option.none() : yield* resultNow(workflow, record.value)
     }),
 
-    interrupt: (workflow, executionId) =>
-      Effect.flatMap(runIdOf(workflow._tag, executionId), (run) => request(run, "cancel")),
-    interruptUnsafe: (workflow, executionId) =>
-      Effect.flatMap(runIdOf(workflow._tag, executionId), (run) => request(run, "cancel at once")),
-    resume: (workflow, executionId) =>
-      Effect.flatMap(runIdOf(workflow._tag, executionId), (run) => request(run, "resume")),
+    interrupt: (workflow, executionId) => ask(workflow, executionId, "cancel"),
+    interruptUnsafe: (workflow, executionId) => ask(workflow, executionId, "cancel at once"),
+    resume: (workflow, executionId) => ask(workflow, executionId, "resume"),
 
     activityExecute: Effect.fnUntraced(function*(activity: Activity.Any, attempt: number) {
       const found = yield* currentOrDie(`the activity ${activity.name}`)
@@ -304,6 +307,15 @@ const encoded = (
       const found = yield* current
       if (found !== undefined && found.resident.id === run) {
         yield* found.resident.once(key, sourceOf(found), found.resident.owned, Effect.succeed(value))
+        return
+      }
+      if (found !== undefined && !found.isInStep) {
+        const { resident } = found
+        const send = Effect.sync(() => {
+          resident.sendMessage({ run, key, value })
+          return "null"
+        })
+        yield* resident.once(`send:${key}:${run}`, "run", resident.owned, send)
         return
       }
       yield* persistently("send", store.send([{ run, key, value }]))

@@ -204,6 +204,28 @@ export type Committed =
     readonly unread: ReadonlyArray<Unread>
   }
 
+/**
+ * A run and its journal, whether it is over or not.
+ *
+ * @category models
+ */
+export interface Told {
+  /** Its id. */
+  readonly id: RunId
+  /** The id by which the program knows it. */
+  readonly name: string
+  /** The workflow's name. */
+  readonly workflow: string
+  /** The stored JSON text. */
+  readonly payload: string
+  /** The number of the payload's stored format. */
+  readonly format: number
+  /** When it was started, in milliseconds since 1970, by the store's clock. */
+  readonly startedAtMillis: number
+  /** Its journal. */
+  readonly entries: ReadonlyArray<JournalEntry>
+}
+
 /** Stores runs, hands each to one supervisor at a time, and records what they do. @category services */
 export class RunStore extends Context.Service<RunStore, {
   /** Whether the caller is in a transaction of the app. What it starts and sends is part of that transaction. */
@@ -241,6 +263,9 @@ export class RunStore extends Context.Service<RunStore, {
 
   /** Returns the entries of an open run's journal from position `after`, at most `maxLoaded`. */
   readonly load: (run: RunId, after: number) => Effect.Effect<ReadonlyArray<JournalEntry>, BrokerError>
+
+  /** Returns a run and its journal; `None` for an unknown id. */
+  readonly tell: (run: RunId) => Effect.Effect<Option.Option<Told>, BrokerError>
 
   /** Records what a run did. The only write of its owner. */
   readonly commit: (supervisor: SupervisorId, commit: Commit) => Effect.Effect<Committed, BrokerError>

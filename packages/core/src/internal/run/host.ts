@@ -11,10 +11,10 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
-import * as Scope from "effect/Scope"
+import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
-import * as Workflow from "effect/workflow/Workflow"
-import { WorkflowEngine, WorkflowInstance } from "effect/workflow/WorkflowEngine"
+import type * as Workflow from "effect/workflow/Workflow"
+import type { WorkflowEngine } from "effect/workflow/WorkflowEngine"
 import type * as Broker from "../../Broker.ts"
 import type { BrokerError } from "../../BrokerError.ts"
 import * as Envelope from "../../Envelope.ts"
@@ -25,31 +25,18 @@ import {
   type NewRun,
   type RunId,
   type RunStore,
-  type Started
+  type Started,
+  type Told
 } from "../../RunStore.ts"
 import * as Timer from "../../Timer.ts"
 import { makeDue } from "../due.ts"
 import { makeHeap } from "../heap.ts"
 import { persistently } from "../persistently.ts"
-import * as codecs from "./codecs.ts"
-import { ofRun } from "./current.ts"
-import * as exits from "./exits.ts"
+import { type Body, launch, type Process, type Registered } from "./launch.ts"
 import type { JournalEntry } from "./journal.ts"
-import { type Gone, type Home, makeResident, type Resident } from "./resident.ts"
-
-/** The code of a workflow, as Effect's engine registers it. */
-export type Body = (
-  payload: object,
-  executionId: string
-) => Effect.Effect<unknown, unknown, WorkflowEngine | WorkflowInstance>
-
-/** A workflow that this process runs. */
-interface Registered {
-  readonly workflow: Workflow.Any
-  readonly body: Body
-  /** The services of its Schemas. */
-  readonly context: Context.Context<never>
-}
+import type { Mismatch } from "./mismatch.ts"
+import { replay } from "./replay.ts"
+import type { Gone, Home, Resident } from "./resident.ts"
 
 export interface Options {
   /** The most runs that do something at once. Runs that wait do not count. */
@@ -110,6 +97,8 @@ export const makeHost = Effect.fnUntraced(function*(
     const fiber = Effect.runForkWith(context)(effect)
     return fiber
   }
+
+  const process: Process = { context, engine, fork }
 
   const now = (): number => Math.round(processMillis() + ahead)
 
@@ -175,91 +164,22 @@ export const makeHost = Effect.fnUntraced(function*(
 
   const hasRoom = (): boolean => !isDraining && active < options.maxActive
 
-  /** Runs the code of a run. */
+  /** Runs the code of a run that this process owns. */
   const run = (
-    { body: execute, context: services, workflow }: Registered,
+    registered: Registered,
     activation: Activation,
     entries: ReadonlyArray<JournalEntry>,
     isStarting: boolean
   ): Resident => {
-    const instance = WorkflowInstance.initial(workflow, activation.name)
-    /** The fiber of the body itself: an interruption of the one around it would hide the body's result. */
-    let body: Fiber.Fiber<unknown, unknown> | undefined
-    let hasEnded = false
-    const resident = makeResident(home, {
-      activation,
-      entries,
-      isStarting,
-      interrupt: () => {
-        instance.interrupted = true
-        instance.suspended = false
-        body?.interruptUnsafe()
-      },
-      abandon: () => {
-        instance.abandoned = true
-        body?.interruptUnsafe()
-        if (hasEnded) fork(Scope.close(instance.scope, Exit.void))
-      }
-    })
+    const { begin, resident } = launch(home, registered, { activation, entries, isStarting }, process)
     hosted.set(activation.id, {
       resident,
       cost: residentCost + activation.payload.length + entries.reduce((sum, { value }) => sum + value.length, 0)
     })
     active++
-    const decoded = Effect.provideContext(decodePayload(workflow, activation), services)
-    const program = Effect.flatMap(
-      decoded,
-      (payload) =>
-        Workflow.intoResult(Effect.withFiber((fiber) => {
-          body = fiber
-          // Before its payload was decoded.
-          if (instance.abandoned || instance.interrupted) return Effect.interrupt
-          return execute(payload, activation.name)
-        }))
-    ).pipe(
-      Effect.provideService(WorkflowInstance, instance),
-      Effect.provideService(WorkflowEngine, engine())
-    )
-    resident.begin(activation.unread)
-    const fiber = Effect.runForkWith(ofRun(resident, context))(
-      program as Effect.Effect<Workflow.Result<unknown, unknown>>
-    )
-    fiber.addObserver((exit) => {
-      hasEnded = true
-      if (!resident.isGone()) fork(Effect.provideContext(end(workflow, resident, instance, exit), services))
-    })
+    begin()
     return resident
   }
-
-  /** Tells the resident how its code has ended. */
-  const end = Effect.fnUntraced(function*(
-    workflow: Workflow.Any,
-    resident: Resident,
-    instance: WorkflowInstance["Service"],
-    exit: Exit.Exit<Workflow.Result<unknown, unknown>>
-  ) {
-    if (instance.abandoned) return
-    if (Exit.isFailure(exit)) {
-      // A defect that the workflow does not capture.
-      const json = yield* encodeExit(workflow, exit)
-      return resident.end({ _tag: "Over", state: "failed", result: exits.died(json) })
-    }
-    const result = exit.value
-    if (result._tag === "Suspended") {
-      const held = result.failed === true ? yield* describeCause(result) : undefined
-      return resident.end({ _tag: "Suspended", held })
-    }
-    const state = Exit.isSuccess(result.exit)
-      ? "succeeded"
-      : instance.interrupted && isInterruptedOnly(result.exit)
-      ? "cancelled"
-      : "failed"
-    const json = yield* Effect.exit(encodeExit(workflow, result.exit))
-    if (Exit.isSuccess(json)) return resident.end({ _tag: "Over", state, result: json.value })
-    // It does not fit the workflow's Schemas.
-    const defect = yield* encodeExit(workflow, json)
-    resident.end({ _tag: "Over", state: "failed", result: defect })
-  })
 
   /** Begins a claimed run, from its journal. */
   const begin = (activation: Activation): void => {
@@ -421,6 +341,18 @@ export const makeHost = Effect.fnUntraced(function*(
           }))
       }),
 
+    /**
+     * Replays a run, and uses what its code has come to. A run that is in memory is used as it is. Undefined if this
+     * process does not have the code.
+     */
+    replay: <A, E, R>(
+      told: Told,
+      use: (resident: Resident) => Effect.Effect<A, E, R>
+    ): Effect.Effect<A, Mismatch | E, R> | undefined => {
+      const registered = workflows.get(told.workflow)
+      return registered === undefined ? undefined : replay(registered, told, process, use)
+    },
+
     /** Waits until a run in memory is over, and returns its result. Undefined if it leaves memory before. */
     closed: (id: RunId): Effect.Effect<string | undefined> =>
       Effect.callback((resume) => {
@@ -469,17 +401,3 @@ export const makeHost = Effect.fnUntraced(function*(
     }
   }
 })
-
-const decodePayload = (workflow: Workflow.Any, { format, payload }: Activation): Effect.Effect<object> =>
-  format === Envelope.format
-    ? Effect.orDie(codecs.ofWorkflow(workflow).decodePayload(payload))
-    : Effect.die(new Error(Envelope.unknownFormat(format)))
-
-const encodeExit = (workflow: Workflow.Any, exit: Exit.Exit<unknown, unknown>): Effect.Effect<string> =>
-  Effect.orDie(codecs.ofWorkflow(workflow).encodeExit(exit))
-
-const isInterruptedOnly = (exit: Exit.Exit<unknown, unknown>): boolean =>
-  Exit.isFailure(exit) && exit.cause.reasons.every(({ _tag }) => _tag === "Interrupt")
-
-const describeCause = ({ cause }: Workflow.Suspended): Effect.Effect<string> =>
-  Effect.succeed(cause === undefined ? "its code has failed" : String(cause))

@@ -11,6 +11,7 @@ import type { Activation, Child, Committed, Message, NewEntry, Next, RunId, Unre
 import { type Answer, type JournalEntry, makeJournal } from "./journal.ts"
 import { makeKeys, signalOf } from "./keys.ts"
 import { makeMailbox } from "./mailbox.ts"
+import { describe, type Mismatch } from "./mismatch.ts"
 import { makeRunScheduler, type RunScheduler } from "./scheduler.ts"
 
 /** How long a run must be at rest before it waits, in milliseconds. Hashes of ids are computed outside of its fibers. */
@@ -28,6 +29,12 @@ const maxAnswers = 200
 
 /** What a resident needs from its process. */
 export interface Home {
+  /**
+   * If there is one, the run is only replayed: nothing is done that its journal does not hold. `settled` is called when the
+   * code has been given all of it, and is at rest or has ended.
+   */
+  readonly replay?: { readonly settled: () => void; readonly mismatched: (mismatch: Mismatch) => void }
+
   /** The store's time, in milliseconds. */
   readonly now: () => number
   /** Records what a run did. */
@@ -122,6 +129,9 @@ export const makeResident = (home: Home, options: Options) => {
   const durable: Array<(isDurable: boolean) => void> = []
   const owned: Array<(isOwned: boolean) => void> = []
   const looked: Array<(isLooked: boolean) => void> = []
+  const current: Array<(isCurrent: boolean) => void> = []
+  /** Answers to queries, by their names. */
+  const queries = new Map<string, Effect.Effect<string>>()
   const alarms = new Map<string, Alarm>()
   const counts = new Map<string, number>()
   const ringing = new Set<string>()
@@ -156,7 +166,7 @@ export const makeResident = (home: Home, options: Options) => {
   }
 
   const ask = (key: string, canRunLive: boolean, give: (answer: Answer) => void): () => void => {
-    const withdraw = journal.ask(key, canRunLive, (answer) => {
+    const withdraw = journal.ask(key, canRunLive && home.replay === undefined, (answer) => {
       if (answer._tag === "Recorded") lastMillis = Math.max(lastMillis, answer.entry.atMillis)
       give(answer)
     })
@@ -186,6 +196,12 @@ export const makeResident = (home: Home, options: Options) => {
 
   /** Returns whether there is something to deliver again. */
   const atRest = (): boolean => {
+    releaseAll(current, true)
+    if (home.replay !== undefined) {
+      clearTimeout(rest)
+      rest = setTimeout(home.replay.settled, restMillis)
+      return false
+    }
     if (ended !== undefined) return false
     if (cancelled && !interrupted && !journal.isWorking() && isOwned()) {
       record("interrupted", "run", "null")
@@ -215,14 +231,12 @@ export const makeResident = (home: Home, options: Options) => {
       rest = setTimeout(pump, lookMillis)
       return
     }
-    hold(mismatch(position, recorded, asked))
+    mismatched({ position, recorded, asked: asked.filter((key) => !hostKeys.has(key)) })
   }
 
-  const mismatch = (position: number, recorded: string, asked: ReadonlyArray<string>): string => {
-    const wanted = asked.filter((key) => !hostKeys.has(key)).map((key) => `"${key}"`).join(", ")
-    return `position ${position} of its history holds "${recorded}", but the code asks for ${
-      wanted === "" ? "nothing" : wanted
-    }: the code is not the code that wrote the history`
+  const mismatched = (mismatch: Mismatch): void => {
+    if (home.replay === undefined) hold(describe(mismatch))
+    else home.replay.mismatched(mismatch)
   }
 
   /** Ends the code, and lets the run wait for a person. */
@@ -253,8 +267,10 @@ export const makeResident = (home: Home, options: Options) => {
     if (ringing.size > 0) ringNow()
     releaseAll(owned, true)
     if (!wantsToLook) releaseAll(looked, true)
+    if (entries.length === 0) releaseAll(durable, true)
+    // What was released may have done the next thing already.
+    if (inFlight !== undefined || isGone()) return
     if (ended !== undefined) return finish(ended)
-    if (entries.length === 0 && durable.length > 0) releaseAll(durable, true)
     if (durable.length > 0 || wantsToLook || (wantsToStore && entries.length > 0)) return send({ _tag: "Running" })
     if (wantsToWait) send(wait(undefined))
   }
@@ -263,7 +279,7 @@ export const makeResident = (home: Home, options: Options) => {
     if (ended._tag === "Suspended") return send(wait(ended.held))
     const [unasked] = journal.unasked()
     if (unasked !== undefined) {
-      const reason = mismatch(journal.positionOf(unasked), unasked.key, [])
+      const reason = describe({ position: journal.positionOf(unasked), recorded: unasked.key, asked: [] })
       return send(wait(reason))
     }
     send({ _tag: "Over", state: ended.state, result: ended.result })
@@ -340,6 +356,7 @@ export const makeResident = (home: Home, options: Options) => {
     releaseAll(durable, false)
     releaseAll(owned, false)
     releaseAll(looked, false)
+    releaseAll(current, false)
     alarms.clear()
     home.gone(resident, why)
   }
@@ -381,6 +398,9 @@ export const makeResident = (home: Home, options: Options) => {
 
     isGone,
 
+    /** Whether the run is only replayed. */
+    isReplay: home.replay !== undefined,
+
     /** Whether it works, or may go on without being woken. */
     isActive: (): boolean => phase === "starting" || phase === "running",
 
@@ -391,6 +411,11 @@ export const makeResident = (home: Home, options: Options) => {
           resume(Effect.succeed(answer._tag === "Recorded" ? answer.entry : undefined)))
         return Effect.sync(withdraw)
       }),
+
+    /** Waits until the code has been given all that the journal holds. False if the run leaves memory. */
+    current: Effect.suspend(() => until(current, () => !journal.isReplaying() && scheduler.isAtRest())),
+
+    queries,
 
     /** The signals that have been delivered. */
     mailbox,
@@ -543,7 +568,10 @@ export const makeResident = (home: Home, options: Options) => {
       if (isGone() || ended !== undefined) return
       ended = how
       clearTimeout(rest)
-      advance()
+      if (home.replay === undefined) return advance()
+      const [unasked] = journal.unasked()
+      if (unasked === undefined) return home.replay.settled()
+      mismatched({ position: journal.positionOf(unasked), recorded: unasked.key, asked: [] })
     },
 
     hold,

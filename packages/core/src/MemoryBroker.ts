@@ -91,7 +91,11 @@ export const layerShared: Layer.Layer<Broker, never, MemoryStore> = Layer.effect
       unregister: (id) => atOnce((now) => unregister(store, id, now)),
       claim: (options) => atOnce((now) => claim(store, options, now)),
       owned: (supervisor) =>
-        atOnce((now) => Array.from(store.supervisors.get(supervisor)?.owned ?? [], (row) => toClaimed(row, now))),
+        atOnce((now) =>
+          Array.from(store.supervisors.get(supervisor)?.owned ?? []).filter((row) => row.run === undefined).map((row) =>
+            toClaimed(row, now)
+          )
+        ),
       settle: (supervisor, settlements) =>
         atOnce((now) => settlements.map((settlement) => settle(store, supervisor, settlement, now))),
       tick: (options) => atOnce((now) => tick(store, options, now)),

@@ -41,6 +41,12 @@ const make = Effect.map(MemoryStore, (store) =>
         return start(store, run, owner, now)
       }),
     claim: (options) => atOnce((now) => claim(store, options, now)),
+    owned: (supervisor) =>
+      atOnce((now) =>
+        Array.from(store.supervisors.get(supervisor)?.owned ?? []).flatMap((row) =>
+          row.run === undefined ? [] : [activationOf(store, row, row.run, now)]
+        )
+      ),
     load: (run, after) => Effect.sync(() => (store.rows.get(run)?.run?.journal ?? []).slice(after, after + maxLoaded)),
     tell: (run) => Effect.sync(() => tell(store, run)),
     commit: (supervisor, item) => atOnce((now) => commit(store, supervisor, item, now)),
@@ -114,19 +120,7 @@ const claim = (
   const takeOne = (row: Row): void => {
     const run = row.run!
     take(store, row, run, supervisor, now)
-    claimed.push({
-      id: row.execution.id,
-      name: run.name,
-      workflow: row.execution.task,
-      payload: row.execution.payload,
-      format: row.execution.format,
-      fence: row.fence,
-      length: run.journal.length,
-      unread: unreadOf(store, row.execution.id),
-      startedAtMillis: row.enqueuedAt,
-      nowMillis: now,
-      traceparent: row.execution.traceparent
-    })
+    claimed.push(activationOf(store, row, run, now))
   }
   if (ids !== undefined) {
     for (const id of ids) {
@@ -144,6 +138,20 @@ const claim = (
   }
   return claimed
 }
+
+const activationOf = (store: Store, row: Row, run: RunPart, now: number): Activation => ({
+  id: row.execution.id,
+  name: run.name,
+  workflow: row.execution.task,
+  payload: row.execution.payload,
+  format: row.execution.format,
+  fence: row.fence,
+  length: run.journal.length,
+  unread: unreadOf(store, row.execution.id),
+  startedAtMillis: row.enqueuedAt,
+  nowMillis: now,
+  traceparent: row.execution.traceparent
+})
 
 const tell = (store: Store, id: RunId): Option.Option<Told> => {
   const row = store.rows.get(id)

@@ -18,6 +18,7 @@ import type * as Activity from "effect/workflow/Activity"
 import * as Workflow from "effect/workflow/Workflow"
 import * as Engine from "effect/workflow/WorkflowEngine"
 import { Broker, type Record } from "./Broker.ts"
+import * as bounds from "./internal/run/bounds.ts"
 import * as codecs from "./internal/run/codecs.ts"
 import { Current, ofStep, sourceOf } from "./internal/run/current.ts"
 import * as exits from "./internal/run/exits.ts"
@@ -130,7 +131,11 @@ const withStepCodecs = (encoded: Engine.Encoded): Engine.WorkflowEngine["Service
 })
 
 const newRun = Effect.fnUntraced(function*(workflow: Workflow.Any, executionId: string, payload: object) {
-  const json = yield* Effect.orDie(codecs.ofWorkflow(workflow).encodePayload(payload))
+  yield* bounds.checkKey(executionId)
+  const json = yield* bounds.boundPayload(
+    `the payload of ${workflow._tag}`,
+    yield* Effect.orDie(codecs.ofWorkflow(workflow).encodePayload(payload))
+  )
   return {
     id: yield* runIdOf(workflow._tag, executionId),
     name: executionId,
@@ -277,7 +282,12 @@ const encoded = (
                 ? Effect.failCause(exit.cause)
                 : Effect.map(exits.step.encode(exit), exits.died)
             }
-            if (exit.value._tag === "Complete") return exits.step.encode(exit.value.exit)
+            if (exit.value._tag === "Complete") {
+              return Effect.flatMap(
+                exits.step.encode(exit.value.exit),
+                (json) => bounds.boundExit(`the result of ${activity.name}`, json)
+              )
+            }
             suspended = exit.value
             return Effect.succeed(undefined)
           })
@@ -302,8 +312,9 @@ const encoded = (
 
     deferredDone: Effect.fnUntraced(function*({ deferredName, executionId, exit, workflowName }) {
       const run = yield* runIdOf(workflowName, executionId)
-      const value = yield* exits.deferred.encode(exit)
+      const value = yield* bounds.boundExit(`the result of ${deferredName}`, yield* exits.deferred.encode(exit))
       const key = `deferred:${deferredName}`
+      yield* bounds.checkKey(key)
       const found = yield* current
       if (found !== undefined && found.resident.id === run) {
         yield* found.resident.once(key, sourceOf(found), found.resident.owned, Effect.succeed(value))

@@ -27,6 +27,9 @@ export type RunId = string
 /** The queue of all runs. Tasks cannot use it. @category constants */
 export const queue = "workflows"
 
+/** The keys of the messages that continue a run which waits for a person. @category constants */
+export const releases: ReadonlyArray<string> = ["resume", "cancel", "cancel at once"]
+
 /** The lane of a workflow's runs. @category models */
 export const laneOf = (workflow: string): Lane => ({ queue, task: workflow })
 
@@ -152,7 +155,7 @@ export type Next =
     readonly _tag: "Waiting"
     /** When it continues even without a message, in milliseconds since 1970 by the store's clock. */
     readonly wakeAtMillis: Option.Option<number>
-    /** Why it waits for a person: it continues with a message whose key is `resume` or `cancel` only. */
+    /** Why it waits for a person: it continues only with a message whose key is one of `releases`. */
     readonly held: Option.Option<string>
   }
   | {
@@ -260,6 +263,12 @@ export class RunStore extends Context.Service<RunStore, {
     /** Only these runs. Default: all. */
     readonly ids?: ReadonlyArray<RunId>
   }) => Effect.Effect<ReadonlyArray<Activation>, BrokerError>
+
+  /**
+   * Returns what the supervisor owns, as claims do. A supervisor asks after a claim or a start without a response: it may
+   * have succeeded, and no other supervisor would ever run what it took.
+   */
+  readonly owned: (supervisor: SupervisorId) => Effect.Effect<ReadonlyArray<Activation>, BrokerError>
 
   /** Returns the entries of an open run's journal from position `after`, at most `maxLoaded`. */
   readonly load: (run: RunId, after: number) => Effect.Effect<ReadonlyArray<JournalEntry>, BrokerError>

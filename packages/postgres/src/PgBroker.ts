@@ -27,15 +27,9 @@ import type { TransactionConnection } from "effect/sql/SqlClient"
 import { makeAwaiting } from "./internal/awaiting.ts"
 import { makeCancel } from "./internal/cancel.ts"
 import { makeClaim } from "./internal/claim.ts"
+import { type Desk, makeDesk, type SharedOptions } from "./internal/desk.ts"
 import { makeDuties } from "./internal/duties.ts"
 import { makeEnqueue } from "./internal/enqueue.ts"
-import { makeFloors } from "./internal/floors.ts"
-import { makeLaneBook } from "./internal/lanes.ts"
-import { listenConfig } from "./internal/listenConfig.ts"
-import { defaultProbeInterval, makeListener } from "./internal/listener.ts"
-import { makeLocal } from "./internal/local.ts"
-import { makeNotifier } from "./internal/notifier.ts"
-import { makePartitions } from "./internal/partitions.ts"
 import { makeOwned } from "./internal/owned.ts"
 import { makeSetAside } from "./internal/rows.ts"
 import * as Records from "./internal/records.ts"
@@ -45,38 +39,7 @@ import type { Store } from "./internal/store.ts"
 import { makeSupervise } from "./internal/supervise.ts"
 import * as PgStore from "./PgStore.ts"
 
-/**
- * How the broker learns of changes, and how long it waits.
- *
- * @category models
- */
-export interface SharedOptions {
-  /**
-   * Whether to send and receive notifications (NOTIFY and LISTEN). Default: true. Without them everything still works,
-   * only later: supervisors learn of new executions from their ticks.
-   */
-  readonly notify?: boolean | undefined
-  /**
-   * How to reach Postgres for LISTEN, if the client goes through a pooler such as pgbouncer. Fields that are left out
-   * are taken from the client, except its address: with a `url` or a `host`, no part of that is used. A `port` alone
-   * changes the port at the client's address. Default: as the client.
-   */
-  readonly listen?: PgClient.PgClientConfig | undefined
-  /**
-   * How long an enqueue waits for an idempotency key that another transaction has enqueued and not yet committed,
-   * before it fails with `Unavailable`. Default: 30 seconds.
-   */
-  readonly keyPatience?: Duration.Input | undefined
-  /** How often to poll for work and awaited executions while no notifications arrive. Default: 1 second. */
-  readonly pollInterval?: Duration.Input | undefined
-  /** How often to test whether notifications arrive. Default: 30 seconds. */
-  readonly probeInterval?: Duration.Input | undefined
-  /**
-   * How long an awaited execution may be due while no live worker serves its lane, before a warning is logged. Default:
-   * 10 seconds.
-   */
-  readonly unservedPatience?: Duration.Input | undefined
-}
+export type { SharedOptions } from "./internal/desk.ts"
 
 /**
  * The options of a broker with a store of its own.
@@ -98,10 +61,16 @@ export const make: (
   }
 )
 
-/** What is made inside a transaction outlives it, so its fibers must not write as part of it. */
-const outsideTransactions = (store: Store, options: SharedOptions) =>
+/** What is made inside a transaction outlives it, so its fibers must not write as part of it. @internal */
+export const outsideTransactions = (store: Store, options: SharedOptions) => outside(store, build(store, options))
+
+/** @internal */
+export const outside = <A>(
+  store: Store,
+  made: Effect.Effect<A, never, Scope.Scope>
+): Effect.Effect<A, never, Scope.Scope> =>
   Effect.updateContext(
-    build(store, options),
+    made,
     (context: Context.Context<Scope.Scope>) =>
       Context.omit(store.sql.transactionService)(
         context as Context.Context<Scope.Scope | TransactionConnection>
@@ -110,22 +79,17 @@ const outsideTransactions = (store: Store, options: SharedOptions) =>
 
 const build = Effect.fnUntraced(
   function*(store: Store, options: SharedOptions) {
-    const fault = yield* Limits.fault
-    if (fault !== undefined) throw new Error(`PgBroker: ${fault}`)
-    const notify = options.notify ?? true
-    const local = yield* makeLocal
-    const notifier = yield* makeNotifier(store, local, { notify })
-    const pollInterval = Duration.fromInputUnsafe(options.pollInterval ?? "1 second")
-    const listener = yield* makeListener(store, local, {
-      notify,
-      connection: listenConfig(store.sql.config, options.listen),
-      probeInterval: Duration.fromInputUnsafe(options.probeInterval ?? defaultProbeInterval),
-      pollInterval
-    })
-    const noteLanes = makeLaneBook(store)
-    const floors = makeFloors()
-    local.onAgain = floors.clear
-    const partitions = makePartitions(store)
+    return yield* over(store, yield* makeDesk(store, options), options)
+  }
+)
+
+/** A broker at a desk that it shares with a store of runs. @internal */
+export const over = Effect.fnUntraced(
+  function*(
+    store: Store,
+    { floors, listener, local, noteLanes, notifier, partitions, pollInterval }: Desk,
+    options: SharedOptions
+  ) {
     const setAside = makeSetAside(store, notifier, partitions)
 
     return Broker.of({

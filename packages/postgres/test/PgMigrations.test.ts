@@ -33,7 +33,8 @@ for (const version of TestPostgres.versions) {
           "0004_pauses",
           "0005_given_up",
           "0006_failing",
-          "0007_places"
+          "0007_places",
+          "0008_runs"
         ])
         assert.includeMembers([...pending.functions], ["claim", "settle", "tick"])
         const script = Option.getOrThrow(yield* PgMigrations.script(options))
@@ -147,7 +148,8 @@ describe("PgMigrations", () => {
       ["0004_pauses", "92ed65cbf194814d"],
       ["0005_given_up", "d268c23371ed4a95"],
       ["0006_failing", "62c9b849eebdbdcb"],
-      ["0007_places", "3b04559b03ef025d"]
+      ["0007_places", "3b04559b03ef025d"],
+      ["0008_runs", "6eb93bad39e17a6e"]
     ] as const
   ) {
     it(`${name} has the text that it always had`, () => {

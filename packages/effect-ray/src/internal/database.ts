@@ -1,7 +1,7 @@
 /** Connects to Postgres, with errors for people. */
-import * as PgBroker from "@effect-ray/postgres/PgBroker"
 import * as PgGatewayRegistry from "@effect-ray/postgres/PgGatewayRegistry"
 import * as PgMigrations from "@effect-ray/postgres/PgMigrations"
+import * as PgRunStore from "@effect-ray/postgres/PgRunStore"
 import * as PgStore from "@effect-ray/postgres/PgStore"
 import * as PgClient from "@effect/sql-pg/PgClient"
 import type * as Duration from "effect/Duration"
@@ -84,12 +84,12 @@ const reasonOf = (error: unknown): string => {
 
 type Options = Pick<Settings.Settings, "schema">
 
-/** The broker and the registry of gateways, over an up-to-date schema. Refuses a schema that is behind. */
+/** The broker, the store of runs and the registry of gateways, over an up-to-date schema. Refuses a schema that is behind. */
 export const layerStore = (settings: Pick<Settings.Settings, "schema" | "listenUrl">) =>
   Layer.unwrap(Effect.as(
     PgMigrations.check({ schema: settings.schema }),
     Layer.provide(
-      Layer.mergeAll(PgBroker.layerShared(Settings.brokerOptions(settings)), PgGatewayRegistry.layerShared),
+      Layer.mergeAll(PgRunStore.layerShared(Settings.brokerOptions(settings)), PgGatewayRegistry.layerShared),
       PgStore.layer({ schema: settings.schema })
     )
   ))

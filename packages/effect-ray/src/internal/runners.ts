@@ -38,7 +38,7 @@ export const inProcess = (
   )
 
 /** The same text that a host on Ray reports. */
-const whyNot = (cause: Cause.Cause<unknown>): string =>
+export const whyNot = (cause: Cause.Cause<unknown>): string =>
   Cause.hasInterruptsOnly(cause) ? "it interrupted itself" : Handler.defect(cause).stack
 
 /** The settings of a runner on Ray. */

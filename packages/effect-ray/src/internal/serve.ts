@@ -1,5 +1,7 @@
 /** Runs a worker's tasks until interrupted: what `worker` and `dev` have in common. */
 import * as Runner from "@effect-ray/core/Runner"
+import * as RunHost from "@effect-ray/core/RunHost"
+import * as RunStore from "@effect-ray/core/RunStore"
 import * as Supervisor from "@effect-ray/core/Supervisor"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -10,6 +12,7 @@ import type * as Settings from "../Settings.ts"
 import { SettingsError } from "../SettingsError.ts"
 import type { WorkerModule } from "../WorkerModule.ts"
 import { Program } from "./program.ts"
+import { whyNot } from "./runners.ts"
 
 /** The worker has no task that its runner can run. */
 export class NothingToServe extends Schema.TaggedError<NothingToServe>("effect-ray/NothingToServe")("NothingToServe", {
@@ -19,7 +22,7 @@ export class NothingToServe extends Schema.TaggedError<NothingToServe>("effect-r
   override readonly [Runtime.errorExitCode] = 2
   override get message() {
     return this.tasks.length === 0
-      ? "The worker has no tasks. Name them: Worker.make({ tasks: [Render], handlers: RenderLive })"
+      ? "The worker has no tasks and no workflows. Name them: Worker.make({ tasks: [Render], handlers: RenderLive })"
       : `The ${this.runner} runner can run none of the requested tasks: ${this.tasks.join(", ")}. `
         + "Python tasks need Ray."
   }
@@ -78,7 +81,10 @@ export const checkQueues = Effect.fnUntraced(function*(
   { worker }: WorkerModule,
   queues: ReadonlyArray<string>
 ): Effect.fn.Return<void, SettingsError> {
-  const known = [...new Set(worker.tasks.map((task) => task.options.queue))]
+  const known = [
+    ...new Set(worker.tasks.map((task) => task.options.queue)),
+    ...(worker.workflows === undefined ? [] : [RunStore.queue])
+  ]
   const [first, ...rest] = queues.filter((queue) => !known.includes(queue)).map((queue) => ({
     setting: "--queue",
     source: Option.some("--queue"),
@@ -88,6 +94,22 @@ export const checkQueues = Effect.fnUntraced(function*(
   }))
   if (first !== undefined) return yield* new SettingsError({ problems: [first, ...rest] })
 })
+
+/** The workflows' layer failed. */
+export class WorkflowsFailed extends Schema.TaggedError<WorkflowsFailed>("effect-ray/WorkflowsFailed")(
+  "WorkflowsFailed",
+  { detail: Schema.String }
+) {
+  override get message() {
+    return `The layer of the worker's workflows could not be built: ${this.detail}`
+  }
+}
+
+const runsOf = ({ worker }: WorkerModule) =>
+  Effect.catchCause(
+    RunHost.ofWorker(worker),
+    (cause) => Effect.fail(new WorkflowsFailed({ detail: whyNot(cause) }))
+  )
 
 /** From here on, being stopped is a normal end: the process exits with 0. */
 export const stoppable = Effect.map(Program, (program) => {
@@ -99,14 +121,18 @@ export const serve = Effect.fnUntraced(function*({ module, queues, settings }: O
   const runner = yield* Runner.Runner
   const program = yield* Program
   const tasks = module.worker.tasks.filter((task) => queues.length === 0 || queues.includes(task.options.queue))
-  if (!tasks.some((task) => runner.supports(task))) {
+  const servesRuns = module.worker.workflows !== undefined
+    && (queues.length === 0 || queues.includes(RunStore.queue))
+  if (!servesRuns && !tasks.some((task) => runner.supports(task))) {
     return yield* new NothingToServe({
       runner: runner.name,
       tasks: tasks.map((task) => `${task._tag} (${task.runtime === "python" ? "Python" : "TypeScript"})`)
     })
   }
+  const runs = servesRuns ? yield* runsOf(module) : undefined
   return yield* Supervisor.run({
     worker: module.worker,
+    runs,
     ...(queues.length === 0 ? {} : { queues }),
     concurrency: settings.concurrency,
     lease: settings.lease,
@@ -116,4 +142,4 @@ export const serve = Effect.fnUntraced(function*({ module, queues, settings }: O
   }).pipe(
     Effect.onExit((exit) => Exit.hasInterrupts(exit) ? Effect.logInfo("worker stopped") : Effect.void)
   )
-})
+}, Effect.scoped)

@@ -31,7 +31,7 @@ import { isBadValue, isLockTimeout, isReadOnly, retryTransient, unavailable, wor
 import { arrays, type Store } from "./store.ts"
 
 /** The key under which Effect's SqlClients record that the fiber is in one of their transactions. */
-const CurrentTransaction = Context.Reference<Context.Key<never, object> | undefined>(
+export const CurrentTransaction = Context.Reference<Context.Key<never, object> | undefined>(
   "effect/sql/CurrentTransactionService",
   { defaultValue: () => undefined }
 )
@@ -84,7 +84,9 @@ export const makeEnqueue = Effect.fnUntraced(function*(
 
   const insert: Statement = (sql, requests, token, message) =>
     Effect.map(
-      sql`SELECT ${s}.enqueue(${token}, ${store.channel}, ${message}, ${rowsOf(store, requests)})`,
+      sql`SELECT ${s}.enqueue(${token}, ${store.channel}, ${message}, ${
+        rowsOf(store, requests.flatMap(({ executions }) => executions))
+      })`,
       () => requests.map(stored)
     )
 
@@ -97,7 +99,7 @@ export const makeEnqueue = Effect.fnUntraced(function*(
     return Effect.map(
       sql<{ readonly ord: number; readonly holder: string; readonly same_payload: boolean }>`
         SELECT * FROM ${s}.enqueue_keyed(
-          ${token}, ${patience}, ${store.channel}, ${message}, ${rowsOf(store, requests)},
+          ${token}, ${patience}, ${store.channel}, ${message}, ${rowsOf(store, rows)},
           ${arrays.int4(requests.flatMap((request, index) => request.executions.map(() => index)))},
           ${arrays.text(keys.map((key) => key?.key ?? null))},
           ${arrays.uuid(rows.map((row, index) => keys[index] === undefined ? null : digestOf(row)))},
@@ -238,8 +240,7 @@ export const makeEnqueue = Effect.fnUntraced(function*(
 })
 
 /** The executions as parameters of the schema's functions: one array for each column. */
-const rowsOf = ({ sql }: Store, requests: ReadonlyArray<EnqueueRequest>) => {
-  const rows = requests.flatMap((request) => request.executions)
+export const rowsOf = ({ sql }: Pick<Store, "sql">, rows: ReadonlyArray<NewExecution>) => {
   const dues = rows.map((row) => columnsOf(row.due))
   const starts = rows.map((row) => Option.isNone(row.startBy) ? never : columnsOf(row.startBy.value))
   return sql`

@@ -24,7 +24,7 @@ import * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Crypto from "node:crypto"
 import type { Local } from "./local.ts"
-import { Message } from "./notifier.ts"
+import { Message, runsPrefix } from "./notifier.ts"
 import { arrays, type Store } from "./store.ts"
 
 /** How often to test whether messages arrive: the other end of a connection may disappear silently. */
@@ -139,6 +139,7 @@ export const makeListener = Effect.fnUntraced(function*(
     let echo = ""
     const hearOwn = (payload: string): void => {
       if (payload === echo) echoed.openUnsafe()
+      else if (payload.startsWith(runsPrefix)) local.woken(payload.slice(runsPrefix.length).split(","))
       else local.ended(payload.split(","))
     }
 

@@ -23,6 +23,8 @@ export interface Local {
   /** Whether anything in this process listens. */
   readonly isHeard: () => boolean
   readonly cancelling: (ids: ReadonlyArray<ExecutionId>) => void
+  /** These runs, which may be in memory here, have messages. */
+  readonly woken: (ids: ReadonlyArray<ExecutionId>) => void
   readonly resync: () => void
   readonly paused: () => void
   /** Something may be due that is older than what was claimed last. */
@@ -81,6 +83,7 @@ export const makeLocal: Effect.Effect<Local, never, Scope.Scope> = Effect.gen(fu
     cancelling: (ids) => {
       for (const id of ids) tell({ _tag: "Cancelling", id })
     },
+    woken: (ids) => tell({ _tag: "Woken", ids }),
     resync: () => tell({ _tag: "Resync" }),
     paused: () => tell({ _tag: "Paused" }),
     again: () => local.onAgain(),

@@ -35,6 +35,12 @@ export class Message extends Schema.Class<Message>("Message")({
   cancelling: Schema.optionalKey(Schema.Array(Schema.String))
 }) {}
 
+/** What the messages on a process's own channel begin with that name runs. Others name executions that have ended. */
+export const runsPrefix = "runs "
+
+/** The process that stands for runs in `Woken`. */
+const runs = "*"
+
 /** The processes and queues that an end concerns, as the functions of the schema return them. */
 export interface Woken {
   readonly woken_processes: ReadonlyArray<string> | null
@@ -67,6 +73,7 @@ export const makeNotifier = Effect.fnUntraced(function*(
   const queues = new Map<string, number>()
   const cancelling = new Set<ExecutionId>()
   const ended = new Map<string, Set<ExecutionId>>()
+  const wokenRuns = new Map<string, Set<ExecutionId>>()
   let again = false
   let paused = false
   let timer: NodeJS.Timeout | undefined
@@ -102,9 +109,13 @@ export const makeNotifier = Effect.fnUntraced(function*(
     for (const [process, ids] of ended) {
       for (const chunk of chunks([...ids])) messages.push([`${store.channel}_${process}`, chunk.join(",")])
     }
+    for (const [process, ids] of wokenRuns) {
+      for (const chunk of chunks([...ids])) messages.push([`${store.channel}_${process}`, runsPrefix + chunk.join(",")])
+    }
     queues.clear()
     cancelling.clear()
     ended.clear()
+    wokenRuns.clear()
     again = false
     paused = false
     return messages
@@ -134,8 +145,23 @@ export const makeNotifier = Effect.fnUntraced(function*(
 
   yield* Effect.addFinalizer(() => Effect.sync(() => clearTimeout(timer)))
 
-  return {
+  const notifier = {
     background,
+
+    /** Called when runs are to be woken. Set by the store of runs. */
+    onWakes: (): void => {},
+
+    /** Runs have messages, and may be in the memory of these processes. */
+    runs: (homes: ReadonlyArray<string>, ids: ReadonlyArray<ExecutionId>): void => {
+      const own: Array<ExecutionId> = []
+      homes.forEach((process, index) => {
+        const id = ids[index]!
+        if (process === store.process) own.push(id)
+        else if (options.notify && wokenRuns.get(process)?.add(id) === undefined) wokenRuns.set(process, new Set([id]))
+      })
+      if (own.length > 0) local.woken(own)
+      if (wokenRuns.size > 0) schedule()
+    },
 
     /**
      * The message to send within the statement that stores these executions; null if it has to wait for its turn.
@@ -180,7 +206,8 @@ export const makeNotifier = Effect.fnUntraced(function*(
       const own: Array<ExecutionId> = []
       woken.woken_processes?.forEach((process, index) => {
         const id = woken.woken_ids![index]!
-        if (process === store.process) own.push(id)
+        if (process === runs) notifier.onWakes()
+        else if (process === store.process) own.push(id)
         else if (options.notify && ended.get(process)?.add(id) === undefined) ended.set(process, new Set([id]))
       })
       if (own.length > 0) local.ended(own)
@@ -194,6 +221,7 @@ export const makeNotifier = Effect.fnUntraced(function*(
       if (ended.size > 0 || queues.size > 0) schedule()
     }
   }
+  return notifier
 })
 
 /** Whether some of them were due long before now, by a `runAt` in the past. */

@@ -6,6 +6,7 @@ import * as Pauses from "./0004_pauses.ts"
 import * as GivenUp from "./0005_given_up.ts"
 import * as Failing from "./0006_failing.ts"
 import * as Places from "./0007_places.ts"
+import * as Runs from "./0008_runs.ts"
 
 export interface Migration {
   readonly id: number
@@ -21,5 +22,6 @@ export const migrations: ReadonlyArray<Migration> = [
   { id: 4, name: "0004_pauses", statements: Pauses.statements },
   { id: 5, name: "0005_given_up", statements: GivenUp.statements },
   { id: 6, name: "0006_failing", statements: Failing.statements },
-  { id: 7, name: "0007_places", statements: Places.statements }
+  { id: 7, name: "0007_places", statements: Places.statements },
+  { id: 8, name: "0008_runs", statements: Runs.statements }
 ]

@@ -8,20 +8,28 @@ LANGUAGE plpgsql
 {pinned}
 AS $$
 DECLARE
-  -- As many as fit one message. The other processes find out by themselves, see `find_ended`.
-  max_woken CONSTANT integer := 10000;
   -- How long it waits for an execution that another transaction holds. The caller tries again.
   lock_patience CONSTANT text := '50ms';
   ended timestamptz := {schema}.clock();
   found_state text;
+  found_kind text;
   over uuid[];
   lock_timeout text := current_setting('lock_timeout');
 BEGIN
   PERFORM set_config('lock_timeout', lock_patience, true);
-  SELECT e.state INTO found_state FROM {schema}.executions e WHERE e.id = wanted FOR UPDATE;
+  SELECT e.state, e.kind INTO found_state, found_kind FROM {schema}.executions e WHERE e.id = wanted FOR UPDATE;
   PERFORM set_config('lock_timeout', lock_timeout, true);
   IF found_state IS NULL THEN
     answer := 'TooLate';
+    RETURN;
+  END IF;
+  IF found_kind = 'workflow' THEN
+    -- Its owner interrupts it, when it has one: finalizers and compensations are steps of the run.
+    INSERT INTO {schema}.inbox (run, key, value, at) VALUES (wanted, 'cancel', 'null', ended);
+    INSERT INTO {schema}.wakes (run) VALUES (wanted);
+    woken_processes := ARRAY['*'];
+    woken_ids := ARRAY[wanted];
+    answer := 'Requested';
     RETURN;
   END IF;
   IF found_state IN ('running', 'cancelling') THEN
@@ -45,12 +53,7 @@ BEGIN
   )
   SELECT array_agg(g.id) INTO over FROM gone g;
 
-  WITH gone AS (
-    DELETE FROM {schema}.waiters w WHERE w.execution_id = ANY (over) RETURNING w.process, w.execution_id
-  )
-  SELECT (array_agg(g.process::text))[1:max_woken], (array_agg(g.execution_id))[1:max_woken]
-  INTO woken_processes, woken_ids
-  FROM gone g;
+  SELECT t.woken_processes, t.woken_ids INTO woken_processes, woken_ids FROM {schema}.tell_waiters(over) t;
   answer := 'Cancelled';
 END
 $$;

@@ -41,12 +41,14 @@ BEGIN
 
   EXECUTE format(
     'WITH part AS MATERIALIZED (
-       SELECT h.id, h.fence, h.task, h.key FROM {schema}.%I h WHERE h.id > $1 ORDER BY h.id LIMIT $2
+       SELECT h.id, h.kind, h.fence, h.task, h.key FROM {schema}.%I h WHERE h.id > $1 ORDER BY h.id LIMIT $2
      ), keys AS (
        DELETE FROM {schema}.keys k USING part p
        WHERE p.key IS NOT NULL AND k.scope = p.task AND k.key = p.key AND k.execution_id = p.id
      ), attempts AS (
        DELETE FROM {schema}.attempts a USING part p WHERE p.fence > 1 AND a.execution_id = p.id
+     ), runs AS (
+       DELETE FROM {schema}.runs r USING part p WHERE p.kind = ''workflow'' AND r.id = p.id
      )
      SELECT p.id FROM part p ORDER BY p.id DESC LIMIT 1',
     past.leaf

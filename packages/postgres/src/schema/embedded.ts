@@ -5,6 +5,104 @@ export const version = "0.0.0"
 
 /** The text of each function, by its name. */
 export const functions: Readonly<Record<string, string>> = {
+  apply_wakes: `-- Wakes runs that have messages, and gives runs that joined an execution its end. Each only after the commit of whoever
+-- noted it: a run that is just about to wait either sees the message, or is found waiting here.
+--
+-- A run whose row another transaction holds stays noted.
+CREATE OR REPLACE FUNCTION {schema}.apply_wakes(
+  max_rows integer, run_queue text, release_keys text[],
+  -- Processes that may have a run in memory, and those runs: two arrays of equal length.
+  OUT homes text[],
+  OUT ids uuid[],
+  -- Whether runs are queued that no process has in memory.
+  OUT is_queued boolean,
+  OUT more boolean
+)
+LANGUAGE plpgsql
+{pinned}
+AS $$
+DECLARE
+  -- How much longer than others the process that may have a run in memory has to claim it.
+  home_ahead CONSTANT interval := interval '20 milliseconds';
+  woken timestamptz := {schema}.clock();
+  noted uuid[];
+  joined uuid[];
+  joining uuid[];
+  open uuid[];
+  locked uuid[];
+  taken integer;
+BEGIN
+  PERFORM {schema}.require_read_committed();
+  -- What is lost with a crash of Postgres is noted still.
+  PERFORM set_config('synchronous_commit', 'off', true);
+  WITH gone AS (
+    DELETE FROM {schema}.joins j
+    WHERE j.ctid = ANY (ARRAY(SELECT x.ctid FROM {schema}.joins x LIMIT max_rows FOR UPDATE SKIP LOCKED))
+    RETURNING j.execution_id, j.run
+  )
+  SELECT array_agg(g.execution_id), array_agg(g.run), count(*) INTO joined, joining, taken FROM gone g;
+  IF taken > 0 THEN
+    -- Whatever ends one of these waits until the run is among its waiters, or has filed it before.
+    SELECT array_agg(l.id)
+    INTO open
+    FROM (SELECT e.id FROM {schema}.executions e WHERE e.id = ANY (joined) ORDER BY e.id FOR KEY SHARE) l;
+    INSERT INTO {schema}.waiters (execution_id, run)
+    SELECT j.id, j.run FROM unnest(joined, joining) AS j(id, run) WHERE j.id = ANY (open)
+    ON CONFLICT DO NOTHING;
+    INSERT INTO {schema}.inbox (run, key, value, at)
+    SELECT j.run, 'end:' || h.id, h.result, woken
+    FROM unnest(joined, joining) AS j(id, run)
+    JOIN {schema}.history h ON h.id = j.id;
+    INSERT INTO {schema}.wakes (run)
+    SELECT DISTINCT j.run FROM unnest(joined, joining) AS j(id, run) WHERE j.id = ANY (open) IS NOT TRUE;
+    -- These wakes are for what this transaction has written.
+    more := true;
+    is_queued := false;
+    RETURN;
+  END IF;
+
+  WITH gone AS (
+    DELETE FROM {schema}.wakes w
+    WHERE w.ctid = ANY (ARRAY(SELECT x.ctid FROM {schema}.wakes x LIMIT max_rows FOR UPDATE SKIP LOCKED))
+    RETURNING w.run
+  )
+  SELECT array_agg(DISTINCT g.run), count(*) INTO noted, taken FROM gone g;
+  more := taken = max_rows;
+  is_queued := false;
+  IF taken = 0 THEN
+    RETURN;
+  END IF;
+  SELECT coalesce(array_agg(l.id), '{}')
+  INTO locked
+  FROM (
+    SELECT e.id FROM {schema}.executions e WHERE e.id = ANY (noted) ORDER BY e.id FOR NO KEY UPDATE SKIP LOCKED
+  ) l;
+  WITH moved AS (
+    UPDATE {schema}.executions e
+    SET state = 'queued', held = NULL,
+      run_at = woken + CASE WHEN e.home IS NULL THEN interval '0' ELSE home_ahead END
+    WHERE e.id = ANY (locked) AND e.state = 'waiting' AND (
+      e.held IS NULL
+      OR EXISTS (SELECT 1 FROM {schema}.inbox i WHERE i.run = e.id AND i.key::text = ANY (release_keys))
+    )
+    RETURNING e.home
+  )
+  SELECT coalesce(bool_or(m.home IS NULL), false) INTO is_queued FROM moved m;
+  SELECT array_agg(e.home::text), array_agg(e.id)
+  INTO homes, ids
+  FROM {schema}.executions e
+  WHERE e.id = ANY (locked) AND e.home IS NOT NULL;
+  IF cardinality(locked) < cardinality(noted) THEN
+    INSERT INTO {schema}.wakes (run)
+    SELECT e.id FROM {schema}.executions e WHERE e.id = ANY (noted) AND e.id <> ALL (locked);
+    -- Messages to runs that are over.
+    DELETE FROM {schema}.inbox i
+    WHERE i.run = ANY (noted) AND EXISTS (SELECT 1 FROM {schema}.runs r WHERE r.id = i.run)
+      AND NOT EXISTS (SELECT 1 FROM {schema}.executions e WHERE e.id = i.run);
+  END IF;
+END
+$$;
+`,
   attempts_of: `-- Returns the ended attempts of an execution: the earlier ones, and the last, which history keeps in its own row.
 -- Results that do not fit one message are left out.
 CREATE OR REPLACE FUNCTION {schema}.attempts_of(wanted uuid, max_rows integer, max_bytes bigint) RETURNS TABLE (
@@ -51,20 +149,28 @@ LANGUAGE plpgsql
 {pinned}
 AS $$
 DECLARE
-  -- As many as fit one message. The other processes find out by themselves, see \`find_ended\`.
-  max_woken CONSTANT integer := 10000;
   -- How long it waits for an execution that another transaction holds. The caller tries again.
   lock_patience CONSTANT text := '50ms';
   ended timestamptz := {schema}.clock();
   found_state text;
+  found_kind text;
   over uuid[];
   lock_timeout text := current_setting('lock_timeout');
 BEGIN
   PERFORM set_config('lock_timeout', lock_patience, true);
-  SELECT e.state INTO found_state FROM {schema}.executions e WHERE e.id = wanted FOR UPDATE;
+  SELECT e.state, e.kind INTO found_state, found_kind FROM {schema}.executions e WHERE e.id = wanted FOR UPDATE;
   PERFORM set_config('lock_timeout', lock_timeout, true);
   IF found_state IS NULL THEN
     answer := 'TooLate';
+    RETURN;
+  END IF;
+  IF found_kind = 'workflow' THEN
+    -- Its owner interrupts it, when it has one: finalizers and compensations are steps of the run.
+    INSERT INTO {schema}.inbox (run, key, value, at) VALUES (wanted, 'cancel', 'null', ended);
+    INSERT INTO {schema}.wakes (run) VALUES (wanted);
+    woken_processes := ARRAY['*'];
+    woken_ids := ARRAY[wanted];
+    answer := 'Requested';
     RETURN;
   END IF;
   IF found_state IN ('running', 'cancelling') THEN
@@ -88,12 +194,7 @@ BEGIN
   )
   SELECT array_agg(g.id) INTO over FROM gone g;
 
-  WITH gone AS (
-    DELETE FROM {schema}.waiters w WHERE w.execution_id = ANY (over) RETURNING w.process, w.execution_id
-  )
-  SELECT (array_agg(g.process::text))[1:max_woken], (array_agg(g.execution_id))[1:max_woken]
-  INTO woken_processes, woken_ids
-  FROM gone g;
+  SELECT t.woken_processes, t.woken_ids INTO woken_processes, woken_ids FROM {schema}.tell_waiters(over) t;
   answer := 'Cancelled';
 END
 $$;
@@ -220,10 +321,365 @@ BEGIN
 END
 $$;
 `,
+  claim_runs: `-- Claims runs: those that are queued and those that wait and whose time has come, or exactly the \`wanted\` ones, whether
+-- their time has come or not. Returns them with the length of their journals and the messages in their inboxes.
+--
+-- Like \`claim\`, it does not wait for the disk.
+CREATE OR REPLACE FUNCTION {schema}.claim_runs(
+  me uuid, my_process text, lane_ids bigint[], wanted uuid[], max_rows integer, max_bytes bigint, max_unread integer
+) RETURNS TABLE (
+  id uuid, name text, workflow text, payload text, format integer, fence bigint, length integer, unread text,
+  started_millis double precision, now_millis double precision, traceparent text
+)
+LANGUAGE plpgsql
+{pinned}
+AS $$
+#variable_conflict use_column
+DECLARE
+  claimed timestamptz := {schema}.clock();
+  due_by timestamptz := {schema}.now();
+  taken uuid[];
+BEGIN
+  PERFORM {schema}.require_read_committed();
+  PERFORM set_config('synchronous_commit', 'off', true);
+  PERFORM 1
+  FROM {schema}.supervisors v
+  WHERE v.id = me AND {schema}.lease_end(v.expires_at, v.lease_millis) > claimed
+  FOR KEY SHARE;
+  IF NOT FOUND THEN
+    RETURN;
+  END IF;
+  IF wanted IS NULL THEN
+    SELECT array_agg(f.id)
+    INTO taken
+    FROM (
+      SELECT d.id, sum(d.bytes) OVER (ORDER BY d.run_at, d.id) - d.bytes AS bytes_before
+      FROM (
+        SELECT c.id, c.run_at, c.bytes
+        FROM unnest(lane_ids) AS l(lane)
+        CROSS JOIN LATERAL (
+          SELECT e.id, e.run_at, octet_length(e.payload) AS bytes
+          FROM {schema}.executions e
+          WHERE e.state = 'queued' AND e.lane = l.lane AND e.priority = 5 AND e.run_at <= due_by
+          ORDER BY e.run_at, e.id
+          LIMIT max_rows
+          FOR NO KEY UPDATE SKIP LOCKED
+        ) c
+        UNION ALL
+        SELECT c.id, c.run_at, c.bytes
+        FROM unnest(lane_ids) AS l(lane)
+        CROSS JOIN LATERAL (
+          SELECT e.id, e.run_at, octet_length(e.payload) AS bytes
+          FROM {schema}.executions e
+          WHERE e.state = 'waiting' AND e.held IS NULL AND e.lane = l.lane AND e.run_at <= due_by
+          ORDER BY e.run_at
+          LIMIT max_rows
+          FOR NO KEY UPDATE SKIP LOCKED
+        ) c
+        ORDER BY run_at, id
+        LIMIT max_rows
+      ) d
+    ) f
+    WHERE f.bytes_before < max_bytes;
+  ELSE
+    SELECT array_agg(f.id)
+    INTO taken
+    FROM (
+      SELECT d.id, sum(d.bytes) OVER (ORDER BY d.id) - d.bytes AS bytes_before
+      FROM (
+        SELECT e.id, octet_length(e.payload) AS bytes
+        FROM {schema}.executions e
+        WHERE e.id = ANY (wanted) AND e.kind = 'workflow' AND e.state IN ('queued', 'waiting') AND e.held IS NULL
+        ORDER BY e.id
+        LIMIT max_rows
+        FOR NO KEY UPDATE SKIP LOCKED
+      ) d
+    ) f
+    WHERE f.bytes_before < max_bytes;
+  END IF;
+  UPDATE {schema}.executions e
+  SET state = 'running', owner = me, fence = e.fence + 1, claimed_at = claimed, home = my_process
+  WHERE e.id = ANY (taken);
+  RETURN QUERY
+  SELECT r.* FROM {schema}.runs_of(taken, claimed, max_unread) r;
+END
+$$;
+`,
   clock: `-- The time of leases and records. It advances within a statement. Like now(), only the test kit replaces it.
 CREATE OR REPLACE FUNCTION {schema}.clock() RETURNS timestamptz
 LANGUAGE sql VOLATILE PARALLEL SAFE
 RETURN clock_timestamp();
+`,
+  commit_runs: `-- Records what runs did: entries of their journals, the messages that these were, children, tasks and messages to send, and
+-- what each run does next. All of a run's commit, or nothing.
+--
+-- It locks the runs first and looks at their inboxes then, in a statement of its own: a message whose commit it has not seen
+-- finds the run waiting when its wake is applied. It locks no other runs; what concerns those is inserted.
+--
+-- The statement waits for a moment for rows that another transaction holds, then fails with lock_not_available. With
+-- \`pass_locked\` it skips them. A commit that is repeated after a lost acknowledgement changes nothing.
+CREATE OR REPLACE FUNCTION {schema}.commit_runs(
+  me uuid, pass_locked boolean, max_unread integer, run_queue text,
+  ids uuid[], fences bigint[], lengths integer[], nexts text[], results text[], journals text[],
+  wake_millis double precision[], helds text[],
+  -- Each belongs to the commit at this position, from 1.
+  entry_ords integer[], entry_seqs integer[], entry_keys text[], entry_outside boolean[], entry_values text[],
+  entry_millis double precision[],
+  moved_ords integer[], moved_ids bigint[],
+  child_ords integer[], child_ids uuid[], child_names text[], child_workflows text[], child_lanes bigint[],
+  child_payloads text[], child_formats integer[], child_traceparents text[], are_detached boolean[],
+  task_ords integer[], task_ids uuid[], task_lanes bigint[], task_names text[], task_queues text[],
+  task_priorities smallint[], task_payloads text[], task_formats integer[], task_delays double precision[],
+  task_dues double precision[], task_attempts integer[], task_timeouts double precision[],
+  task_start_delays double precision[], task_start_bys double precision[], task_once boolean[], task_tags text[],
+  task_traceparents text[],
+  sent_ords integer[], sent_runs uuid[], sent_keys text[], sent_values text[],
+  -- For each commit: \`running\`, \`waiting\` or \`over\`, \`lost\` or \`locked\`.
+  OUT states text[],
+  -- The messages that are left in each inbox, see \`unread_of\`.
+  OUT unreads text[],
+  -- Processes that await runs that are over, and those runs: two arrays of equal length. The process \`*\` stands for runs
+  -- to be woken.
+  OUT woken_processes text[],
+  OUT woken_ids uuid[]
+)
+LANGUAGE plpgsql
+{pinned}
+AS $$
+DECLARE
+  -- How long it waits for a row that another transaction holds.
+  lock_patience CONSTANT text := '100ms';
+  -- When a run continues that waits for a message only.
+  never CONSTANT timestamptz := '9999-12-31 00:00:00+00';
+  committed timestamptz := {schema}.clock();
+  kept integer[];
+  -- Those whose children, tasks and messages are to be stored: not those of a repeated commit.
+  doing integer[];
+  locked integer[] := '{}';
+  waiting integer[];
+  over integer[];
+  fresh uuid[];
+  has_wakes boolean := false;
+BEGIN
+  PERFORM {schema}.require_read_committed();
+  IF pass_locked THEN
+    WITH free AS MATERIALIZED (
+      SELECT e.id
+      FROM {schema}.executions e
+      WHERE e.id = ANY (ids) AND e.owner IS NOT DISTINCT FROM me
+      ORDER BY e.id
+      FOR UPDATE SKIP LOCKED
+    )
+    SELECT coalesce(array_agg(i.ord::integer), '{}')
+    INTO locked
+    FROM unnest(ids, fences) WITH ORDINALITY AS i(id, fence, ord)
+    JOIN {schema}.executions e ON e.id = i.id AND e.fence = i.fence AND e.owner IS NOT DISTINCT FROM me
+    WHERE NOT EXISTS (SELECT 1 FROM free f WHERE f.id = i.id);
+  ELSE
+    PERFORM set_config('lock_timeout', lock_patience, true);
+    PERFORM 1
+    FROM {schema}.executions e
+    WHERE e.id = ANY (ids) AND e.owner IS NOT DISTINCT FROM me
+    ORDER BY e.id
+    FOR UPDATE;
+  END IF;
+  SELECT coalesce(array_agg(i.ord::integer), '{}')
+  INTO kept
+  FROM unnest(ids, fences) WITH ORDINALITY AS i(id, fence, ord)
+  JOIN {schema}.executions e
+    ON e.id = i.id AND e.fence = i.fence AND e.owner IS NOT DISTINCT FROM me AND e.state = 'running'
+  WHERE i.ord <> ALL (locked);
+
+  doing := kept;
+  IF cardinality(child_ords) + cardinality(task_ords) + cardinality(sent_ords) > 0 THEN
+    -- Each of these comes with an entry.
+    doing := ARRAY(
+      SELECT k.ord
+      FROM unnest(kept) AS k(ord)
+      WHERE NOT EXISTS (
+        SELECT 1
+        FROM unnest(entry_ords, entry_seqs) AS i(ord, seq)
+        JOIN {schema}.journal j ON j.run = ids[i.ord] AND j.seq = i.seq
+        WHERE i.ord = k.ord
+      )
+    );
+  END IF;
+
+  -- A run that is over at its first commit never has a journal here: it goes to history at once.
+  IF cardinality(entry_ords) > 0 THEN
+    INSERT INTO {schema}.journal (run, seq, key, outside, value, at)
+    SELECT ids[i.ord], i.seq, i.key, i.outside, i.value, to_timestamp(i.millis / 1000)
+    FROM unnest(entry_ords, entry_seqs, entry_keys, entry_outside, entry_values, entry_millis)
+      AS i(ord, seq, key, outside, value, millis)
+    WHERE i.ord = ANY (kept) AND journals[i.ord] IS NULL
+    ON CONFLICT DO NOTHING;
+  END IF;
+  IF cardinality(moved_ords) > 0 THEN
+    DELETE FROM {schema}.inbox b
+    USING unnest(moved_ords, moved_ids) AS i(ord, id)
+    WHERE i.ord = ANY (kept) AND b.run = ids[i.ord] AND b.id = i.id;
+  END IF;
+
+  IF cardinality(child_ords) > 0 THEN
+    WITH made AS (
+      INSERT INTO {schema}.runs (id)
+      SELECT DISTINCT i.id
+      FROM unnest(child_ords, child_ids) AS i(ord, id)
+      WHERE i.ord = ANY (doing)
+      ORDER BY i.id
+      ON CONFLICT DO NOTHING
+      RETURNING id
+    )
+    SELECT coalesce(array_agg(m.id), '{}') INTO fresh FROM made m;
+    INSERT INTO {schema}.executions (
+      id, kind, key, task, lane, queue, priority, payload, format, traceparent, enqueued_at, run_at, max_attempts,
+      timeout_millis, at_most_once
+    )
+    SELECT DISTINCT ON (i.id)
+      i.id, 'workflow', i.name, i.workflow, i.lane, run_queue, 5, i.payload, i.format, i.traceparent, committed,
+      committed, 1, 1, false
+    FROM unnest(
+      child_ids, child_names, child_workflows, child_lanes, child_payloads, child_formats, child_traceparents
+    ) AS i(id, name, workflow, lane, payload, format, traceparent)
+    WHERE i.id = ANY (fresh);
+    -- Nothing can end a child that this transaction has made. One that existed may just end: see \`apply_wakes\`.
+    INSERT INTO {schema}.waiters (execution_id, run)
+    SELECT DISTINCT i.id, ids[i.ord]
+    FROM unnest(child_ords, child_ids, are_detached) AS i(ord, id, is_detached)
+    WHERE i.ord = ANY (doing) AND NOT i.is_detached AND i.id = ANY (fresh)
+    ON CONFLICT DO NOTHING;
+    WITH noted AS (
+      INSERT INTO {schema}.joins (execution_id, run)
+      SELECT DISTINCT i.id, ids[i.ord]
+      FROM unnest(child_ords, child_ids, are_detached) AS i(ord, id, is_detached)
+      WHERE i.ord = ANY (doing) AND NOT i.is_detached AND i.id <> ALL (fresh)
+      RETURNING run
+    )
+    SELECT count(*) > 0 INTO has_wakes FROM noted;
+  END IF;
+
+  IF cardinality(task_ords) > 0 THEN
+    INSERT INTO {schema}.executions (
+      id, lane, task, queue, priority, payload, format, enqueued_at, run_at, max_attempts, timeout_millis, start_by,
+      at_most_once, tags, traceparent
+    )
+    SELECT
+      i.id, i.lane, i.task, i.queue, i.priority, i.payload, i.format, committed,
+      coalesce(to_timestamp(i.due / 1000), committed + i.delay * interval '1 millisecond'),
+      i.max_attempts, i.timeout,
+      coalesce(to_timestamp(i.start_by / 1000), committed + i.start_delay * interval '1 millisecond'),
+      i.at_most_once, i.tags::jsonb, i.traceparent
+    FROM unnest(
+      task_ords, task_ids, task_lanes, task_names, task_queues, task_priorities, task_payloads, task_formats,
+      task_delays, task_dues, task_attempts, task_timeouts, task_start_delays, task_start_bys, task_once, task_tags,
+      task_traceparents
+    ) AS i(
+      ord, id, lane, task, queue, priority, payload, format, delay, due, max_attempts, timeout, start_delay, start_by,
+      at_most_once, tags, traceparent
+    )
+    WHERE i.ord = ANY (doing);
+    INSERT INTO {schema}.waiters (execution_id, run)
+    SELECT i.id, ids[i.ord]
+    FROM unnest(task_ords, task_ids) AS i(ord, id)
+    WHERE i.ord = ANY (doing);
+  END IF;
+
+  IF cardinality(sent_ords) > 0 THEN
+    PERFORM {schema}.send_messages(array_agg(i.run ORDER BY i.n), array_agg(i.key ORDER BY i.n), array_agg(i.value ORDER BY i.n))
+    FROM unnest(sent_ords, sent_runs, sent_keys, sent_values) WITH ORDINALITY AS i(ord, run, key, value, n)
+    WHERE i.ord = ANY (doing)
+    HAVING count(*) > 0;
+    has_wakes := true;
+  END IF;
+
+  SELECT
+    array_agg(i.ord::integer) FILTER (
+      WHERE i.next = 'waiting' AND NOT EXISTS (SELECT 1 FROM {schema}.inbox b WHERE b.run = i.id)
+    ),
+    array_agg(i.ord::integer) FILTER (WHERE i.next NOT IN ('running', 'waiting'))
+  INTO waiting, over
+  FROM unnest(ids, nexts) WITH ORDINALITY AS i(id, next, ord)
+  WHERE i.ord = ANY (kept);
+
+  IF cardinality(waiting) > 0 THEN
+    UPDATE {schema}.executions e
+    SET state = 'waiting', owner = NULL, claimed_at = NULL, losses = 0, held = i.held,
+      run_at = coalesce(to_timestamp(i.wake / 1000), never)
+    FROM unnest(ids, wake_millis, helds) WITH ORDINALITY AS i(id, wake, held, ord)
+    WHERE e.id = i.id AND i.ord = ANY (waiting);
+  END IF;
+
+  -- A run that makes progress is not what kills its workers.
+  UPDATE {schema}.executions e
+  SET losses = 0
+  FROM unnest(ids) WITH ORDINALITY AS i(id, ord)
+  WHERE e.id = i.id AND e.losses > 0 AND i.ord = ANY (kept);
+
+  IF cardinality(over) > 0 THEN
+    WITH gone AS (
+      DELETE FROM {schema}.executions e
+      USING unnest(ids, nexts, results, journals, lengths) WITH ORDINALITY
+        AS i(id, next, result, journal, length, ord)
+      WHERE e.id = i.id AND i.ord = ANY (over)
+      RETURNING e.*, i.next, i.result, i.journal
+    )
+    INSERT INTO {schema}.history (
+      id, ended_at, enqueued_at, run_at, claimed_at, lane, fence, timeout_millis, max_attempts, format, priority,
+      at_most_once, kind, retention, queue, task, payload, tags, traceparent, key,
+      state, result, outcome, attempt, attempts, losses, settled, confirmed, supervisor, place, journal
+    )
+    SELECT
+      e.id, committed, e.enqueued_at, e.run_at, e.claimed_at, e.lane, e.fence, e.timeout_millis, e.max_attempts,
+      e.format, e.priority, e.at_most_once, e.kind, e.retention, e.queue, e.task, e.payload, e.tags, e.traceparent,
+      e.key, e.next, e.result, e.next, 1, 1, e.losses, true, true, e.owner, NULL,
+      CASE
+        WHEN e.journal IS NULL THEN {schema}.packed_journal(e.id)
+        WHEN EXISTS (SELECT 1 FROM {schema}.inbox b WHERE b.run = e.id) THEN
+          left(e.journal, -1) || CASE WHEN e.journal = '[]' THEN '' ELSE ',' END
+            || substr({schema}.packed_journal(e.id), 2)
+        ELSE e.journal
+      END
+    FROM gone e;
+    DELETE FROM {schema}.journal j
+    USING unnest(ids, journals) WITH ORDINALITY AS i(id, journal, ord)
+    WHERE j.run = i.id AND i.journal IS NULL AND i.ord = ANY (over);
+    DELETE FROM {schema}.inbox b USING unnest(ids) WITH ORDINALITY AS i(id, ord) WHERE b.run = i.id AND i.ord = ANY (over);
+    SELECT t.woken_processes, t.woken_ids
+    INTO woken_processes, woken_ids
+    FROM {schema}.tell_waiters(ARRAY(SELECT ids[o.ord] FROM unnest(over) AS o(ord))) t;
+  END IF;
+  IF has_wakes THEN
+    woken_processes := woken_processes || '*'::text;
+    woken_ids := woken_ids || ids[1];
+  END IF;
+
+  SELECT
+    array_agg(
+      CASE
+        WHEN i.ord = ANY (over) THEN 'over'
+        WHEN i.ord = ANY (waiting) THEN 'waiting'
+        WHEN i.ord = ANY (kept) THEN 'running'
+        WHEN i.ord = ANY (locked) THEN 'locked'
+        -- What this supervisor committed before, with its acknowledgement lost, is done.
+        WHEN EXISTS (
+          SELECT 1 FROM {schema}.executions e
+          WHERE e.id = i.id AND e.fence = i.fence AND e.state IN ('waiting', 'queued') AND i.next = 'waiting'
+        ) THEN 'waiting'
+        WHEN EXISTS (
+          SELECT 1 FROM {schema}.history h WHERE h.id = i.id AND h.fence = i.fence AND h.supervisor = me AND h.settled
+        ) THEN 'over'
+        ELSE 'lost'
+      END
+      ORDER BY i.ord
+    ),
+    array_agg(
+      CASE WHEN i.ord = ANY (kept) AND i.ord = ANY (over) IS NOT TRUE THEN {schema}.unread_of(i.id, max_unread) END
+      ORDER BY i.ord
+    )
+  INTO states, unreads
+  FROM unnest(ids, fences, nexts) WITH ORDINALITY AS i(id, fence, next, ord);
+END
+$$;
 `,
   drop_past: `-- Drops the oldest partition of history past its class's retention, one part at a time, and returns whether there is
 -- more to do at once. It first deletes the idempotency keys that name its executions, because a key must not name what
@@ -268,12 +724,14 @@ BEGIN
 
   EXECUTE format(
     'WITH part AS MATERIALIZED (
-       SELECT h.id, h.fence, h.task, h.key FROM {schema}.%I h WHERE h.id > $1 ORDER BY h.id LIMIT $2
+       SELECT h.id, h.kind, h.fence, h.task, h.key FROM {schema}.%I h WHERE h.id > $1 ORDER BY h.id LIMIT $2
      ), keys AS (
        DELETE FROM {schema}.keys k USING part p
        WHERE p.key IS NOT NULL AND k.scope = p.task AND k.key = p.key AND k.execution_id = p.id
      ), attempts AS (
        DELETE FROM {schema}.attempts a USING part p WHERE p.fence > 1 AND a.execution_id = p.id
+     ), runs AS (
+       DELETE FROM {schema}.runs r USING part p WHERE p.kind = ''workflow'' AND r.id = p.id
      )
      SELECT p.id FROM part p ORDER BY p.id DESC LIMIT 1',
     past.leaf
@@ -508,8 +966,6 @@ LANGUAGE plpgsql
 {pinned}
 AS $$
 DECLARE
-  -- As many as fit one message. The other processes find out by themselves, see \`find_ended\`.
-  max_woken CONSTANT integer := 10000;
   ended timestamptz := {schema}.clock();
   over uuid[];
 BEGIN
@@ -553,12 +1009,7 @@ BEGIN
       AND e.start_by <= {schema}.now()
   );
 
-  WITH gone AS (
-    DELETE FROM {schema}.waiters w WHERE w.execution_id = ANY (over) RETURNING w.process, w.execution_id
-  )
-  SELECT (array_agg(g.process::text))[1:max_woken], (array_agg(g.execution_id))[1:max_woken]
-  INTO woken_processes, woken_ids
-  FROM gone g;
+  SELECT t.woken_processes, t.woken_ids INTO woken_processes, woken_ids FROM {schema}.tell_waiters(over) t;
 END
 $$;
 `,
@@ -586,7 +1037,7 @@ BEGIN
       SELECT e.id, e.task::text, e.queue::text, e.state, e.priority::smallint, e.payload::text, e.format::integer,
         e.attempts::integer, e.losses::integer, e.fence::bigint, e.tags::jsonb, e.enqueued_at::timestamptz,
         e.run_at::timestamptz, NULL::timestamptz AS ended_at,
-        CASE WHEN e.state = 'queued' THEN coalesce(
+        CASE WHEN e.held IS NOT NULL THEN e.held::text WHEN e.state = 'queued' THEN coalesce(
           (
             SELECT CASE p.kind WHEN 'queue' THEN 'its queue is paused' ELSE 'its task is paused' END
             FROM {schema}.pauses p
@@ -662,6 +1113,27 @@ BEGIN
     ORDER BY o.expires_at
     LIMIT max_rows
     FOR UPDATE SKIP LOCKED
+  );
+  GET DIAGNOSTICS forgotten = ROW_COUNT;
+  RETURN forgotten;
+END
+$$;
+`,
+  forget_messages: `-- Deletes old messages to runs that were never started, and returns how many.
+CREATE OR REPLACE FUNCTION {schema}.forget_messages(max_rows integer, age_millis double precision) RETURNS integer
+LANGUAGE plpgsql
+{safe}
+AS $$
+DECLARE
+  forgotten integer;
+BEGIN
+  DELETE FROM {schema}.inbox b
+  WHERE (b.run, b.id) IN (
+    SELECT i.run, i.id
+    FROM {schema}.inbox i
+    WHERE i.at < {schema}.clock() - age_millis * interval '1 millisecond'
+      AND NOT EXISTS (SELECT 1 FROM {schema}.executions e WHERE e.id = i.run)
+    LIMIT max_rows
   );
   GET DIAGNOSTICS forgotten = ROW_COUNT;
   RETURN forgotten;
@@ -784,6 +1256,29 @@ CREATE OR REPLACE FUNCTION {schema}.lease_end(expires_at timestamptz, lease_mill
 LANGUAGE sql STABLE PARALLEL SAFE
 RETURN greatest(expires_at, pg_postmaster_start_time() + lease_millis * interval '1 millisecond');
 `,
+  load_run: `-- Returns entries of an open run's journal, from a position on: at least one if there are any, and as many as fit.
+CREATE OR REPLACE FUNCTION {schema}.load_run(of_run uuid, after integer, max_rows integer, max_bytes bigint)
+RETURNS TABLE (key text, outside boolean, value text, at_millis double precision)
+LANGUAGE plpgsql STABLE
+{pinned}
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  SELECT f.key, f.outside, f.value, f.at_millis
+  FROM (
+    SELECT j.key::text, j.outside, j.value::text, date_part('epoch', j.at) * 1000 AS at_millis, j.seq,
+      sum(octet_length(j.value)) OVER (ORDER BY j.seq) - octet_length(j.value) AS bytes_before
+    FROM {schema}.journal j
+    WHERE j.run = of_run AND j.seq >= after
+    ORDER BY j.seq
+    LIMIT max_rows
+  ) f
+  WHERE f.bytes_before < max_bytes
+  ORDER BY f.seq;
+END
+$$;
+`,
   may_start: `-- Returns whether the time by which an execution must start still allows starting it. The planner inlines it.
 CREATE OR REPLACE FUNCTION {schema}.may_start(start_by timestamptz, attempts integer, losses integer) RETURNS boolean
 LANGUAGE sql STABLE PARALLEL SAFE
@@ -845,7 +1340,8 @@ BEGIN
     e.traceparent::text, date_part('epoch', e.claimed_at) * 1000,
     (date_part('epoch', e.claimed_at) - date_part('epoch', e.run_at)) * 1000, date_part('epoch', e.run_at), e.at_most_once
   FROM {schema}.executions e
-  WHERE e.id = ANY (wanted) AND e.owner IS NOT DISTINCT FROM me AND e.state IN ('running', 'cancelling');
+  WHERE e.id = ANY (wanted) AND e.owner IS NOT DISTINCT FROM me AND e.kind = 'task'
+    AND e.state IN ('running', 'cancelling');
 END
 $$;
 `,
@@ -862,9 +1358,52 @@ BEGIN
   RETURN QUERY
   SELECT e.id, e.fence::bigint, octet_length(e.payload)
   FROM {schema}.executions e
-  WHERE e.owner = me AND e.state IN ('running', 'cancelling');
+  WHERE e.owner = me AND e.kind = 'task' AND e.state IN ('running', 'cancelling');
 END
 $$;
+`,
+  owned_runs: `-- Returns the runs that a supervisor owns, in the form in which \`claim_runs\` returns them. A claim of its own that was cut
+-- off may still be running: the lock waits until it has ended, and the second statement sees what it took.
+CREATE OR REPLACE FUNCTION {schema}.owned_runs(me uuid, max_unread integer) RETURNS TABLE (
+  id uuid, name text, workflow text, payload text, format integer, fence bigint, length integer, unread text,
+  started_millis double precision, now_millis double precision, traceparent text
+)
+LANGUAGE plpgsql
+{pinned}
+AS $$
+#variable_conflict use_column
+BEGIN
+  PERFORM {schema}.require_read_committed();
+  PERFORM 1 FROM {schema}.supervisors v WHERE v.id = me FOR UPDATE;
+  RETURN QUERY
+  SELECT r.*
+  FROM {schema}.runs_of(
+    ARRAY(SELECT e.id FROM {schema}.executions e WHERE e.owner = me AND e.kind = 'workflow' AND e.state = 'running'),
+    {schema}.clock(), max_unread
+  ) r;
+END
+$$;
+`,
+  packed_journal: `-- Returns the journal of an open run as a JSON array, with the messages that it has not read at the end.
+CREATE OR REPLACE FUNCTION {schema}.packed_journal(of_run uuid) RETURNS text
+LANGUAGE sql STABLE
+RETURN (
+  SELECT '[' || coalesce(string_agg(p.entry, ',' ORDER BY p.is_unread, p.n), '') || ']'
+  FROM (
+    SELECT false AS is_unread, j.seq::bigint AS n,
+      json_build_object('key', j.key, 'outside', j.outside, 'value', j.value, 'at', date_part('epoch', j.at) * 1000)::text
+        AS entry
+    FROM {schema}.journal j
+    WHERE j.run = of_run
+    UNION ALL
+    SELECT true, i.id,
+      json_build_object(
+        'key', i.key, 'outside', true, 'value', i.value, 'at', date_part('epoch', i.at) * 1000, 'unread', true
+      )::text
+    FROM {schema}.inbox i
+    WHERE i.run = of_run
+  ) p
+);
 `,
   pause: `-- Pauses a queue or a task. Returns false if it was already paused.
 CREATE OR REPLACE FUNCTION {schema}.pause(kind text, name text) RETURNS boolean
@@ -1044,16 +1583,14 @@ AS $$
 DECLARE
   -- The end of the domain \`fence\`. A row with this fence cannot be claimed any more, and is set aside.
   max_fence CONSTANT bigint := 9007199254740991;
-  -- As many as fit one message. The other processes find out by themselves, see \`find_ended\`.
-  max_woken CONSTANT integer := 10000;
   ended timestamptz := {schema}.clock();
-  held uuid[];
+  taking uuid[];
   over uuid[];
 BEGIN
   PERFORM {schema}.require_read_committed();
   -- Rows that another transaction holds wait for a later turn.
   SELECT array_agg(l.id)
-  INTO held
+  INTO taking
   FROM (
     SELECT x.id, sum(x.bytes) OVER (ORDER BY x.id) - x.bytes AS bytes_before
     FROM (
@@ -1069,13 +1606,16 @@ BEGIN
   WITH decided AS MATERIALIZED (
     SELECT e.*,
       CASE
+        -- A run goes on where its journal ends.
+        WHEN e.kind = 'workflow' THEN 'queued'
         WHEN e.state = 'cancelling' THEN 'cancelled'
         -- At-most-once: it may have run, however its owner left.
         WHEN e.at_most_once OR (losing AND e.losses + 1 >= max_losses) THEN 'lost'
         ELSE 'queued'
-      END AS next
+      END AS next,
+      e.kind = 'workflow' AND losing AND e.losses + 1 >= max_losses AS is_held
     FROM {schema}.executions e
-    WHERE e.id = ANY (held) AND e.owner = ANY (owners)
+    WHERE e.id = ANY (taking) AND e.owner = ANY (owners)
   ), gone AS (
     DELETE FROM {schema}.executions e USING decided d WHERE e.id = d.id AND d.next <> 'queued'
   ), filed AS (
@@ -1104,11 +1644,13 @@ BEGIN
     SELECT e.id, e.fence, e.attempts + 1, CASE WHEN losing THEN 'lost' ELSE 'released' END, e.owner, false, NOT losing,
       e.claimed_at, ended, CASE WHEN losing THEN lost_result END, NULL
     FROM decided e
-    WHERE e.next = 'queued'
+    WHERE e.next = 'queued' AND e.kind = 'task'
     ON CONFLICT DO NOTHING
   ), back AS (
     UPDATE {schema}.executions e
-    SET state = 'queued', owner = NULL, fence = least(e.fence + 1, max_fence), claimed_at = NULL, deadline_at = NULL,
+    SET state = CASE WHEN d.is_held THEN 'waiting' ELSE 'queued' END, home = NULL,
+      held = CASE WHEN d.is_held THEN d.losses + 1 || ' workers were lost while they ran it' END,
+      owner = NULL, fence = least(e.fence + 1, max_fence), claimed_at = NULL, deadline_at = NULL,
       losses = e.losses + losing::integer
     FROM decided d
     WHERE e.id = d.id AND d.next = 'queued'
@@ -1120,14 +1662,45 @@ BEGIN
   INTO taken, over, queues
   FROM decided d;
 
-  WITH gone AS (
-    DELETE FROM {schema}.waiters w WHERE w.execution_id = ANY (over) RETURNING w.process, w.execution_id
-  )
-  SELECT (array_agg(g.process::text))[1:max_woken], (array_agg(g.execution_id))[1:max_woken]
-  INTO woken_processes, woken_ids
-  FROM gone g;
+  SELECT t.woken_processes, t.woken_ids INTO woken_processes, woken_ids FROM {schema}.tell_waiters(over) t;
   more := taken > 0 AND EXISTS (SELECT 1 FROM {schema}.executions e WHERE e.owner = ANY (owners));
   RETURN NEXT;
+END
+$$;
+`,
+  runs_of: `-- Returns runs that their caller owns, with the length of their journals and the messages in their inboxes.
+CREATE OR REPLACE FUNCTION {schema}.runs_of(wanted uuid[], at timestamptz, max_unread integer) RETURNS TABLE (
+  id uuid, name text, workflow text, payload text, format integer, fence bigint, length integer, unread text,
+  started_millis double precision, now_millis double precision, traceparent text
+)
+LANGUAGE plpgsql STABLE
+{pinned}
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  SELECT e.id, e.key::text, e.task::text, e.payload::text, e.format::integer, e.fence::bigint,
+    coalesce((SELECT j.seq + 1 FROM {schema}.journal j WHERE j.run = e.id ORDER BY j.seq DESC LIMIT 1), 0),
+    {schema}.unread_of(e.id, max_unread),
+    date_part('epoch', e.enqueued_at) * 1000, date_part('epoch', at) * 1000, e.traceparent::text
+  FROM {schema}.executions e
+  WHERE e.id = ANY (wanted);
+END
+$$;
+`,
+  send_messages: `-- Appends messages to inboxes, and notes which runs to wake when this has been committed. Locks nothing.
+CREATE OR REPLACE FUNCTION {schema}.send_messages(runs uuid[], keys text[], message_values text[]) RETURNS void
+LANGUAGE plpgsql
+{pinned}
+AS $$
+DECLARE
+  sent timestamptz := {schema}.clock();
+BEGIN
+  INSERT INTO {schema}.inbox (run, key, value, at)
+  SELECT i.run, i.key, i.value, sent
+  FROM unnest(runs, keys, message_values) WITH ORDINALITY AS i(run, key, value, ord)
+  ORDER BY i.ord;
+  INSERT INTO {schema}.wakes (run) SELECT DISTINCT i.run FROM unnest(runs) AS i(run);
 END
 $$;
 `,
@@ -1146,8 +1719,6 @@ LANGUAGE plpgsql
 {pinned}
 AS $$
 DECLARE
-  -- As many as fit one message. The other processes find out by themselves, see \`find_ended\`.
-  max_woken CONSTANT integer := 10000;
   claimed timestamptz := {schema}.clock();
   ended timestamptz := claimed;
   candidates uuid[];
@@ -1217,12 +1788,7 @@ BEGIN
     END;
   END LOOP;
 
-  WITH gone AS (
-    DELETE FROM {schema}.waiters w WHERE w.execution_id = ANY (set_aside) RETURNING w.process, w.execution_id
-  )
-  SELECT (array_agg(g.process::text))[1:max_woken], (array_agg(g.execution_id))[1:max_woken]
-  INTO woken_processes, woken_ids
-  FROM gone g;
+  SELECT t.woken_processes, t.woken_ids INTO woken_processes, woken_ids FROM {schema}.tell_waiters(set_aside) t;
 END
 $$;
 `,
@@ -1259,8 +1825,6 @@ AS $$
 DECLARE
   -- The end of the domain \`fence\`. A row with this fence cannot be claimed any more, and is set aside.
   max_fence CONSTANT bigint := 9007199254740991;
-  -- As many as fit one message. The other processes find out by themselves, see \`find_ended\`.
-  max_woken CONSTANT integer := 10000;
   -- How long it waits for a row that another transaction holds.
   lock_patience CONSTANT text := '100ms';
   ended timestamptz := {schema}.clock();
@@ -1324,12 +1888,7 @@ BEGIN
   )
   SELECT array_agg(g.ord), array_agg(g.id) INTO done, over FROM gone g;
   IF cardinality(done) = cardinality(ids) THEN
-    WITH gone AS (
-      DELETE FROM {schema}.waiters w WHERE w.execution_id = ANY (over) RETURNING w.process, w.execution_id
-    )
-    SELECT (array_agg(g.process::text))[1:max_woken], (array_agg(g.execution_id))[1:max_woken]
-    INTO woken_processes, woken_ids
-    FROM gone g;
+    SELECT t.woken_processes, t.woken_ids INTO woken_processes, woken_ids FROM {schema}.tell_waiters(over) t;
     RETURN;
   END IF;
 
@@ -1397,12 +1956,7 @@ BEGIN
   FROM decided d;
   done := done || more;
 
-  WITH gone AS (
-    DELETE FROM {schema}.waiters w WHERE w.execution_id = ANY (over || more_over) RETURNING w.process, w.execution_id
-  )
-  SELECT (array_agg(g.process::text))[1:max_woken], (array_agg(g.execution_id))[1:max_woken]
-  INTO woken_processes, woken_ids
-  FROM gone g;
+  SELECT t.woken_processes, t.woken_ids INTO woken_processes, woken_ids FROM {schema}.tell_waiters(over || more_over) t;
   IF cardinality(done) = cardinality(ids) THEN
     RETURN;
   END IF;
@@ -1420,6 +1974,81 @@ BEGIN
         WHERE a.execution_id = i.id AND a.fence = i.fence AND a.supervisor = me AND a.settled
       )
   );
+END
+$$;
+`,
+  start_runs: `-- Stores runs whose ids are not known, and returns what became of each: \`owned\`, \`stored\` or \`exists\`. A run that is to be
+-- owned belongs to the supervisor at once, if that is alive; repeating a start after a lost acknowledgement returns
+-- \`owned\` again.
+--
+-- Messages are sent to their runs whether or not those are new.
+CREATE OR REPLACE FUNCTION {schema}.start_runs(
+  me uuid, my_process text, ids uuid[], names text[], workflows text[], lane_ids bigint[], run_queue text,
+  payloads text[], formats integer[], traceparents text[], are_owned boolean[],
+  message_runs uuid[], message_keys text[], message_values text[],
+  OUT started text[],
+  OUT now_millis double precision
+)
+LANGUAGE plpgsql
+{pinned}
+AS $$
+DECLARE
+  started_at timestamptz := {schema}.clock();
+  is_alive boolean := false;
+  fresh uuid[];
+  mine uuid[];
+BEGIN
+  PERFORM {schema}.require_read_committed();
+  now_millis := date_part('epoch', started_at) * 1000;
+  IF me IS NOT NULL THEN
+    -- Held until this transaction ends: the reaper skips a supervisor that is just getting a run.
+    PERFORM 1
+    FROM {schema}.supervisors v
+    WHERE v.id = me AND {schema}.lease_end(v.expires_at, v.lease_millis) > started_at
+    FOR KEY SHARE;
+    is_alive := FOUND;
+  END IF;
+  WITH made AS (
+    INSERT INTO {schema}.runs (id) SELECT DISTINCT i.id FROM unnest(ids) AS i(id) ORDER BY i.id
+    ON CONFLICT DO NOTHING
+    RETURNING id
+  )
+  SELECT coalesce(array_agg(m.id), '{}') INTO fresh FROM made m;
+  INSERT INTO {schema}.executions (
+    id, kind, key, task, lane, queue, priority, payload, format, traceparent, enqueued_at, run_at, max_attempts,
+    timeout_millis, at_most_once, state, owner, claimed_at, fence, home
+  )
+  SELECT DISTINCT ON (i.id)
+    i.id, 'workflow', i.name, i.workflow, i.lane, run_queue, 5, i.payload, i.format, i.traceparent, started_at,
+    started_at, 1, 1, false,
+    CASE WHEN i.is_owned AND is_alive THEN 'running' ELSE 'queued' END,
+    CASE WHEN i.is_owned AND is_alive THEN me END,
+    CASE WHEN i.is_owned AND is_alive THEN started_at END,
+    CASE WHEN i.is_owned AND is_alive THEN 1 ELSE 0 END,
+    CASE WHEN i.is_owned AND is_alive THEN my_process END
+  FROM unnest(ids, names, workflows, lane_ids, payloads, formats, traceparents, are_owned)
+    AS i(id, name, workflow, lane, payload, format, traceparent, is_owned)
+  WHERE i.id = ANY (fresh);
+  IF is_alive AND cardinality(fresh) < cardinality(ids) THEN
+    -- Started before by this supervisor, with the acknowledgement lost.
+    SELECT array_agg(e.id)
+    INTO mine
+    FROM {schema}.executions e
+    WHERE e.id = ANY (ids) AND e.owner IS NOT DISTINCT FROM me AND e.state = 'running' AND e.fence = 1;
+  END IF;
+  started := ARRAY(
+    SELECT CASE
+      WHEN i.id = ANY (fresh) AND i.is_owned AND is_alive THEN 'owned'
+      WHEN i.id = ANY (fresh) THEN 'stored'
+      WHEN i.is_owned AND i.id = ANY (mine) THEN 'owned'
+      ELSE 'exists'
+    END
+    FROM unnest(ids, are_owned) WITH ORDINALITY AS i(id, is_owned, ord)
+    ORDER BY i.ord
+  );
+  IF cardinality(message_runs) > 0 THEN
+    PERFORM {schema}.send_messages(message_runs, message_keys, message_values);
+  END IF;
 END
 $$;
 `,
@@ -1453,13 +2082,98 @@ BEGIN
 END
 $$;
 `,
+  tell_run: `-- Returns what is known of a run, whether it is open or over; nothing for an unknown id. Its journal is returned as a JSON
+-- array, from a position on, as many entries as fit, and whether there are more.
+CREATE OR REPLACE FUNCTION {schema}.tell_run(wanted uuid, after integer, max_bytes bigint) RETURNS TABLE (
+  name text, workflow text, payload text, format integer, started_millis double precision, entries text, more boolean
+)
+LANGUAGE plpgsql STABLE
+{pinned}
+AS $$
+#variable_conflict use_column
+BEGIN
+  PERFORM {schema}.require_primary();
+  RETURN QUERY
+  WITH run AS MATERIALIZED (
+    SELECT e.key::text, e.task::text, e.payload::text, e.format::integer, e.enqueued_at::timestamptz, NULL::text AS packed
+    FROM {schema}.executions e
+    WHERE e.id = wanted AND e.kind = 'workflow'
+    UNION ALL
+    SELECT h.key, h.task, h.payload, h.format, h.enqueued_at::timestamptz, coalesce(h.journal, '[]')
+    FROM {schema}.history h
+    WHERE h.id = wanted AND h.kind = 'workflow'
+  ), told AS MATERIALIZED (
+    SELECT j.seq::integer AS seq,
+      json_build_object('key', j.key, 'outside', j.outside, 'value', j.value, 'at', date_part('epoch', j.at) * 1000)::text
+        AS entry
+    FROM {schema}.journal j
+    WHERE j.run = wanted AND j.seq >= after
+    UNION ALL
+    SELECT (p.ord - 1)::integer, p.entry::text
+    FROM run r
+    CROSS JOIN LATERAL json_array_elements(r.packed::json) WITH ORDINALITY AS p(entry, ord)
+    WHERE r.packed IS NOT NULL AND p.ord > after
+  ), sized AS MATERIALIZED (
+    SELECT t.seq, t.entry, sum(octet_length(t.entry)) OVER (ORDER BY t.seq) - octet_length(t.entry) AS bytes_before
+    FROM told t
+  )
+  SELECT r.key, r.task, r.payload, r.format, date_part('epoch', r.enqueued_at) * 1000,
+    (SELECT '[' || coalesce(string_agg(z.entry, ',' ORDER BY z.seq), '') || ']' FROM sized z WHERE z.bytes_before < max_bytes),
+    EXISTS (SELECT 1 FROM sized z WHERE z.bytes_before >= max_bytes)
+  FROM run r;
+END
+$$;
+`,
+  tell_waiters: `-- Tells those that wait for executions which have just been filed. Processes get a message, which the caller sends. Runs
+-- get one in their inboxes, and a wake, which the caller applies after the commit.
+CREATE OR REPLACE FUNCTION {schema}.tell_waiters(
+  over uuid[],
+  -- Processes that await executions, and those executions: two arrays of equal length. The process \`*\` stands for runs.
+  OUT woken_processes text[],
+  OUT woken_ids uuid[]
+)
+LANGUAGE plpgsql
+{pinned}
+AS $$
+DECLARE
+  -- As many as fit one message. The other processes find out by themselves, see \`find_ended\`.
+  max_woken CONSTANT integer := 10000;
+  told uuid[];
+  ends uuid[];
+BEGIN
+  WITH gone AS (
+    DELETE FROM {schema}.waiters w WHERE w.execution_id = ANY (over) RETURNING w.process, w.execution_id, w.run
+  )
+  SELECT
+    (array_agg(g.process::text) FILTER (WHERE g.run IS NULL))[1:max_woken],
+    (array_agg(g.execution_id) FILTER (WHERE g.run IS NULL))[1:max_woken],
+    array_agg(g.run) FILTER (WHERE g.run IS NOT NULL),
+    array_agg(g.execution_id) FILTER (WHERE g.run IS NOT NULL)
+  INTO woken_processes, woken_ids, told, ends
+  FROM gone g;
+  IF told IS NULL THEN
+    RETURN;
+  END IF;
+  INSERT INTO {schema}.inbox (run, key, value, at)
+  SELECT t.run, 'end:' || h.id, h.result, h.ended_at
+  FROM unnest(told, ends) AS t(run, id)
+  -- They have been filed in this transaction, so only today's partition is read, or yesterday's.
+  JOIN {schema}.history h ON h.id = t.id AND h.finished_at > statement_timestamp() - interval '1 day';
+  INSERT INTO {schema}.wakes (run) SELECT DISTINCT t.run FROM unnest(told) AS t(run);
+  woken_processes := woken_processes || '*'::text;
+  woken_ids := woken_ids || ends[1];
+END
+$$;
+`,
   tick: `-- Renews a supervisor's lease, and returns what it needs to know: which of its lanes are paused, what to cancel, when
--- the next execution of these lanes is due, and which duties are due.
+-- the next execution of these lanes is due, which of its runs have messages, and which duties are due.
 CREATE OR REPLACE FUNCTION {schema}.tick(
   me uuid, lease_millis double precision, lane_ids bigint[], duty_names text[],
   OUT alive boolean,
   OUT cancelling uuid[],
   OUT next_due_millis double precision,
+  -- Workflow runs of this supervisor that have messages in their inboxes.
+  OUT unread uuid[],
   -- The lanes that the supervisor serves: two arrays of equal length.
   OUT paused_queues text[],
   OUT paused_tasks text[],
@@ -1504,6 +2218,26 @@ BEGIN
     ORDER BY e.run_at, e.id
     LIMIT 1
   ) d;
+  SELECT least(
+    next_due_millis,
+    (date_part('epoch', min(d.run_at)) - date_part('epoch', {schema}.now())) * 1000
+  )
+  INTO next_due_millis
+  FROM unnest(lane_ids) AS l(lane)
+  CROSS JOIN LATERAL (
+    SELECT e.run_at
+    FROM {schema}.executions e
+    WHERE e.state = 'waiting' AND e.held IS NULL AND e.lane = l.lane
+    ORDER BY e.run_at
+    LIMIT 1
+  ) d;
+
+  IF EXISTS (SELECT 1 FROM {schema}.inbox) THEN
+    SELECT array_agg(e.id)
+    INTO unread
+    FROM {schema}.executions e
+    WHERE e.owner = me AND e.kind = 'workflow' AND EXISTS (SELECT 1 FROM {schema}.inbox i WHERE i.run = e.id);
+  END IF;
 
   -- Some duties are due only when there is something to do, so that an idle queue costs one statement a tick.
   SELECT array_agg(n.name)
@@ -1520,10 +2254,19 @@ BEGIN
         WHERE e.state = 'queued' AND e.attempts = 0 AND e.losses = 0 AND e.start_by IS NOT NULL
           AND e.start_by <= {schema}.now()
       )
+      WHEN 'wake' THEN EXISTS (SELECT 1 FROM {schema}.wakes) OR EXISTS (SELECT 1 FROM {schema}.joins)
       ELSE true
     END;
 END
 $$;
+`,
+  unread_of: `-- Returns the oldest messages in a run's inbox as a JSON array of [id, key, value, millis]; null if there are none.
+CREATE OR REPLACE FUNCTION {schema}.unread_of(of_run uuid, max_unread integer) RETURNS text
+LANGUAGE sql STABLE
+RETURN (
+  SELECT json_agg(json_build_array(i.id, i.key, i.value, date_part('epoch', i.at) * 1000) ORDER BY i.id)::text
+  FROM (SELECT m.* FROM {schema}.inbox m WHERE m.run = of_run ORDER BY m.id LIMIT max_unread) i
+);
 `,
   unregister: `-- Ends a supervisor's lease in order: what it still owns goes back, and nothing counts as lost. Call it again while
 -- there is more, and after a moment if nothing was taken, because another transaction holds the rows.

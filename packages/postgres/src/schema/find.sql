@@ -22,7 +22,7 @@ BEGIN
       SELECT e.id, e.task::text, e.queue::text, e.state, e.priority::smallint, e.payload::text, e.format::integer,
         e.attempts::integer, e.losses::integer, e.fence::bigint, e.tags::jsonb, e.enqueued_at::timestamptz,
         e.run_at::timestamptz, NULL::timestamptz AS ended_at,
-        CASE WHEN e.state = 'queued' THEN coalesce(
+        CASE WHEN e.held IS NOT NULL THEN e.held::text WHEN e.state = 'queued' THEN coalesce(
           (
             SELECT CASE p.kind WHEN 'queue' THEN 'its queue is paused' ELSE 'its task is paused' END
             FROM {schema}.pauses p

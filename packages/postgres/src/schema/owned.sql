@@ -15,6 +15,7 @@ BEGIN
     e.traceparent::text, date_part('epoch', e.claimed_at) * 1000,
     (date_part('epoch', e.claimed_at) - date_part('epoch', e.run_at)) * 1000, date_part('epoch', e.run_at), e.at_most_once
   FROM {schema}.executions e
-  WHERE e.id = ANY (wanted) AND e.owner IS NOT DISTINCT FROM me AND e.state IN ('running', 'cancelling');
+  WHERE e.id = ANY (wanted) AND e.owner IS NOT DISTINCT FROM me AND e.kind = 'task'
+    AND e.state IN ('running', 'cancelling');
 END
 $$;

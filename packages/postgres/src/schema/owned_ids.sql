@@ -11,6 +11,6 @@ BEGIN
   RETURN QUERY
   SELECT e.id, e.fence::bigint, octet_length(e.payload)
   FROM {schema}.executions e
-  WHERE e.owner = me AND e.state IN ('running', 'cancelling');
+  WHERE e.owner = me AND e.kind = 'task' AND e.state IN ('running', 'cancelling');
 END
 $$;

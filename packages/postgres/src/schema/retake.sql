@@ -19,16 +19,14 @@ AS $$
 DECLARE
   -- The end of the domain `fence`. A row with this fence cannot be claimed any more, and is set aside.
   max_fence CONSTANT bigint := 9007199254740991;
-  -- As many as fit one message. The other processes find out by themselves, see `find_ended`.
-  max_woken CONSTANT integer := 10000;
   ended timestamptz := {schema}.clock();
-  held uuid[];
+  taking uuid[];
   over uuid[];
 BEGIN
   PERFORM {schema}.require_read_committed();
   -- Rows that another transaction holds wait for a later turn.
   SELECT array_agg(l.id)
-  INTO held
+  INTO taking
   FROM (
     SELECT x.id, sum(x.bytes) OVER (ORDER BY x.id) - x.bytes AS bytes_before
     FROM (
@@ -44,13 +42,16 @@ BEGIN
   WITH decided AS MATERIALIZED (
     SELECT e.*,
       CASE
+        -- A run goes on where its journal ends.
+        WHEN e.kind = 'workflow' THEN 'queued'
         WHEN e.state = 'cancelling' THEN 'cancelled'
         -- At-most-once: it may have run, however its owner left.
         WHEN e.at_most_once OR (losing AND e.losses + 1 >= max_losses) THEN 'lost'
         ELSE 'queued'
-      END AS next
+      END AS next,
+      e.kind = 'workflow' AND losing AND e.losses + 1 >= max_losses AS is_held
     FROM {schema}.executions e
-    WHERE e.id = ANY (held) AND e.owner = ANY (owners)
+    WHERE e.id = ANY (taking) AND e.owner = ANY (owners)
   ), gone AS (
     DELETE FROM {schema}.executions e USING decided d WHERE e.id = d.id AND d.next <> 'queued'
   ), filed AS (
@@ -79,11 +80,13 @@ BEGIN
     SELECT e.id, e.fence, e.attempts + 1, CASE WHEN losing THEN 'lost' ELSE 'released' END, e.owner, false, NOT losing,
       e.claimed_at, ended, CASE WHEN losing THEN lost_result END, NULL
     FROM decided e
-    WHERE e.next = 'queued'
+    WHERE e.next = 'queued' AND e.kind = 'task'
     ON CONFLICT DO NOTHING
   ), back AS (
     UPDATE {schema}.executions e
-    SET state = 'queued', owner = NULL, fence = least(e.fence + 1, max_fence), claimed_at = NULL, deadline_at = NULL,
+    SET state = CASE WHEN d.is_held THEN 'waiting' ELSE 'queued' END, home = NULL,
+      held = CASE WHEN d.is_held THEN d.losses + 1 || ' workers were lost while they ran it' END,
+      owner = NULL, fence = least(e.fence + 1, max_fence), claimed_at = NULL, deadline_at = NULL,
       losses = e.losses + losing::integer
     FROM decided d
     WHERE e.id = d.id AND d.next = 'queued'
@@ -95,12 +98,7 @@ BEGIN
   INTO taken, over, queues
   FROM decided d;
 
-  WITH gone AS (
-    DELETE FROM {schema}.waiters w WHERE w.execution_id = ANY (over) RETURNING w.process, w.execution_id
-  )
-  SELECT (array_agg(g.process::text))[1:max_woken], (array_agg(g.execution_id))[1:max_woken]
-  INTO woken_processes, woken_ids
-  FROM gone g;
+  SELECT t.woken_processes, t.woken_ids INTO woken_processes, woken_ids FROM {schema}.tell_waiters(over) t;
   more := taken > 0 AND EXISTS (SELECT 1 FROM {schema}.executions e WHERE e.owner = ANY (owners));
   RETURN NEXT;
 END

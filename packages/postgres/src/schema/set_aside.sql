@@ -13,8 +13,6 @@ LANGUAGE plpgsql
 {pinned}
 AS $$
 DECLARE
-  -- As many as fit one message. The other processes find out by themselves, see `find_ended`.
-  max_woken CONSTANT integer := 10000;
   claimed timestamptz := {schema}.clock();
   ended timestamptz := claimed;
   candidates uuid[];
@@ -84,11 +82,6 @@ BEGIN
     END;
   END LOOP;
 
-  WITH gone AS (
-    DELETE FROM {schema}.waiters w WHERE w.execution_id = ANY (set_aside) RETURNING w.process, w.execution_id
-  )
-  SELECT (array_agg(g.process::text))[1:max_woken], (array_agg(g.execution_id))[1:max_woken]
-  INTO woken_processes, woken_ids
-  FROM gone g;
+  SELECT t.woken_processes, t.woken_ids INTO woken_processes, woken_ids FROM {schema}.tell_waiters(set_aside) t;
 END
 $$;

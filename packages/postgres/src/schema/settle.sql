@@ -31,8 +31,6 @@ AS $$
 DECLARE
   -- The end of the domain `fence`. A row with this fence cannot be claimed any more, and is set aside.
   max_fence CONSTANT bigint := 9007199254740991;
-  -- As many as fit one message. The other processes find out by themselves, see `find_ended`.
-  max_woken CONSTANT integer := 10000;
   -- How long it waits for a row that another transaction holds.
   lock_patience CONSTANT text := '100ms';
   ended timestamptz := {schema}.clock();
@@ -96,12 +94,7 @@ BEGIN
   )
   SELECT array_agg(g.ord), array_agg(g.id) INTO done, over FROM gone g;
   IF cardinality(done) = cardinality(ids) THEN
-    WITH gone AS (
-      DELETE FROM {schema}.waiters w WHERE w.execution_id = ANY (over) RETURNING w.process, w.execution_id
-    )
-    SELECT (array_agg(g.process::text))[1:max_woken], (array_agg(g.execution_id))[1:max_woken]
-    INTO woken_processes, woken_ids
-    FROM gone g;
+    SELECT t.woken_processes, t.woken_ids INTO woken_processes, woken_ids FROM {schema}.tell_waiters(over) t;
     RETURN;
   END IF;
 
@@ -169,12 +162,7 @@ BEGIN
   FROM decided d;
   done := done || more;
 
-  WITH gone AS (
-    DELETE FROM {schema}.waiters w WHERE w.execution_id = ANY (over || more_over) RETURNING w.process, w.execution_id
-  )
-  SELECT (array_agg(g.process::text))[1:max_woken], (array_agg(g.execution_id))[1:max_woken]
-  INTO woken_processes, woken_ids
-  FROM gone g;
+  SELECT t.woken_processes, t.woken_ids INTO woken_processes, woken_ids FROM {schema}.tell_waiters(over || more_over) t;
   IF cardinality(done) = cardinality(ids) THEN
     RETURN;
   END IF;

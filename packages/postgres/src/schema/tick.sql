@@ -1,10 +1,12 @@
 -- Renews a supervisor's lease, and returns what it needs to know: which of its lanes are paused, what to cancel, when
--- the next execution of these lanes is due, and which duties are due.
+-- the next execution of these lanes is due, which of its runs have messages, and which duties are due.
 CREATE OR REPLACE FUNCTION {schema}.tick(
   me uuid, lease_millis double precision, lane_ids bigint[], duty_names text[],
   OUT alive boolean,
   OUT cancelling uuid[],
   OUT next_due_millis double precision,
+  -- Workflow runs of this supervisor that have messages in their inboxes.
+  OUT unread uuid[],
   -- The lanes that the supervisor serves: two arrays of equal length.
   OUT paused_queues text[],
   OUT paused_tasks text[],
@@ -49,6 +51,26 @@ BEGIN
     ORDER BY e.run_at, e.id
     LIMIT 1
   ) d;
+  SELECT least(
+    next_due_millis,
+    (date_part('epoch', min(d.run_at)) - date_part('epoch', {schema}.now())) * 1000
+  )
+  INTO next_due_millis
+  FROM unnest(lane_ids) AS l(lane)
+  CROSS JOIN LATERAL (
+    SELECT e.run_at
+    FROM {schema}.executions e
+    WHERE e.state = 'waiting' AND e.held IS NULL AND e.lane = l.lane
+    ORDER BY e.run_at
+    LIMIT 1
+  ) d;
+
+  IF EXISTS (SELECT 1 FROM {schema}.inbox) THEN
+    SELECT array_agg(e.id)
+    INTO unread
+    FROM {schema}.executions e
+    WHERE e.owner = me AND e.kind = 'workflow' AND EXISTS (SELECT 1 FROM {schema}.inbox i WHERE i.run = e.id);
+  END IF;
 
   -- Some duties are due only when there is something to do, so that an idle queue costs one statement a tick.
   SELECT array_agg(n.name)
@@ -65,6 +87,7 @@ BEGIN
         WHERE e.state = 'queued' AND e.attempts = 0 AND e.losses = 0 AND e.start_by IS NOT NULL
           AND e.start_by <= {schema}.now()
       )
+      WHEN 'wake' THEN EXISTS (SELECT 1 FROM {schema}.wakes) OR EXISTS (SELECT 1 FROM {schema}.joins)
       ELSE true
     END;
 END

@@ -7,7 +7,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { ExecutionId, Lane, SupervisorId } from "../../Broker.ts"
-import type { Message, Unread } from "../../RunStore.ts"
+import { type Message, releases, type Unread } from "../../RunStore.ts"
 import { isOver, makeLines, type Row, toRecord } from "../ledger.ts"
 import { type Bell, makeBell } from "../wakeups.ts"
 
@@ -124,4 +124,4 @@ export const wake = (store: Store, row: Row, now: number): void => {
 }
 
 /** Whether a message continues a run that waits for a person. */
-const isRelease = (key: string): boolean => key === "resume" || key === "cancel"
+const isRelease = (key: string): boolean => releases.includes(key)

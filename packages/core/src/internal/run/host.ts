@@ -222,13 +222,29 @@ export const makeHost = Effect.fnUntraced(function*(
     count()
   }
 
+  /** Claims, and begins what an earlier claim or start without a response may have taken. */
+  const claim = (
+    supervisor: Broker.SupervisorId,
+    options: Omit<Parameters<RunStore["Service"]["claim"]>[0], "supervisor">
+  ): Effect.Effect<ReadonlyArray<Activation>> => {
+    const asked = Effect.tapError(store.claim({ supervisor, ...options }), () => Effect.sync(due.doubt))
+    return Effect.tap(persistently("claim runs", asked, []), () => due.isDoubtful() ? recover(supervisor) : Effect.void)
+  }
+
+  const recover = (supervisor: Broker.SupervisorId): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      due.resolve()
+      return Effect.map(persistently("claim runs", store.owned(supervisor), []), (owned) => {
+        for (const activation of owned) if (!hosted.has(activation.id)) begin(activation)
+      })
+    })
+
   const claimLoop = (supervisor: Broker.SupervisorId): Effect.Effect<never> =>
     Effect.forever(Effect.suspend(() => {
       due.close()
       const limit = Math.min(maxClaimed, options.maxActive - active)
       if (limit <= 0 || isDraining || workflows.size === 0) return due.wait(Number.POSITIVE_INFINITY)
-      const claim = store.claim({ supervisor, workflows: [...workflows.keys()], limit })
-      return Effect.flatMap(persistently("claim runs", claim, []), (activations) => {
+      return Effect.flatMap(claim(supervisor, { workflows: [...workflows.keys()], limit }), (activations) => {
         claimed(activations)
         return activations.length === limit ? Effect.void : due.wait(Number.POSITIVE_INFINITY)
       })
@@ -241,8 +257,7 @@ export const makeHost = Effect.fnUntraced(function*(
       const ids = [...wanted]
       wanted.clear()
       if (ids.length === 0) return wanting.await
-      const claim = store.claim({ supervisor, workflows: [], limit: ids.length, ids })
-      return Effect.map(persistently("claim runs", claim, []), (activations) => {
+      return Effect.map(claim(supervisor, { workflows: [], limit: ids.length, ids }), (activations) => {
         claimed(activations)
         const found = new Set(activations.map(({ id }) => id))
         // Another process has them, or they are over.
@@ -335,6 +350,7 @@ export const makeHost = Effect.fnUntraced(function*(
         )
         return Effect.onExit(store.start(newRun, { owner: Option.some(by), messages }), (exit) =>
           Effect.sync(() => {
+            if (Exit.isFailure(exit)) due.doubt()
             if (Exit.isSuccess(exit) && exit.value._tag === "Owned" && owner === by) {
               resident.started(exit.value.fence)
             } else resident.evict()

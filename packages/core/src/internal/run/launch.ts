@@ -8,6 +8,7 @@ import * as Workflow from "effect/workflow/Workflow"
 import { WorkflowEngine, WorkflowInstance } from "effect/workflow/WorkflowEngine"
 import * as Envelope from "../../Envelope.ts"
 import type { Activation } from "../../RunStore.ts"
+import { boundExit } from "./bounds.ts"
 import * as codecs from "./codecs.ts"
 import { ofRun } from "./current.ts"
 import * as exits from "./exits.ts"
@@ -109,10 +110,12 @@ const end = Effect.fnUntraced(function*(
     ? "cancelled"
     : "failed"
   const json = yield* Effect.exit(encodeExit(workflow, result.exit))
-  if (Exit.isSuccess(json)) return resident.end({ _tag: "Over", state, result: json.value })
+  if (Exit.isSuccess(json)) {
+    const bound = yield* boundExit(`the result of ${workflow._tag}`, json.value)
+    return resident.end({ _tag: "Over", state: bound === json.value ? state : "failed", result: bound })
+  }
   // It does not fit the workflow's Schemas.
-  const defect = yield* encodeExit(workflow, json)
-  resident.end({ _tag: "Over", state: "failed", result: defect })
+  resident.end({ _tag: "Over", state: "failed", result: yield* encodeExit(workflow, json) })
 })
 
 const decodePayload = (workflow: Workflow.Any, { format, payload }: Activation): Effect.Effect<object> =>

@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { ExecutionId, Fence, NewExecution } from "../../Broker.ts"
 import type { Activation, Child, Committed, Message, NewEntry, Next, RunId, Unread } from "../../RunStore.ts"
+import { checkKey } from "./bounds.ts"
 import { type Answer, type JournalEntry, makeJournal } from "./journal.ts"
 import { makeKeys, signalOf } from "./keys.ts"
 import { makeMailbox } from "./mailbox.ts"
@@ -446,18 +447,21 @@ export const makeResident = (home: Home, options: Options) => {
             withdraw = ask(key, canRunLive, (answer) => resume(Effect.succeed(answer)))
           })
         return Effect.onExit(
-          Effect.flatMap(asked(true), (answer): Effect.Effect<JournalEntry | undefined, never, R> => {
-            if (answer._tag === "Recorded") return Effect.succeed(answer.entry)
-            if (answer._tag === "Evicted") return Effect.succeed(undefined)
-            return Effect.flatMap(
-              Effect.flatMap(until, (is) => is ? work : Effect.succeed(undefined)),
-              (value) => {
-                if (value === undefined || isGone()) return Effect.succeed(undefined)
-                record(key, source, value)
-                return Effect.map(asked(false), (answer) => answer._tag === "Recorded" ? answer.entry : undefined)
-              }
-            )
-          }),
+          Effect.flatMap(
+            Effect.andThen(checkKey(key), asked(true)),
+            (answer): Effect.Effect<JournalEntry | undefined, never, R> => {
+              if (answer._tag === "Recorded") return Effect.succeed(answer.entry)
+              if (answer._tag === "Evicted") return Effect.succeed(undefined)
+              return Effect.flatMap(
+                Effect.flatMap(until, (is) => is ? work : Effect.succeed(undefined)),
+                (value) => {
+                  if (value === undefined || isGone()) return Effect.succeed(undefined)
+                  record(key, source, value)
+                  return Effect.map(asked(false), (answer) => answer._tag === "Recorded" ? answer.entry : undefined)
+                }
+              )
+            }
+          ),
           () =>
             Effect.sync(() => {
               withdraw()

@@ -1,0 +1,195 @@
+/** Records what runs did, many in one statement. */
+import type { BrokerError } from "@effect-ray/core/BrokerError"
+import * as Envelope from "@effect-ray/core/Envelope"
+import * as RunStore from "@effect-ray/core/RunStore"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import type { SqlError } from "effect/sql/SqlError"
+import * as Batcher from "../batcher.ts"
+import type { Desk } from "../desk.ts"
+import { rowsOf } from "../enqueue.ts"
+import { laneId } from "../lanes.ts"
+import { newsOf, type Woken } from "../notifier.ts"
+import { isBadValue, isLockTimeout, retryTransient, unavailable } from "../sqlFailure.ts"
+import { arrays, type Store } from "../store.ts"
+import { maxUnread, pack, toUnread } from "./rows.ts"
+
+type Commit = RunStore.Commit
+type Committed = RunStore.Committed
+
+interface Request {
+  readonly supervisor: string
+  readonly commit: Commit
+}
+
+/** The most that a batch weighs, in characters. A single commit may weigh more. */
+const maxWeight = 16 * 1024 * 1024
+
+/** The least that a commit weighs: this many fill a batch. */
+const minWeight = maxWeight / 500
+
+/** How long to wait before a commit is repeated whose run another transaction has locked. */
+const lockedPause = "50 millis"
+
+/** The last time at which a waiting run continues by itself, in milliseconds. */
+const maxWakeMillis = Date.UTC(9999, 0, 1)
+
+interface Answer extends Woken {
+  readonly states: ReadonlyArray<"running" | "waiting" | "over" | "lost" | "locked">
+  readonly unreads: ReadonlyArray<string | null>
+}
+
+export const makeCommit = Effect.fnUntraced(function*(
+  store: Store,
+  { noteLanes, notifier, partitions }: Desk
+): Effect.fn.Return<RunStore.RunStore["Service"]["commit"], never, Scope.Scope> {
+  const { s } = store
+
+  const statement = (supervisor: string, commits: ReadonlyArray<Commit>, passLocked: boolean) => {
+    const entries = flatten(
+      commits,
+      (commit) => commit.entries.map((entry, index) => ({ ...entry, seq: commit.length + index }))
+    )
+    const moved = entries.filter(({ item }) => item.message !== undefined)
+    const children = flatten(commits, ({ children }) => children)
+    const tasks = flatten(commits, ({ tasks }) => tasks)
+    const sent = flatten(commits, ({ messages }) => messages)
+    return store.own((sql) =>
+      sql<Answer>`
+        SELECT * FROM ${s}.commit_runs(
+          ${supervisor}, ${passLocked}, ${maxUnread}, ${RunStore.queue},
+          ${arrays.uuid(commits.map(({ run }) => run))},
+          ${arrays.int8(commits.map(({ fence }) => BigInt(fence)))},
+          ${arrays.int4(commits.map(({ length }) => length))},
+          ${arrays.text(commits.map(({ next }) => nameOf(next)))},
+          ${arrays.text(commits.map(({ next }) => next._tag === "Over" ? next.result : null))},
+          ${arrays.text(commits.map(journalOf))},
+          ${arrays.float8(commits.map(({ next }) => wakeOf(next)))},
+          ${arrays.text(commits.map(({ next }) => next._tag === "Waiting" ? Option.getOrNull(next.held) : null))},
+          ${arrays.int4(entries.map(({ ord }) => ord))},
+          ${arrays.int4(entries.map(({ item }) => item.seq))},
+          ${arrays.text(entries.map(({ item }) => item.key))},
+          ${arrays.bool(entries.map(({ item }) => item.source === "outside"))},
+          ${arrays.text(entries.map(({ item }) => item.value))},
+          ${arrays.float8(entries.map(({ item }) => item.atMillis))},
+          ${arrays.int4(moved.map(({ ord }) => ord))},
+          ${arrays.int8(moved.map(({ item }) => BigInt(item.message!)))},
+          ${arrays.int4(children.map(({ ord }) => ord))},
+          ${arrays.uuid(children.map(({ item }) => item.run.id))},
+          ${arrays.text(children.map(({ item }) => item.run.name))},
+          ${arrays.text(children.map(({ item }) => item.run.workflow))},
+          ${arrays.int8(children.map(({ item }) => laneId(RunStore.laneOf(item.run.workflow))))},
+          ${arrays.text(children.map(({ item }) => item.run.payload))},
+          ${arrays.int4(children.map(() => Envelope.format))},
+          ${arrays.text(children.map(({ item }) => Option.getOrNull(item.run.traceparent)))},
+          ${arrays.bool(children.map(({ item }) => item.detached))},
+          ${arrays.int4(tasks.map(({ ord }) => ord))}, ${rowsOf(store, tasks.map(({ item }) => item))},
+          ${arrays.int4(sent.map(({ ord }) => ord))},
+          ${arrays.uuid(sent.map(({ item }) => item.run))},
+          ${arrays.text(sent.map(({ item }) => item.key))},
+          ${arrays.text(sent.map(({ item }) => item.value))}
+        )
+      `, { characters: commits.reduce((sum, commit) => sum + weigh(commit), 0) }).pipe(
+        Effect.map(([answer]) => {
+          const { states, unreads } = answer!
+          notifier.woken(answer!)
+          const queued = commits.filter((_, index) => states[index] !== "lost" && states[index] !== "locked")
+          const enqueued = queued.flatMap(({ tasks }) => tasks)
+          if (enqueued.length > 0) notifier.enqueued(newsOf(enqueued), false)
+          const started = queued.flatMap(({ children }) => children)
+          if (started.length > 0) notifier.enqueued(new Map([[RunStore.queue, 0]]), false)
+          if (enqueued.length + started.length > 0) {
+            notifier.background(
+              noteLanes([...enqueued, ...started.map(({ run }) => RunStore.laneOf(run.workflow))])
+            )
+          }
+          return states.map((state, index): Committed | "locked" =>
+            state === "locked"
+              ? "locked"
+              : state === "lost"
+              ? { _tag: "Lost" }
+              : { _tag: "Done", state, unread: toUnread(unreads[index]!) }
+          )
+        })
+      )
+  }
+
+  /** Rows that other transactions hold are skipped and repeated, so that the rest need not wait. */
+  const pass = (
+    supervisor: string,
+    commits: ReadonlyArray<Commit>
+  ): Effect.Effect<ReadonlyArray<Committed | "locked">, SqlError> =>
+    retryTransient(
+      Effect.catchIf(
+        statement(supervisor, commits, false),
+        isLockTimeout,
+        () => statement(supervisor, commits, true)
+      )
+    )
+
+  /** Halves the batch until the commit that cannot be stored is alone. */
+  const run = (
+    supervisor: string,
+    commits: ReadonlyArray<Commit>
+  ): Effect.Effect<ReadonlyArray<Exit.Exit<Committed | "locked", BrokerError>>> =>
+    Effect.matchEffect(partitions.filing(pass(supervisor, commits)), {
+      onSuccess: (answers) => Effect.succeed(answers.map((answer) => Exit.succeed(answer))),
+      onFailure: (error) => {
+        if (commits.length === 1 || !isBadValue(error)) {
+          return Effect.succeed(commits.map(() => Exit.fail(unavailable("commit")(error))))
+        }
+        const middle = Math.ceil(commits.length / 2)
+        return Effect.zipWith(
+          run(supervisor, commits.slice(0, middle)),
+          run(supervisor, commits.slice(middle)),
+          (first, second) => [...first, ...second]
+        )
+      }
+    })
+
+  const batched = yield* Batcher.make<Request, Committed | "locked">({
+    concurrency: 2,
+    maxWeight,
+    weigh: ({ commit }) => weigh(commit),
+    // Every statement of one batch has one supervisor: there is one in a process at a time.
+    run: (requests) => run(requests[0]!.supervisor, requests.map(({ commit }) => commit))
+  })
+
+  const commit = (request: Request): Effect.Effect<Committed, BrokerError> =>
+    Effect.flatMap(
+      batched(request),
+      (answer) =>
+        answer === "locked" ? Effect.delay(Effect.suspend(() => commit(request)), lockedPause) : Effect.succeed(answer)
+    )
+
+  return (supervisor, item) => commit({ supervisor, commit: item })
+})
+
+/** The items of all commits, each with the position of its commit, from 1. */
+const flatten = <A>(
+  commits: ReadonlyArray<Commit>,
+  items: (commit: Commit) => ReadonlyArray<A>
+): ReadonlyArray<{ readonly ord: number; readonly item: A }> =>
+  commits.flatMap((commit, index) => items(commit).map((item) => ({ ord: index + 1, item })))
+
+const nameOf = (next: RunStore.Next): string =>
+  next._tag === "Running" ? "running" : next._tag === "Waiting" ? "waiting" : next.state
+
+/** A run that is over at its first commit never has rows in the journal. */
+const journalOf = ({ entries, length, next }: Commit): string | null =>
+  next._tag === "Over" && length === 0 ? pack(entries) : null
+
+const wakeOf = (next: RunStore.Next): number | null =>
+  next._tag !== "Waiting" || Option.isNone(next.wakeAtMillis) ? null : Math.min(next.wakeAtMillis.value, maxWakeMillis)
+
+const weigh = ({ children, entries, messages, next, tasks }: Commit): number =>
+  Math.max(
+    minWeight,
+    entries.reduce((sum, { value }) => sum + value.length, 0)
+      + children.reduce((sum, { run }) => sum + run.payload.length, 0)
+      + tasks.reduce((sum, { payload }) => sum + payload.length, 0)
+      + messages.reduce((sum, { value }) => sum + value.length, 0)
+      + (next._tag === "Over" ? next.result.length : 0)
+  )

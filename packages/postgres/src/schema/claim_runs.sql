@@ -1,0 +1,83 @@
+-- Claims runs: those that are queued and those that wait and whose time has come, or exactly the `wanted` ones, whether
+-- their time has come or not. Returns them with the length of their journals and the messages in their inboxes.
+--
+-- Like `claim`, it does not wait for the disk.
+CREATE OR REPLACE FUNCTION {schema}.claim_runs(
+  me uuid, my_process text, lane_ids bigint[], wanted uuid[], max_rows integer, max_bytes bigint, max_unread integer
+) RETURNS TABLE (
+  id uuid, name text, workflow text, payload text, format integer, fence bigint, length integer, unread text,
+  started_millis double precision, now_millis double precision, traceparent text
+)
+LANGUAGE plpgsql
+{pinned}
+AS $$
+#variable_conflict use_column
+DECLARE
+  claimed timestamptz := {schema}.clock();
+  due_by timestamptz := {schema}.now();
+  taken uuid[];
+BEGIN
+  PERFORM {schema}.require_read_committed();
+  PERFORM set_config('synchronous_commit', 'off', true);
+  PERFORM 1
+  FROM {schema}.supervisors v
+  WHERE v.id = me AND {schema}.lease_end(v.expires_at, v.lease_millis) > claimed
+  FOR KEY SHARE;
+  IF NOT FOUND THEN
+    RETURN;
+  END IF;
+  IF wanted IS NULL THEN
+    SELECT array_agg(f.id)
+    INTO taken
+    FROM (
+      SELECT d.id, sum(d.bytes) OVER (ORDER BY d.run_at, d.id) - d.bytes AS bytes_before
+      FROM (
+        SELECT c.id, c.run_at, c.bytes
+        FROM unnest(lane_ids) AS l(lane)
+        CROSS JOIN LATERAL (
+          SELECT e.id, e.run_at, octet_length(e.payload) AS bytes
+          FROM {schema}.executions e
+          WHERE e.state = 'queued' AND e.lane = l.lane AND e.priority = 5 AND e.run_at <= due_by
+          ORDER BY e.run_at, e.id
+          LIMIT max_rows
+          FOR NO KEY UPDATE SKIP LOCKED
+        ) c
+        UNION ALL
+        SELECT c.id, c.run_at, c.bytes
+        FROM unnest(lane_ids) AS l(lane)
+        CROSS JOIN LATERAL (
+          SELECT e.id, e.run_at, octet_length(e.payload) AS bytes
+          FROM {schema}.executions e
+          WHERE e.state = 'waiting' AND e.held IS NULL AND e.lane = l.lane AND e.run_at <= due_by
+          ORDER BY e.run_at
+          LIMIT max_rows
+          FOR NO KEY UPDATE SKIP LOCKED
+        ) c
+        ORDER BY run_at, id
+        LIMIT max_rows
+      ) d
+    ) f
+    WHERE f.bytes_before < max_bytes;
+  ELSE
+    SELECT array_agg(f.id)
+    INTO taken
+    FROM (
+      SELECT d.id, sum(d.bytes) OVER (ORDER BY d.id) - d.bytes AS bytes_before
+      FROM (
+        SELECT e.id, octet_length(e.payload) AS bytes
+        FROM {schema}.executions e
+        WHERE e.id = ANY (wanted) AND e.kind = 'workflow' AND e.state IN ('queued', 'waiting') AND e.held IS NULL
+        ORDER BY e.id
+        LIMIT max_rows
+        FOR NO KEY UPDATE SKIP LOCKED
+      ) d
+    ) f
+    WHERE f.bytes_before < max_bytes;
+  END IF;
+  UPDATE {schema}.executions e
+  SET state = 'running', owner = me, fence = e.fence + 1, claimed_at = claimed, home = my_process
+  WHERE e.id = ANY (taken);
+  RETURN QUERY
+  SELECT r.* FROM {schema}.runs_of(taken, claimed, max_unread) r;
+END
+$$;

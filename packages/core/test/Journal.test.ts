@@ -80,7 +80,7 @@ const run = (program: () => Program, recorded: ReadonlyArray<JournalEntry>, seed
         const wanted = { wanted: true }
         work.set(key, wanted)
         // It waits for its own result as the others do.
-        const stop = journal.ask(key, false, hear)
+        const stop = journal.ask(key, "recorded", hear)
         const outer = withdraw
         withdraw = () => {
           wanted.wanted = false
@@ -89,7 +89,7 @@ const run = (program: () => Program, recorded: ReadonlyArray<JournalEntry>, seed
         }
       }
     }
-    const first = journal.ask(key, canRunLive, hear)
+    const first = journal.ask(key, canRunLive ? "live" : "recorded", hear)
     const later = withdraw
     withdraw = () => {
       if (isWithdrawn) return
@@ -197,7 +197,7 @@ describe("Journal", () => {
   it("says at which position other code asks for something else", () => {
     const { entries } = run(makeProgram(), [], 1)
     const journal = makeJournal(entries)
-    journal.ask("other", true, () => assert.fail("nothing is recorded for it"))
+    journal.ask("other", "live", () => assert.fail("nothing is recorded for it"))
     const position = entries.findIndex(({ source }) => source === "run")
     assert.deepStrictEqual(journal.deliver(), {
       _tag: "Unasked",
@@ -212,7 +212,7 @@ describe("Journal", () => {
   it("lets one of several do the work, and gives its result to all", () => {
     const journal = makeJournal([])
     const answers: Array<string> = []
-    const ask = (name: string) => journal.ask("k", true, ({ _tag }) => answers.push(`${name} ${_tag}`))
+    const ask = (name: string) => journal.ask("k", "live", ({ _tag }) => answers.push(`${name} ${_tag}`))
     const [withdraw] = [ask("a"), ask("b"), ask("c")]
     assert.deepStrictEqual([answers, journal.deliver()], [["a Live"], { _tag: "Idle" }])
     // It is interrupted: the next one does it.
@@ -229,7 +229,7 @@ describe("Journal", () => {
   it("ends all asks when the run leaves memory, but for what has been delivered", () => {
     const journal = makeJournal([{ key: "a", source: "run", value: "1", atMillis: 0 }])
     const answers: Array<string> = []
-    const ask = (key: string) => journal.ask(key, false, ({ _tag }) => answers.push(`${key} ${_tag}`))
+    const ask = (key: string) => journal.ask(key, "recorded", ({ _tag }) => answers.push(`${key} ${_tag}`))
     ask("a")
     journal.deliver()
     ask("b")

@@ -21,6 +21,8 @@ export type Answer =
   | { readonly _tag: "Recorded"; readonly entry: JournalEntry }
   /** Nothing is recorded. The caller does the work, records it, and asks again. */
   | { readonly _tag: "Live" }
+  /** The journal goes on without this entry. Only an optional ask gets this answer. */
+  | { readonly _tag: "Absent" }
   /** The run leaves memory. */
   | { readonly _tag: "Evicted" }
 
@@ -36,14 +38,21 @@ export interface Unasked {
 /** `Given`: an answer was given, so the fibers have to come to rest again. `Idle`: nothing is left to give. */
 export type Delivery = { readonly _tag: "Given" } | { readonly _tag: "Idle" } | Unasked
 
+/**
+ * What an ask accepts besides its entry. `recorded`: nothing. `live`: to do the work that makes it. `optional`: that, or that
+ * the journal goes on without it.
+ */
+export type Accepts = "recorded" | "live" | "optional"
+
 interface Ask {
-  readonly canRunLive: boolean
+  readonly accepts: Accepts
   readonly give: (answer: Answer) => void
 }
 
 const given: Delivery = { _tag: "Given" }
 const idle: Delivery = { _tag: "Idle" }
 const live: Answer = { _tag: "Live" }
+const absent: Answer = { _tag: "Absent" }
 const evicted: Answer = { _tag: "Evicted" }
 
 export type Journal = ReturnType<typeof makeJournal>
@@ -75,7 +84,20 @@ export const makeJournal = (
     ask.give(live)
   }
 
-  const isReady = (key: string, ask: Ask): boolean => ask.canRunLive && !running.has(key) && !known.has(key)
+  /** The code waits for something that the journal does not have before its next entry. */
+  const giveAbsent = (): boolean => {
+    for (const [key, waiting] of asks) {
+      const ask = known.has(key) ? undefined : [...waiting].find(({ accepts }) => accepts === "optional")
+      if (ask === undefined) continue
+      waiting.delete(ask)
+      if (waiting.size === 0) asks.delete(key)
+      ask.give(absent)
+      return true
+    }
+    return false
+  }
+
+  const isReady = (key: string, ask: Ask): boolean => ask.accepts !== "recorded" && !running.has(key) && !known.has(key)
 
   return {
     /** How many entries there are, whether delivered or not. */
@@ -103,7 +125,7 @@ export const makeJournal = (
      * Asks for a key. `give` is called once, perhaps before this returns. Several may ask for one key: one of them does the
      * work. Returns a function that withdraws the ask, or ends the work that was begun for it.
      */
-    ask: (key: string, canRunLive: boolean, give: (answer: Answer) => void): () => void => {
+    ask: (key: string, accepts: Accepts, give: (answer: Answer) => void): () => void => {
       issued.add(key)
       const entry = delivered.get(key)
       if (entry !== undefined) {
@@ -114,7 +136,7 @@ export const makeJournal = (
         give(evicted)
         return () => {}
       }
-      const ask: Ask = { canRunLive, give }
+      const ask: Ask = { accepts, give }
       if (!isReplaying() && isReady(key, ask)) {
         goLive(key, ask)
         return () => void running.delete(key)
@@ -143,7 +165,9 @@ export const makeJournal = (
         const entry = entries[cursor]!
         const waiting = asks.get(entry.key)
         if (waiting === undefined && entry.source === "run" && !issued.has(entry.key)) {
-          return { _tag: "Unasked", position: cursor, recorded: entry.key, asked: [...asks.keys()] }
+          return giveAbsent()
+            ? given
+            : { _tag: "Unasked", position: cursor, recorded: entry.key, asked: [...asks.keys()] }
         }
         cursor++
         delivered.set(entry.key, entry)

@@ -9,7 +9,7 @@ import * as Option from "effect/Option"
 import type { ExecutionId, Fence, NewExecution } from "../../Broker.ts"
 import type { Activation, Child, Committed, Message, NewEntry, Next, RunId, Unread } from "../../RunStore.ts"
 import { checkKey } from "./bounds.ts"
-import { type Answer, type JournalEntry, makeJournal } from "./journal.ts"
+import { type Accepts, type Answer, type JournalEntry, makeJournal } from "./journal.ts"
 import { makeKeys, signalOf } from "./keys.ts"
 import { makeMailbox } from "./mailbox.ts"
 import { describe, type Mismatch } from "./mismatch.ts"
@@ -166,14 +166,21 @@ export const makeResident = (home: Home, options: Options) => {
     poke()
   }
 
-  const ask = (key: string, canRunLive: boolean, give: (answer: Answer) => void): () => void => {
-    const withdraw = journal.ask(key, canRunLive && home.replay === undefined, (answer) => {
-      if (answer._tag === "Recorded") lastMillis = Math.max(lastMillis, answer.entry.atMillis)
-      give(answer)
-    })
+  const ask = (key: string, accepts: Accepts, give: (answer: Answer) => void): () => void => {
+    const withdraw = journal.ask(
+      key,
+      home.replay !== undefined && accepts === "live" ? "recorded" : accepts,
+      (answer) => {
+        if (answer._tag === "Recorded") lastMillis = Math.max(lastMillis, answer.entry.atMillis)
+        give(answer)
+      }
+    )
     poke()
     return withdraw
   }
+
+  const answerTo = (key: string, accepts: Accepts): Effect.Effect<Answer> =>
+    Effect.callback((resume) => Effect.sync(ask(key, accepts, (answer) => resume(Effect.succeed(answer)))))
 
   /** Gives answers as long as there are any and the fibers are at rest. */
   const pump = (): void => {
@@ -407,11 +414,7 @@ export const makeResident = (home: Home, options: Options) => {
 
     /** Asks for an entry that another party records. Undefined if the run leaves memory. */
     ask: (key: string): Effect.Effect<JournalEntry | undefined> =>
-      Effect.callback((resume) => {
-        const withdraw = ask(key, false, (answer) =>
-          resume(Effect.succeed(answer._tag === "Recorded" ? answer.entry : undefined)))
-        return Effect.sync(withdraw)
-      }),
+      Effect.map(answerTo(key, "recorded"), (answer) => answer._tag === "Recorded" ? answer.entry : undefined),
 
     /** Waits until the code has been given all that the journal holds. False if the run leaves memory. */
     current: Effect.suspend(() => until(current, () => !journal.isReplaying() && scheduler.isAtRest())),
@@ -442,22 +445,25 @@ export const makeResident = (home: Home, options: Options) => {
     ): Effect.Effect<JournalEntry | undefined, never, R> =>
       Effect.suspend(() => {
         let withdraw = () => {}
-        const asked = (canRunLive: boolean) =>
+        const asked = (accepts: Accepts) =>
           Effect.callback<Answer>((resume) => {
-            withdraw = ask(key, canRunLive, (answer) => resume(Effect.succeed(answer)))
+            withdraw = ask(key, accepts, (answer) => resume(Effect.succeed(answer)))
           })
         return Effect.onExit(
           Effect.flatMap(
-            Effect.andThen(checkKey(key), asked(true)),
+            Effect.andThen(checkKey(key), asked("live")),
             (answer): Effect.Effect<JournalEntry | undefined, never, R> => {
               if (answer._tag === "Recorded") return Effect.succeed(answer.entry)
-              if (answer._tag === "Evicted") return Effect.succeed(undefined)
+              if (answer._tag !== "Live") return Effect.succeed(undefined)
               return Effect.flatMap(
                 Effect.flatMap(until, (is) => is ? work : Effect.succeed(undefined)),
                 (value) => {
                   if (value === undefined || isGone()) return Effect.succeed(undefined)
                   record(key, source, value)
-                  return Effect.map(asked(false), (answer) => answer._tag === "Recorded" ? answer.entry : undefined)
+                  return Effect.map(
+                    asked("recorded"),
+                    (answer) => answer._tag === "Recorded" ? answer.entry : undefined
+                  )
                 }
               )
             }
@@ -475,6 +481,23 @@ export const makeResident = (home: Home, options: Options) => {
 
     /** Waits until something may be recorded. False if the run leaves memory. */
     owned: until(owned, isOwned),
+
+    /**
+     * Whether this point of the code was, or is now, reached for the first time with the mark. Undefined if the run leaves
+     * memory.
+     */
+    mark: (key: string): Effect.Effect<boolean | undefined> =>
+      Effect.gen(function*() {
+        let answer = yield* answerTo(key, "optional")
+        if (answer._tag === "Live") {
+          record(key, "run", "null")
+          answer = yield* answerTo(key, "recorded")
+        }
+        return answer._tag === "Evicted" ? undefined : answer._tag === "Recorded"
+      }),
+
+    /** Accepts a mark that the journal may hold. */
+    acceptMark: (key: string): void => ask(key, "recorded", () => {})(),
 
     /** A child to store with the next commit. */
     startChild: (child: Child): void => void children.push(child),
@@ -519,15 +542,15 @@ export const makeResident = (home: Home, options: Options) => {
 
     /** Begins to deliver. */
     begin: (unread: ReadonlyArray<Unread>): void => {
-      ask("cancel", false, (answer) => {
+      ask("cancel", "recorded", (answer) => {
         if (answer._tag === "Recorded") cancelled = true
       })
-      ask("cancel at once", false, (answer) => {
+      ask("cancel at once", "recorded", (answer) => {
         if (answer._tag !== "Recorded") return
         cancelled = true
         if (!interrupted && isOwned()) record("interrupted", "run", "null")
       })
-      ask("interrupted", false, (answer) => {
+      ask("interrupted", "recorded", (answer) => {
         if (answer._tag !== "Recorded") return
         interrupted = true
         options.interrupt()

@@ -45,6 +45,7 @@ export type State =
   | "cancelled"
   | "expired"
   | "lost"
+  | "terminated"
 
 /** The priority of tasks that do not set one. The range is 0 to 9, 9 first. @category constants */
 export const defaultPriority = 5

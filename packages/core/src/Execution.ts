@@ -109,6 +109,7 @@ export const make = <T extends Any>(
  */
 export const isTerminal = (state: Broker.State): boolean =>
   state === "succeeded" || state === "failed" || state === "cancelled" || state === "expired" || state === "lost"
+  || state === "terminated"
 
 const reasonOf = (state: Broker.State): TaskError.Reason => {
   if (state === "cancelled") return new TaskError.Cancelled({ confirmed: true })

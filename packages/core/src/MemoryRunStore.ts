@@ -10,6 +10,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type { Broker, SupervisorId } from "./Broker.ts"
 import { defaultPriority } from "./Broker.ts"
+import { storedMillis } from "./BrokerInput.ts"
 import * as Envelope from "./Envelope.ts"
 import { isOver, makeRow, type Row, type RunPart } from "./internal/ledger.ts"
 import { atOnce, finish, MemoryStore, send, type Store } from "./internal/memory/store.ts"
@@ -50,6 +51,7 @@ const make = Effect.map(MemoryStore, (store) =>
     load: (run, after) => Effect.sync(() => (store.rows.get(run)?.run?.journal ?? []).slice(after, after + maxLoaded)),
     tell: (run) => Effect.sync(() => tell(store, run)),
     commit: (supervisor, item) => atOnce((now) => commit(store, supervisor, item, now)),
+    terminate: (run, result) => atOnce((now) => terminate(store, run, result, now)),
     send: (messages) =>
       atOnce((now) => {
         for (const message of messages) send(store, message, now)
@@ -67,7 +69,16 @@ export const layer: Layer.Layer<RunStore | Broker> = Layer.suspend(() =>
 
 const start = (store: Store, run: NewRun, owner: Option.Option<SupervisorId>, now: number): Started => {
   if (store.rows.has(run.id)) return { _tag: "Exists" }
-  const part: RunPart = { name: run.name, journal: [], held: undefined, home: undefined }
+  const part: RunPart = {
+    name: run.name,
+    payload: run.payload,
+    journal: [],
+    link: 1,
+    beganAt: now,
+    expiresAt: Option.match(run.timeout, { onNone: () => Infinity, onSome: (timeout) => now + storedMillis(timeout) }),
+    held: undefined,
+    home: undefined
+  }
   const row = makeRow(
     {
       id: run.id,
@@ -143,12 +154,14 @@ const activationOf = (store: Store, row: Row, run: RunPart, now: number): Activa
   id: row.execution.id,
   name: run.name,
   workflow: row.execution.task,
-  payload: row.execution.payload,
+  payload: run.payload,
   format: row.execution.format,
   fence: row.fence,
+  link: run.link,
   length: run.journal.length,
   unread: unreadOf(store, row.execution.id),
-  startedAtMillis: row.enqueuedAt,
+  startedAtMillis: run.beganAt,
+  expiresAtMillis: Number.isFinite(run.expiresAt) ? Option.some(run.expiresAt) : Option.none(),
   nowMillis: now,
   traceparent: row.execution.traceparent
 })
@@ -156,14 +169,16 @@ const activationOf = (store: Store, row: Row, run: RunPart, now: number): Activa
 const tell = (store: Store, id: RunId): Option.Option<Told> => {
   const row = store.rows.get(id)
   if (row?.run === undefined) return Option.none()
-  const { format, payload, task } = row.execution
+  const { format, task } = row.execution
+  const { beganAt, link, name, payload } = row.run
   return Option.some({
     id,
-    name: row.run.name,
+    name,
     workflow: task,
     payload,
     format,
-    startedAtMillis: row.enqueuedAt,
+    link,
+    startedAtMillis: beganAt,
     entries: [...row.run.journal]
   })
 }
@@ -181,6 +196,12 @@ const commit = (store: Store, supervisor: SupervisorId, item: Commit, now: numbe
       : isOver(row)
       ? { _tag: "Done", state: "over", unread: [] }
       : { _tag: "Done", state: "waiting", unread: [] }
+  }
+  // The link has ended with an earlier commit, whose acknowledgement was lost.
+  if (run.link !== item.link) {
+    return run.link === item.link + 1 && item.next._tag === "Continued"
+      ? { _tag: "Done", state: "running", unread: unreadOf(store, item.run) }
+      : { _tag: "Lost" }
   }
   append(store, run, item)
   for (const { detached, run: child } of item.children) {
@@ -220,6 +241,13 @@ const next = (store: Store, row: Row, run: RunPart, next: Next, now: number): "r
     return "over"
   }
   row.losses = 0
+  if (next._tag === "Continued") {
+    run.payload = next.payload
+    run.journal = [...next.carried]
+    run.link += 1
+    run.beganAt = now
+    return "running"
+  }
   if (next._tag === "Running" || store.inboxes.has(id)) return "running"
   leave(store, row)
   row.state = "waiting"
@@ -229,7 +257,19 @@ const next = (store: Store, row: Row, run: RunPart, next: Next, now: number): "r
   return "waiting"
 }
 
+const terminate = (store: Store, id: RunId, result: string, now: number): boolean => {
+  const row = store.rows.get(id)
+  if (row?.run === undefined || isOver(row)) return false
+  leave(store, row)
+  finish(store, row, "terminated", result, now)
+  store.inboxes.delete(id)
+  // Its owner learns that it has lost the run.
+  if (row.run.home !== undefined) store.bell.ring(row.execution.queue, { _tag: "Woken", ids: [id] })
+  return true
+}
+
 const leave = (store: Store, row: Row): void => {
-  store.supervisors.get(row.owner!)?.owned.delete(row)
+  if (row.owner === undefined) return
+  store.supervisors.get(row.owner)?.owned.delete(row)
   row.owner = undefined
 }

@@ -101,6 +101,7 @@ export const run = (
       workflow: workflow._tag,
       payload,
       format,
+      link: 1,
       startedAtMillis,
       entries: history.entries
     }, () => Effect.void)

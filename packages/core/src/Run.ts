@@ -10,20 +10,24 @@
  * ```
  */
 import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Workflow from "effect/workflow/Workflow"
-import type { WorkflowEngine } from "effect/workflow/WorkflowEngine"
+import type { WorkflowEngine, WorkflowInstance } from "effect/workflow/WorkflowEngine"
 import { BrokerError, InvalidPayload } from "./BrokerError.ts"
+import { printable } from "./BrokerInput.ts"
+import * as codecs from "./internal/run/codecs.ts"
 import { Current, sourceOf } from "./internal/run/current.ts"
+import * as Limits from "./Limits.ts"
 import * as engine from "./internal/run/engine.ts"
 import { runIdOf } from "./internal/run/ids.ts"
 import { signalKey } from "./internal/run/keys.ts"
 import { describe } from "./internal/run/mismatch.ts"
 import type { Resident } from "./internal/run/resident.ts"
-import { decodeResult } from "./internal/run/result.ts"
+import { decodeResult, endOf, terminated } from "./internal/run/result.ts"
 import type * as Query from "./Query.ts"
 import * as Replay from "./Replay.ts"
 import type * as RunStore from "./RunStore.ts"
@@ -33,6 +37,23 @@ import * as Signal from "./Signal.ts"
 export class Cancelled extends Schema.TaggedClass<Cancelled>("@effect-ray/core/Run/Cancelled")("Cancelled", {}) {
   get message() {
     return "it was interrupted before it had a result"
+  }
+}
+
+/** The run was terminated. @category errors */
+export class Terminated extends Schema.TaggedClass<Terminated>("@effect-ray/core/Run/Terminated")("Terminated", {
+  /** The reason that was given. */
+  why: Schema.String
+}) {
+  get message() {
+    return `it was terminated: ${this.why}`
+  }
+}
+
+/** The time that its start allowed was over. @category errors */
+export class TimedOut extends Schema.TaggedClass<TimedOut>("@effect-ray/core/Run/TimedOut")("TimedOut", {}) {
+  get message() {
+    return "its time was over before it had a result"
   }
 }
 
@@ -69,7 +90,7 @@ export class Mismatched extends Schema.TaggedClass<Mismatched>("@effect-ray/core
 }
 
 /** Why a run has no result, or no answer. @category errors */
-export const Reason = Schema.Union([Cancelled, NotFound, NoWorker, NoAnswer, Mismatched])
+export const Reason = Schema.Union([Cancelled, Terminated, TimedOut, NotFound, NoWorker, NoAnswer, Mismatched])
 
 /**
  * A run has no result of its own, or no answer.
@@ -124,6 +145,11 @@ export interface Run<out A, out E, out R = never> {
    * Asks the run to stop: finalizers and compensations run, when it would wait next. Does nothing if it has ended.
    */
   readonly cancel: Effect.Effect<void>
+  /**
+   * Ends the run at once, whatever it does. No finalizer and no compensation runs. Returns false if it has ended, or is
+   * unknown.
+   */
+  readonly terminate: (reason: string) => Effect.Effect<boolean, BrokerError>
 }
 
 /** A signal without a payload takes no argument. @category utility types */
@@ -153,9 +179,19 @@ export type PayloadIn<W extends Any> = W["payloadSchema"]["~type.make.in"]
  */
 export const start = <W extends Any>(
   workflow: W,
-  payload: PayloadIn<W>
+  payload: PayloadIn<W>,
+  options: StartOptions = {}
 ): Effect.Effect<Of<W>, BrokerError, WorkflowEngine | W["payloadSchema"]["EncodingServices"]> =>
-  startWith(workflow, payload, [], "Run.start")
+  startWith(workflow, payload, [], options, "Run.start")
+
+/** The options of a start. @category models */
+export interface StartOptions {
+  /**
+   * How long the run may take, over all its links, by the store's clock. It is interrupted then, steps included;
+   * finalizers and compensations run. Default: no limit.
+   */
+  readonly timeout?: Duration.Input
+}
 
 /**
  * Starts a run, or finds the one that is known, and sends it a signal. Both happen or neither.
@@ -174,19 +210,23 @@ export const signalWithStart = <W extends Any, S extends Signal.Any>(
 > =>
   Effect.flatMap(
     valueOf(signal, args[0]),
-    (value) => startWith(workflow, payload, [{ key: signalKey(signal._tag), value }], "Run.signalWithStart")
+    (value) => startWith(workflow, payload, [{ key: signalKey(signal._tag), value }], {}, "Run.signalWithStart")
   )
 
 const startWith = Effect.fnUntraced(function*(
   workflow: Any,
   payload: unknown,
   messages: ReadonlyArray<Omit<RunStore.Message, "run">>,
+  options: StartOptions,
   what: string
 ): Effect.fn.Return<any, BrokerError, any> {
   const inside = yield* engine.inside(what)
   const made = (yield* Effect.orDie(workflow.payloadSchema.makeEffect(payload as never))) as object
   const executionId = yield* workflow.executionId(payload)
-  const run = yield* inside.newRun(workflow, executionId, made)
+  const run: RunStore.NewRun = {
+    ...yield* inside.newRun(workflow, executionId, made),
+    timeout: Option.map(Option.fromUndefinedOr(options.timeout), Duration.fromInputUnsafe)
+  }
   const current = yield* Current
   if (current === undefined) {
     yield* inside.host.start(workflow, run, false, messages)
@@ -225,6 +265,67 @@ export const byId = <W extends Any>(workflow: W, id: string): Effect.Effect<Of<W
     return handle(inside, workflow, id, yield* runIdOf(workflow._tag, id)) as Of<W>
   })
 
+/** What a run knows of itself. @category models */
+export interface Info {
+  /** The run's id: the execution id of Effect's engine. */
+  readonly id: string
+  /** How often it has continued as new, and once more. */
+  readonly link: number
+  /** How many entries of its history it has been given. */
+  readonly length: number
+  /** Whether the history is so long, by `suggestedLength` or `suggestedSize`, that it had better continue as new. */
+  readonly continueSuggested: boolean
+}
+
+/** Histories with more entries had better continue as new: a replay reads all of them. @category constants */
+export const suggestedLength = 10_000
+
+/** Histories with more characters had better continue as new. @category constants */
+export const suggestedSize = 10 * 1024 * 1024
+
+const running = (what: string) =>
+  Effect.flatMap(Current, (current) =>
+    current === undefined || current.isInStep
+      ? Effect.die(new Error(`${what}: only the body of a workflow is a run`))
+      : Effect.succeed(current.resident))
+
+/**
+ * What the run whose body this is knows of itself. A replay knows the same.
+ *
+ * @category running
+ */
+export const info: Effect.Effect<Info, never, WorkflowInstance> = Effect.map(running("Run.info"), (resident) => {
+  const { length, link, size } = resident.info()
+  return {
+    id: resident.name,
+    link,
+    length,
+    continueSuggested: length >= suggestedLength || size >= suggestedSize
+  }
+})
+
+/**
+ * Ends this link of the run, and begins the next one with another payload and an empty history. The id stays, and so do
+ * signals that were not received. No finalizer and no compensation of this link runs. Never returns.
+ *
+ * @category running
+ */
+export const continueAsNew = <W extends Any>(
+  workflow: W,
+  payload: PayloadIn<W>
+): Effect.Effect<never, never, WorkflowInstance | W["payloadSchema"]["EncodingServices"]> =>
+  Effect.gen(function*() {
+    const resident = yield* running("Run.continueAsNew")
+    if (resident.workflow !== workflow._tag) {
+      return yield* Effect.die(
+        new Error(`Run.continueAsNew: a run of ${resident.workflow} cannot continue as ${workflow._tag}`)
+      )
+    }
+    const made = (yield* Effect.orDie(workflow.payloadSchema.makeEffect(payload as never))) as object
+    resident.continueAs(yield* Effect.orDie(codecs.ofWorkflow(workflow).encodePayload(made)))
+    return yield* Effect.interrupt
+  })
+
 const handle = (
   inside: engine.Inside,
   workflow: Any,
@@ -252,7 +353,11 @@ const handle = (
   return {
     id,
     await: Effect.flatMap(
-      Effect.flatMap(resultOf(run), (result) => decodeResult(workflow, result)),
+      Effect.flatMap(resultOf(run), (result) => {
+        const end = endOf(result)
+        if (end === undefined) return decodeResult(workflow, result)
+        return Effect.fail(fail(end._tag === "TimedOut" ? new TimedOut() : new Terminated({ why: end.reason })))
+      }),
       ({ exit }): Effect.Effect<unknown, unknown> =>
         Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
           ? Effect.fail(fail(new Cancelled()))
@@ -294,7 +399,8 @@ const handle = (
           entries: entries.map((entry) => new Replay.Entry(entry))
         })
     ),
-    cancel: request(run, "cancel")
+    cancel: request(run, "cancel"),
+    terminate: (reason) => store.terminate(run, terminated(printable(reason, Limits.maxDetailLength)))
   }
 }
 

@@ -141,7 +141,8 @@ const newRun = Effect.fnUntraced(function*(workflow: Workflow.Any, executionId: 
     name: executionId,
     workflow: workflow._tag,
     payload: json,
-    traceparent: yield* currentTraceparent
+    traceparent: yield* currentTraceparent,
+    timeout: Option.none()
   } satisfies NewRun
 })
 

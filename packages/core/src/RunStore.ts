@@ -11,6 +11,7 @@
  * `MemoryRunStore` and `PgRunStore` implement one contract, which `RunStoreSuite` tests.
  */
 import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import type { Fence, Lane, NewExecution, SupervisorId } from "./Broker.ts"
@@ -49,6 +50,8 @@ export interface NewRun {
   readonly payload: string
   /** The W3C trace context of the caller's span, if it has one. */
   readonly traceparent: Option.Option<string>
+  /** How long after its start it is interrupted, over all its links. */
+  readonly timeout: Option.Option<Duration.Duration>
 }
 
 /**
@@ -114,8 +117,12 @@ export interface Activation {
   readonly length: number
   /** The messages in its inbox, oldest first. */
   readonly unread: ReadonlyArray<Unread>
-  /** When it was started, in milliseconds since 1970, by the store's clock. */
+  /** Which link of its chain this is, from 1: how often it has continued as new, and once more. */
+  readonly link: number
+  /** When this link began, in milliseconds since 1970, by the store's clock. */
   readonly startedAtMillis: number
+  /** When it is interrupted, in milliseconds since 1970, by the store's clock. */
+  readonly expiresAtMillis: Option.Option<number>
   /** When it was claimed, in milliseconds since 1970, by the store's clock. */
   readonly nowMillis: number
   /** The W3C trace context of its caller's span, if it has one. */
@@ -158,6 +165,8 @@ export type Next =
     /** Why it waits for a person: it continues only with a message whose key is one of `releases`. */
     readonly held: Option.Option<string>
   }
+  /** The run goes on as a new link, with another payload and a journal that begins with these entries. */
+  | { readonly _tag: "Continued"; readonly payload: string; readonly carried: ReadonlyArray<JournalEntry> }
   | {
     readonly _tag: "Over"
     readonly state: "succeeded" | "failed" | "cancelled"
@@ -175,6 +184,8 @@ export interface Commit {
   readonly run: RunId
   /** The fence it was claimed with. */
   readonly fence: Fence
+  /** The link of its chain that it was claimed with. */
+  readonly link: number
   /** How many entries its journal has without `entries`. */
   readonly length: number
   /** Entries to append. */
@@ -223,7 +234,9 @@ export interface Told {
   readonly payload: string
   /** The number of the payload's stored format. */
   readonly format: number
-  /** When it was started, in milliseconds since 1970, by the store's clock. */
+  /** Which link of its chain this is, from 1. */
+  readonly link: number
+  /** When this link began, in milliseconds since 1970, by the store's clock. */
   readonly startedAtMillis: number
   /** Its journal. */
   readonly entries: ReadonlyArray<JournalEntry>
@@ -278,6 +291,11 @@ export class RunStore extends Context.Service<RunStore, {
 
   /** Records what a run did. The only write of its owner. */
   readonly commit: (supervisor: SupervisorId, commit: Commit) => Effect.Effect<Committed, BrokerError>
+
+  /**
+   * Ends a run at once, whatever it does: nothing of its code runs any more. Returns false if it is over, or unknown.
+   */
+  readonly terminate: (run: RunId, result: string) => Effect.Effect<boolean, BrokerError>
 
   /**
    * Appends messages to inboxes, and wakes their runs. Joins the transaction of the app's SqlClient, if the caller is in

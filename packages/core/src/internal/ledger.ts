@@ -32,7 +32,13 @@ export interface Row {
 
 export interface RunPart {
   readonly name: string
-  readonly journal: Array<JournalEntry>
+  payload: string
+  journal: Array<JournalEntry>
+  link: number
+  /** When its link began. */
+  beganAt: number
+  /** When it is interrupted; Infinity if it has no limit. */
+  readonly expiresAt: number
   /** Why it waits for a person. */
   held: string | undefined
   /** The supervisor that may still have it in memory. */
@@ -72,7 +78,7 @@ export const makeRow = (execution: NewExecution, times: {
 
 export const isHeld = (row: Row): boolean => row.state === "running" || row.state === "cancelling"
 
-const ends: ReadonlySet<State> = new Set(["succeeded", "failed", "cancelled", "expired", "lost"])
+const ends: ReadonlySet<State> = new Set(["succeeded", "failed", "cancelled", "expired", "lost", "terminated"])
 
 export const isOver = (row: Row): boolean => ends.has(row.state)
 

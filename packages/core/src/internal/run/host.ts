@@ -6,6 +6,7 @@
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
@@ -339,8 +340,10 @@ export const makeHost = Effect.fnUntraced(function*(
             payload: newRun.payload,
             format: Envelope.format,
             fence: 0,
+            link: 1,
             length: 0,
             unread: [],
+            expiresAtMillis: Option.map(newRun.timeout, (timeout) => at + Duration.toMillis(timeout)),
             startedAtMillis: at,
             nowMillis: at,
             traceparent: newRun.traceparent

@@ -103,6 +103,12 @@ export const makeJournal = (
     /** How many entries there are, whether delivered or not. */
     length: (): number => entries.length,
 
+    /** How many entries have been delivered. */
+    position: (): number => cursor,
+
+    /** The entries that have not been delivered. */
+    undelivered: (): ReadonlyArray<JournalEntry> => entries.slice(cursor),
+
     /** Whether entries have not been delivered. */
     isReplaying,
 

@@ -13,6 +13,12 @@ export const signalKey = (tag: string): string => `${signal}${tag}`
 export const signalOf = (key: string): string | undefined =>
   key.startsWith(signal) ? key.slice(signal.length, key.lastIndexOf("/")) : undefined
 
+/** The key of a message as it is stored. */
+export const storedKey = (key: string): string => {
+  const tag = signalOf(key)
+  return tag === undefined ? key : signalKey(tag)
+}
+
 export const makeKeys = () => {
   const counts = new Map<string, number>()
 

@@ -12,6 +12,7 @@ import { boundExit } from "./bounds.ts"
 import * as codecs from "./codecs.ts"
 import { ofRun } from "./current.ts"
 import * as exits from "./exits.ts"
+import * as results from "./result.ts"
 import { type Home, makeResident, type Options, type Resident } from "./resident.ts"
 
 /** The code of a workflow, as Effect's engine registers it. */
@@ -103,6 +104,9 @@ const end = Effect.fnUntraced(function*(
   if (result._tag === "Suspended") {
     const held = result.failed === true ? describeCause(result) : undefined
     return resident.end({ _tag: "Suspended", held })
+  }
+  if (resident.isTimedOut() && isInterruptedOnly(result.exit)) {
+    return resident.end({ _tag: "Over", state: "failed", result: results.timedOut })
   }
   const state = Exit.isSuccess(result.exit)
     ? "succeeded"

@@ -1,8 +1,9 @@
 /** Signals that a run's code has been sent, each taken once, in order. */
 import * as Effect from "effect/Effect"
+import type { JournalEntry } from "./journal.ts"
 
 interface Box {
-  readonly messages: Array<string>
+  readonly messages: Array<JournalEntry>
   /** Those that wait for a message, in the order in which they began to wait. */
   readonly receivers: Array<(message: string) => void>
 }
@@ -18,11 +19,11 @@ export const makeMailbox = () => {
 
   return {
     /** Adds a message. Returns whether one that waited has it. */
-    put: (signal: string, message: string): boolean => {
+    put: (signal: string, message: JournalEntry): boolean => {
       const { messages, receivers } = boxOf(signal)
       const receive = receivers.shift()
       if (receive === undefined) messages.push(message)
-      else receive(message)
+      else receive(message.value)
       return receive !== undefined
     },
 
@@ -31,7 +32,7 @@ export const makeMailbox = () => {
       Effect.callback((resume) => {
         const { messages, receivers } = boxOf(signal)
         const message = messages.shift()
-        if (message !== undefined) return resume(Effect.succeed(message))
+        if (message !== undefined) return resume(Effect.succeed(message.value))
         const receive = (message: string) => resume(Effect.succeed(message))
         receivers.push(receive)
         return Effect.sync(() => {
@@ -41,6 +42,9 @@ export const makeMailbox = () => {
       }),
 
     /** Takes all messages that are there. */
-    takeAll: (signal: string): ReadonlyArray<string> => boxOf(signal).messages.splice(0)
+    takeAll: (signal: string): ReadonlyArray<string> => boxOf(signal).messages.splice(0).map(({ value }) => value),
+
+    /** Those that have not been taken. */
+    left: (): ReadonlyArray<JournalEntry> => [...boxes.values()].flatMap(({ messages }) => messages)
   }
 }

@@ -38,6 +38,7 @@ export const replay = <A, E, R>(
       fence: 0,
       length: entries.length,
       unread: [],
+      expiresAtMillis: Option.none(),
       nowMillis: home.now(),
       traceparent: Option.none()
     }

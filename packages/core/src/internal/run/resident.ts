@@ -10,7 +10,7 @@ import type { ExecutionId, Fence, NewExecution } from "../../Broker.ts"
 import type { Activation, Child, Committed, Message, NewEntry, Next, RunId, Unread } from "../../RunStore.ts"
 import { checkKey } from "./bounds.ts"
 import { type Accepts, type Answer, type JournalEntry, makeJournal } from "./journal.ts"
-import { makeKeys, signalOf } from "./keys.ts"
+import { makeKeys, signalOf, storedKey } from "./keys.ts"
 import { makeMailbox } from "./mailbox.ts"
 import { describe, type Mismatch } from "./mismatch.ts"
 import { makeRunScheduler, type RunScheduler } from "./scheduler.ts"
@@ -42,6 +42,7 @@ export interface Home {
   readonly commit: (item: {
     readonly run: RunId
     readonly fence: Fence
+    readonly link: number
     readonly length: number
     readonly entries: ReadonlyArray<NewEntry>
     readonly children: ReadonlyArray<Child>
@@ -72,6 +73,7 @@ export type Gone =
 
 /** How the code of a run has ended. */
 export type Ended =
+  | { readonly _tag: "Continued"; readonly payload: string }
   | { readonly _tag: "Over"; readonly state: "succeeded" | "failed" | "cancelled"; readonly result: string }
   | { readonly _tag: "Suspended"; readonly held: string | undefined }
 
@@ -96,17 +98,20 @@ interface Alarm {
 }
 
 export const makeResident = (home: Home, options: Options) => {
-  const { id, name, startedAtMillis, workflow } = options.activation
+  const { expiresAtMillis, id, link, name, startedAtMillis, workflow } = options.activation
   const keys = makeKeys()
   const mailbox = makeMailbox()
-  const journal = makeJournal(keys.assign(options.entries), ({ atMillis, key, value }) => {
-    const signal = signalOf(key)
+  const journal = makeJournal(keys.assign(options.entries), (entry) => {
+    size += entry.key.length + entry.value.length
+    const signal = signalOf(entry.key)
     if (signal === undefined) return false
-    lastMillis = Math.max(lastMillis, atMillis)
-    return mailbox.put(signal, value)
+    lastMillis = Math.max(lastMillis, entry.atMillis)
+    return mailbox.put(signal, entry)
   })
   const scheduler: RunScheduler = makeRunScheduler(() => pump())
 
+  /** Characters of what has been delivered. */
+  let size = 0
   let phase: "starting" | "running" | "waiting" | "gone" = options.isStarting ? "starting" : "running"
   let { fence } = options.activation
   /** How many entries the store has. */
@@ -127,6 +132,7 @@ export const makeResident = (home: Home, options: Options) => {
   let wantsToStore = false
   let cancelled = false
   let interrupted = false
+  let timedOut = false
   const durable: Array<(isDurable: boolean) => void> = []
   const owned: Array<(isOwned: boolean) => void> = []
   const looked: Array<(isLooked: boolean) => void> = []
@@ -261,7 +267,8 @@ export const makeResident = (home: Home, options: Options) => {
   }
 
   const needsOwner = (): boolean =>
-    ended?._tag === "Over" || ended?.held !== undefined || durable.length > 0 || owned.length > 0 || ringing.size > 0 ||
+    (ended !== undefined && (ended._tag !== "Suspended" || ended.held !== undefined)) || durable.length > 0 ||
+    owned.length > 0 || ringing.size > 0 ||
     wantsToLook
 
   /** Does the next thing that has to be done with the store. */
@@ -290,7 +297,20 @@ export const makeResident = (home: Home, options: Options) => {
       const reason = describe({ position: journal.positionOf(unasked), recorded: unasked.key, asked: [] })
       return send(wait(reason))
     }
+    if (ended._tag === "Continued") {
+      return send({ _tag: "Continued", payload: ended.payload, carried: carried() })
+    }
     send({ _tag: "Over", state: ended.state, result: ended.result })
+  }
+
+  /** Signals that the code has not received, and a request to stop that has had no effect. */
+  const carried = (): ReadonlyArray<JournalEntry> => {
+    const isRequest = (key: string) => key === "cancel" || key === "cancel at once"
+    const requests = ["cancel", "cancel at once"].flatMap((key) => interrupted ? [] : journal.peek(key) ?? [])
+    const later = journal.undelivered().filter(({ key }) => signalOf(key) !== undefined || isRequest(key))
+    return [...mailbox.left(), ...requests, ...later]
+      .map((entry) => ({ ...entry, key: storedKey(entry.key) }))
+      .sort((a, b) => a.atMillis - b.atMillis)
   }
 
   const wait = (held: string | undefined): Next => {
@@ -312,7 +332,7 @@ export const makeResident = (home: Home, options: Options) => {
     wantsToStore = false
     wantsToLook = false
     wantsToWait = false
-    home.commit({ run: id, fence, length: stored, ...sent, next }, (committed) => {
+    home.commit({ run: id, fence, link, length: stored, ...sent, next }, (committed) => {
       inFlight = undefined
       if (isGone()) return
       if (committed._tag === "Done") stored += sent.entries.length
@@ -324,6 +344,7 @@ export const makeResident = (home: Home, options: Options) => {
       }
       if (committed._tag === "Lost") return leave({ _tag: "Dropped" })
       if (committed.state === "over") return leave(over(next))
+      if (next._tag === "Continued") return leave(continued(next, committed.unread))
       if (ended?._tag === "Suspended" || (next._tag === "Waiting" && Option.isSome(next.held))) {
         return leave(committed.state === "waiting" ? { _tag: "Dropped" } : again(committed.unread))
       }
@@ -341,6 +362,23 @@ export const makeResident = (home: Home, options: Options) => {
   const again = (unread: ReadonlyArray<Unread>): Gone => ({
     _tag: "Again",
     activation: { ...options.activation, fence, length: stored, unread, nowMillis: home.now() }
+  })
+
+  const continued = (
+    { carried, payload }: Extract<Next, { readonly _tag: "Continued" }>,
+    unread: ReadonlyArray<Unread>
+  ): Gone => ({
+    _tag: "Again",
+    activation: {
+      ...options.activation,
+      payload,
+      fence,
+      link: link + 1,
+      length: carried.length,
+      unread,
+      startedAtMillis: home.now(),
+      nowMillis: home.now()
+    }
   })
 
   const hear = (unread: ReadonlyArray<Unread>): void => {
@@ -555,8 +593,37 @@ export const makeResident = (home: Home, options: Options) => {
         interrupted = true
         options.interrupt()
       })
+      if (Option.isSome(expiresAtMillis)) {
+        ask("expired", "recorded", (answer) => {
+          if (answer._tag !== "Recorded" || interrupted) return
+          timedOut = true
+          if (isOwned()) record("interrupted", "run", "null")
+          else cancelled = true
+        })
+        resident.setAlarm("expired", expiresAtMillis.value, "null")
+      }
       hear(unread)
       poke()
+    },
+
+    /** Whether it was interrupted because its time was over. */
+    isTimedOut: (): boolean => timedOut,
+
+    /** The link of its chain, from 1; how many entries its code has been given, and how many characters they have. */
+    info: () => ({ link, length: journal.position(), size }),
+
+    /** Ends the link, and lets the run go on with another payload. */
+    continueAs: (payload: string): void => {
+      if (ended !== undefined || isGone()) return
+      ended = { _tag: "Continued", payload }
+      options.abandon()
+      if (home.replay !== undefined) return home.replay.settled()
+      // In a step of its own: the code that calls this has to end first.
+      scheduler.check()
+      queueMicrotask(() => {
+        journal.evict()
+        advance()
+      })
     },
 
     /** Its start has a response: this process owns it. */
@@ -610,4 +677,4 @@ export const makeResident = (home: Home, options: Options) => {
 }
 
 /** Keys for which the host asks itself. */
-const hostKeys: ReadonlySet<string> = new Set(["cancel", "cancel at once", "interrupted"])
+const hostKeys: ReadonlySet<string> = new Set(["cancel", "cancel at once", "interrupted", "expired"])

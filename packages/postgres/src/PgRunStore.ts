@@ -23,8 +23,9 @@ import { type Desk, makeDesk, type SharedOptions } from "./internal/desk.ts"
 import { CurrentTransaction } from "./internal/enqueue.ts"
 import { laneId } from "./internal/lanes.ts"
 import { makeCommit } from "./internal/runs/commit.ts"
-import { maxUnread, type RunRow, toActivation, unpack } from "./internal/runs/rows.ts"
+import { maxUnread, type RunRow, timeoutOf, toActivation, unpack } from "./internal/runs/rows.ts"
 import { makeWakes } from "./internal/runs/wakes.ts"
+import type { Woken } from "./internal/notifier.ts"
 import { isBadValue, retryTransient, unavailable } from "./internal/sqlFailure.ts"
 import { arrays, type Store } from "./internal/store.ts"
 import * as PgBroker from "./PgBroker.ts"
@@ -102,6 +103,7 @@ const make = Effect.fnUntraced(function*(
           ${arrays.text(starts.map(({ run }) => run.payload))},
           ${arrays.int4(starts.map(() => Envelope.format))},
           ${arrays.text(starts.map(({ run }) => Option.getOrNull(run.traceparent)))},
+          ${arrays.float8(starts.map(({ run }) => timeoutOf(run)))},
           ${arrays.bool(starts.map(({ owner }) => owner !== null))},
           ${arrays.uuid(messages.map(({ run }) => run))},
           ${arrays.text(messages.map(({ key }) => key))},
@@ -188,6 +190,7 @@ const make = Effect.fnUntraced(function*(
           readonly workflow: string
           readonly payload: string
           readonly format: number
+          readonly link: number
           readonly started_millis: number
           readonly entries: string
           readonly more: boolean
@@ -202,6 +205,7 @@ const make = Effect.fnUntraced(function*(
         workflow: row.workflow,
         payload: row.payload,
         format: row.format,
+        link: row.link,
         startedAtMillis: row.started_millis,
         entries: [...before, ...unpack(row.entries)]
       }
@@ -209,6 +213,23 @@ const make = Effect.fnUntraced(function*(
     }
     return Option.fromUndefinedOr(told)
   })
+
+  const terminate = (run: RunStore.RunId, result: string) =>
+    Effect.map(
+      desk.partitions.filing(
+        store.beside((sql) =>
+          sql<Woken & { readonly was_open: boolean; readonly home: string | null }>`
+            SELECT * FROM ${s}.terminate_run(${run}, ${result})
+          `
+        ),
+        store.beside
+      ),
+      ([row]) => {
+        notifier.woken(row!)
+        if (row!.home !== null) notifier.runs([row!.home], [run])
+        return row!.was_open
+      }
+    )
 
   const runs = RunStore.RunStore.of({
     isInTransaction: Effect.contextWith((context: Context.Context<never>) =>
@@ -265,6 +286,9 @@ const make = Effect.fnUntraced(function*(
     tell: (run) => isUuid(run) ? Effect.mapError(tell(run), unavailable("tell")) : Effect.succeedNone,
 
     commit: yield* makeCommit(store, desk),
+
+    terminate: (run, result) =>
+      isUuid(run) ? Effect.mapError(terminate(run, result), unavailable("terminate")) : Effect.succeed(false),
 
     send: (messages) =>
       messages.length === 0 ? Effect.void : joining({

@@ -14,8 +14,16 @@ export const statements = (s: string): ReadonlyArray<string> => [
   // Every run that has a record, so that a start is one lookup and not one in each partition of history.
   `CREATE TABLE ${s}.runs (id uuid PRIMARY KEY)`,
 
-  // `held`: why it waits for a person. `home`: the process that may have it in memory.
-  `ALTER TABLE ${s}.executions ADD COLUMN held ${s}.label, ADD COLUMN home ${s}.process`,
+  // `held`: why it waits for a person. `home`: the process that may have it in memory. `link`: how often it has continued as
+  // new, and once more; the last time at `link_at`. `expires_at`: when it is interrupted.
+  `
+  ALTER TABLE ${s}.executions
+    ADD COLUMN held ${s}.label,
+    ADD COLUMN home ${s}.process,
+    ADD COLUMN link ${s}.tally NOT NULL DEFAULT 1,
+    ADD COLUMN link_at ${s}.moment,
+    ADD COLUMN expires_at ${s}.moment
+  `,
   `DROP INDEX ${s}.executions_to_wake`,
   `CREATE INDEX executions_to_continue ON ${s}.executions (lane, run_at) WHERE state = 'waiting' AND held IS NULL`,
 
@@ -32,8 +40,15 @@ export const statements = (s: string): ReadonlyArray<string> => [
   )
   `,
 
-  // The journal of a run that is over: a JSON array.
-  `ALTER TABLE ${s}.history ADD COLUMN journal text`,
+  // The journal of a run that is over: a JSON array. A link that has continued as new has an id of its own, and the run's.
+  `ALTER TABLE ${s}.history ADD COLUMN journal text, ADD COLUMN run uuid, ADD COLUMN link integer`,
+  `ALTER TABLE ${s}.history DROP CONSTRAINT history_state_is_terminal`,
+  // What is stored already fits.
+  `
+  ALTER TABLE ${s}.history ADD CONSTRAINT history_state_is_terminal CHECK (
+    state IN ('succeeded', 'failed', 'cancelled', 'expired', 'lost', 'terminated', 'continued')
+  ) NOT VALID
+  `,
 
   // Messages to runs, which need not exist yet. Anyone appends; a run's owner deletes what it has moved to the journal.
   `

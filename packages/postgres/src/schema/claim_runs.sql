@@ -5,8 +5,9 @@
 CREATE OR REPLACE FUNCTION {schema}.claim_runs(
   me uuid, my_process text, lane_ids bigint[], wanted uuid[], max_rows integer, max_bytes bigint, max_unread integer
 ) RETURNS TABLE (
-  id uuid, name text, workflow text, payload text, format integer, fence bigint, length integer, unread text,
-  started_millis double precision, now_millis double precision, traceparent text
+  id uuid, name text, workflow text, payload text, format integer, fence bigint, link integer, length integer,
+  unread text, started_millis double precision, expires_millis double precision, now_millis double precision,
+  traceparent text
 )
 LANGUAGE plpgsql
 {pinned}

@@ -8,14 +8,17 @@
 -- `pass_locked` it skips them. A commit that is repeated after a lost acknowledgement changes nothing.
 CREATE OR REPLACE FUNCTION {schema}.commit_runs(
   me uuid, pass_locked boolean, max_unread integer, run_queue text,
-  ids uuid[], fences bigint[], lengths integer[], nexts text[], results text[], journals text[],
+  ids uuid[], fences bigint[], links integer[], lengths integer[], nexts text[], results text[], journals text[],
   wake_millis double precision[], helds text[],
   -- Each belongs to the commit at this position, from 1.
   entry_ords integer[], entry_seqs integer[], entry_keys text[], entry_outside boolean[], entry_values text[],
   entry_millis double precision[],
   moved_ords integer[], moved_ids bigint[],
+  carried_ords integer[], carried_seqs integer[], carried_keys text[], carried_values text[],
+  carried_millis double precision[],
   child_ords integer[], child_ids uuid[], child_names text[], child_workflows text[], child_lanes bigint[],
-  child_payloads text[], child_formats integer[], child_traceparents text[], are_detached boolean[],
+  child_payloads text[], child_formats integer[], child_traceparents text[], child_timeouts double precision[],
+  are_detached boolean[],
   task_ords integer[], task_ids uuid[], task_lanes bigint[], task_names text[], task_queues text[],
   task_priorities smallint[], task_payloads text[], task_formats integer[], task_delays double precision[],
   task_dues double precision[], task_attempts integer[], task_timeouts double precision[],
@@ -45,6 +48,7 @@ DECLARE
   doing integer[];
   locked integer[] := '{}';
   waiting integer[];
+  continued integer[];
   over integer[];
   fresh uuid[];
   has_wakes boolean := false;
@@ -73,9 +77,10 @@ BEGIN
   END IF;
   SELECT coalesce(array_agg(i.ord::integer), '{}')
   INTO kept
-  FROM unnest(ids, fences) WITH ORDINALITY AS i(id, fence, ord)
+  FROM unnest(ids, fences, links) WITH ORDINALITY AS i(id, fence, link, ord)
   JOIN {schema}.executions e
-    ON e.id = i.id AND e.fence = i.fence AND e.owner IS NOT DISTINCT FROM me AND e.state = 'running'
+    ON e.id = i.id AND e.fence = i.fence AND e.link = i.link AND e.owner IS NOT DISTINCT FROM me
+      AND e.state = 'running'
   WHERE i.ord <> ALL (locked);
 
   doing := kept;
@@ -121,14 +126,15 @@ BEGIN
     SELECT coalesce(array_agg(m.id), '{}') INTO fresh FROM made m;
     INSERT INTO {schema}.executions (
       id, kind, key, task, lane, queue, priority, payload, format, traceparent, enqueued_at, run_at, max_attempts,
-      timeout_millis, at_most_once
+      timeout_millis, at_most_once, expires_at
     )
     SELECT DISTINCT ON (i.id)
       i.id, 'workflow', i.name, i.workflow, i.lane, run_queue, 5, i.payload, i.format, i.traceparent, committed,
-      committed, 1, 1, false
+      committed, 1, 1, false, committed + i.timeout * interval '1 millisecond'
     FROM unnest(
-      child_ids, child_names, child_workflows, child_lanes, child_payloads, child_formats, child_traceparents
-    ) AS i(id, name, workflow, lane, payload, format, traceparent)
+      child_ids, child_names, child_workflows, child_lanes, child_payloads, child_formats, child_traceparents,
+      child_timeouts
+    ) AS i(id, name, workflow, lane, payload, format, traceparent, timeout)
     WHERE i.id = ANY (fresh);
     -- Nothing can end a child that this transaction has made. One that existed may just end: see `apply_wakes`.
     INSERT INTO {schema}.waiters (execution_id, run)
@@ -184,8 +190,9 @@ BEGIN
     array_agg(i.ord::integer) FILTER (
       WHERE i.next = 'waiting' AND NOT EXISTS (SELECT 1 FROM {schema}.inbox b WHERE b.run = i.id)
     ),
-    array_agg(i.ord::integer) FILTER (WHERE i.next NOT IN ('running', 'waiting'))
-  INTO waiting, over
+    array_agg(i.ord::integer) FILTER (WHERE i.next NOT IN ('running', 'waiting', 'continued')),
+    array_agg(i.ord::integer) FILTER (WHERE i.next = 'continued')
+  INTO waiting, over, continued
   FROM unnest(ids, nexts) WITH ORDINALITY AS i(id, next, ord)
   WHERE i.ord = ANY (kept);
 
@@ -203,6 +210,32 @@ BEGIN
   FROM unnest(ids) WITH ORDINALITY AS i(id, ord)
   WHERE e.id = i.id AND e.losses > 0 AND i.ord = ANY (kept);
 
+  IF cardinality(continued) > 0 THEN
+    -- The link is filed under an id of its own; the run keeps its row, its inbox and whatever waits for it.
+    INSERT INTO {schema}.history (
+      id, run, link, ended_at, enqueued_at, run_at, claimed_at, lane, fence, timeout_millis, max_attempts, format,
+      priority, at_most_once, kind, retention, queue, task, payload, tags, traceparent, key,
+      state, result, outcome, attempt, attempts, losses, settled, confirmed, supervisor, place, journal
+    )
+    SELECT
+      gen_random_uuid(), e.id, e.link, committed, e.enqueued_at, coalesce(e.link_at, e.enqueued_at), e.claimed_at,
+      e.lane, e.fence, e.timeout_millis, e.max_attempts, e.format, e.priority, e.at_most_once, e.kind, e.retention,
+      e.queue, e.task, e.payload, e.tags, e.traceparent, e.key, 'continued', '{"_tag":"Continued"}', NULL, NULL, 1,
+      e.losses, true, true, e.owner, NULL, {schema}.packed_journal(e.id, false)
+    FROM {schema}.executions e
+    JOIN unnest(continued) AS c(ord) ON e.id = ids[c.ord];
+    DELETE FROM {schema}.journal j USING unnest(continued) AS c(ord) WHERE j.run = ids[c.ord];
+    INSERT INTO {schema}.journal (run, seq, key, outside, value, at)
+    SELECT ids[i.ord], i.seq, i.key, true, i.value, to_timestamp(i.millis / 1000)
+    FROM unnest(carried_ords, carried_seqs, carried_keys, carried_values, carried_millis)
+      AS i(ord, seq, key, value, millis)
+    WHERE i.ord = ANY (continued);
+    UPDATE {schema}.executions e
+    SET payload = i.result, link = e.link + 1, link_at = committed
+    FROM unnest(ids, results) WITH ORDINALITY AS i(id, result, ord)
+    WHERE e.id = i.id AND i.ord = ANY (continued);
+  END IF;
+
   IF cardinality(over) > 0 THEN
     WITH gone AS (
       DELETE FROM {schema}.executions e
@@ -212,19 +245,19 @@ BEGIN
       RETURNING e.*, i.next, i.result, i.journal
     )
     INSERT INTO {schema}.history (
-      id, ended_at, enqueued_at, run_at, claimed_at, lane, fence, timeout_millis, max_attempts, format, priority,
+      id, link, ended_at, enqueued_at, run_at, claimed_at, lane, fence, timeout_millis, max_attempts, format, priority,
       at_most_once, kind, retention, queue, task, payload, tags, traceparent, key,
       state, result, outcome, attempt, attempts, losses, settled, confirmed, supervisor, place, journal
     )
     SELECT
-      e.id, committed, e.enqueued_at, e.run_at, e.claimed_at, e.lane, e.fence, e.timeout_millis, e.max_attempts,
+      e.id, e.link, committed, e.enqueued_at, coalesce(e.link_at, e.enqueued_at), e.claimed_at, e.lane, e.fence, e.timeout_millis, e.max_attempts,
       e.format, e.priority, e.at_most_once, e.kind, e.retention, e.queue, e.task, e.payload, e.tags, e.traceparent,
       e.key, e.next, e.result, e.next, 1, 1, e.losses, true, true, e.owner, NULL,
       CASE
-        WHEN e.journal IS NULL THEN {schema}.packed_journal(e.id)
+        WHEN e.journal IS NULL THEN {schema}.packed_journal(e.id, true)
         WHEN EXISTS (SELECT 1 FROM {schema}.inbox b WHERE b.run = e.id) THEN
           left(e.journal, -1) || CASE WHEN e.journal = '[]' THEN '' ELSE ',' END
-            || substr({schema}.packed_journal(e.id), 2)
+            || substr({schema}.packed_journal(e.id, true), 2)
         ELSE e.journal
       END
     FROM gone e;
@@ -254,6 +287,11 @@ BEGIN
           WHERE e.id = i.id AND e.fence = i.fence AND e.state IN ('waiting', 'queued') AND i.next = 'waiting'
         ) THEN 'waiting'
         WHEN EXISTS (
+          SELECT 1 FROM {schema}.executions e
+          WHERE e.id = i.id AND e.fence = i.fence AND e.owner IS NOT DISTINCT FROM me AND e.link = i.link + 1
+            AND i.next = 'continued'
+        ) THEN 'running'
+        WHEN EXISTS (
           SELECT 1 FROM {schema}.history h WHERE h.id = i.id AND h.fence = i.fence AND h.supervisor = me AND h.settled
         ) THEN 'over'
         ELSE 'lost'
@@ -261,10 +299,13 @@ BEGIN
       ORDER BY i.ord
     ),
     array_agg(
-      CASE WHEN i.ord = ANY (kept) AND i.ord = ANY (over) IS NOT TRUE THEN {schema}.unread_of(i.id, max_unread) END
+      CASE
+        WHEN i.ord = ANY (over) IS NOT TRUE AND (i.ord = ANY (kept) OR i.next = 'continued')
+          THEN {schema}.unread_of(i.id, max_unread)
+      END
       ORDER BY i.ord
     )
   INTO states, unreads
-  FROM unnest(ids, fences, nexts) WITH ORDINALITY AS i(id, fence, next, ord);
+  FROM unnest(ids, fences, links, nexts) WITH ORDINALITY AS i(id, fence, link, next, ord);
 END
 $$;

@@ -328,8 +328,9 @@ $$;
 CREATE OR REPLACE FUNCTION {schema}.claim_runs(
   me uuid, my_process text, lane_ids bigint[], wanted uuid[], max_rows integer, max_bytes bigint, max_unread integer
 ) RETURNS TABLE (
-  id uuid, name text, workflow text, payload text, format integer, fence bigint, length integer, unread text,
-  started_millis double precision, now_millis double precision, traceparent text
+  id uuid, name text, workflow text, payload text, format integer, fence bigint, link integer, length integer,
+  unread text, started_millis double precision, expires_millis double precision, now_millis double precision,
+  traceparent text
 )
 LANGUAGE plpgsql
 {pinned}
@@ -420,14 +421,17 @@ RETURN clock_timestamp();
 -- \`pass_locked\` it skips them. A commit that is repeated after a lost acknowledgement changes nothing.
 CREATE OR REPLACE FUNCTION {schema}.commit_runs(
   me uuid, pass_locked boolean, max_unread integer, run_queue text,
-  ids uuid[], fences bigint[], lengths integer[], nexts text[], results text[], journals text[],
+  ids uuid[], fences bigint[], links integer[], lengths integer[], nexts text[], results text[], journals text[],
   wake_millis double precision[], helds text[],
   -- Each belongs to the commit at this position, from 1.
   entry_ords integer[], entry_seqs integer[], entry_keys text[], entry_outside boolean[], entry_values text[],
   entry_millis double precision[],
   moved_ords integer[], moved_ids bigint[],
+  carried_ords integer[], carried_seqs integer[], carried_keys text[], carried_values text[],
+  carried_millis double precision[],
   child_ords integer[], child_ids uuid[], child_names text[], child_workflows text[], child_lanes bigint[],
-  child_payloads text[], child_formats integer[], child_traceparents text[], are_detached boolean[],
+  child_payloads text[], child_formats integer[], child_traceparents text[], child_timeouts double precision[],
+  are_detached boolean[],
   task_ords integer[], task_ids uuid[], task_lanes bigint[], task_names text[], task_queues text[],
   task_priorities smallint[], task_payloads text[], task_formats integer[], task_delays double precision[],
   task_dues double precision[], task_attempts integer[], task_timeouts double precision[],
@@ -457,6 +461,7 @@ DECLARE
   doing integer[];
   locked integer[] := '{}';
   waiting integer[];
+  continued integer[];
   over integer[];
   fresh uuid[];
   has_wakes boolean := false;
@@ -485,9 +490,10 @@ BEGIN
   END IF;
   SELECT coalesce(array_agg(i.ord::integer), '{}')
   INTO kept
-  FROM unnest(ids, fences) WITH ORDINALITY AS i(id, fence, ord)
+  FROM unnest(ids, fences, links) WITH ORDINALITY AS i(id, fence, link, ord)
   JOIN {schema}.executions e
-    ON e.id = i.id AND e.fence = i.fence AND e.owner IS NOT DISTINCT FROM me AND e.state = 'running'
+    ON e.id = i.id AND e.fence = i.fence AND e.link = i.link AND e.owner IS NOT DISTINCT FROM me
+      AND e.state = 'running'
   WHERE i.ord <> ALL (locked);
 
   doing := kept;
@@ -533,14 +539,15 @@ BEGIN
     SELECT coalesce(array_agg(m.id), '{}') INTO fresh FROM made m;
     INSERT INTO {schema}.executions (
       id, kind, key, task, lane, queue, priority, payload, format, traceparent, enqueued_at, run_at, max_attempts,
-      timeout_millis, at_most_once
+      timeout_millis, at_most_once, expires_at
     )
     SELECT DISTINCT ON (i.id)
       i.id, 'workflow', i.name, i.workflow, i.lane, run_queue, 5, i.payload, i.format, i.traceparent, committed,
-      committed, 1, 1, false
+      committed, 1, 1, false, committed + i.timeout * interval '1 millisecond'
     FROM unnest(
-      child_ids, child_names, child_workflows, child_lanes, child_payloads, child_formats, child_traceparents
-    ) AS i(id, name, workflow, lane, payload, format, traceparent)
+      child_ids, child_names, child_workflows, child_lanes, child_payloads, child_formats, child_traceparents,
+      child_timeouts
+    ) AS i(id, name, workflow, lane, payload, format, traceparent, timeout)
     WHERE i.id = ANY (fresh);
     -- Nothing can end a child that this transaction has made. One that existed may just end: see \`apply_wakes\`.
     INSERT INTO {schema}.waiters (execution_id, run)
@@ -596,8 +603,9 @@ BEGIN
     array_agg(i.ord::integer) FILTER (
       WHERE i.next = 'waiting' AND NOT EXISTS (SELECT 1 FROM {schema}.inbox b WHERE b.run = i.id)
     ),
-    array_agg(i.ord::integer) FILTER (WHERE i.next NOT IN ('running', 'waiting'))
-  INTO waiting, over
+    array_agg(i.ord::integer) FILTER (WHERE i.next NOT IN ('running', 'waiting', 'continued')),
+    array_agg(i.ord::integer) FILTER (WHERE i.next = 'continued')
+  INTO waiting, over, continued
   FROM unnest(ids, nexts) WITH ORDINALITY AS i(id, next, ord)
   WHERE i.ord = ANY (kept);
 
@@ -615,6 +623,32 @@ BEGIN
   FROM unnest(ids) WITH ORDINALITY AS i(id, ord)
   WHERE e.id = i.id AND e.losses > 0 AND i.ord = ANY (kept);
 
+  IF cardinality(continued) > 0 THEN
+    -- The link is filed under an id of its own; the run keeps its row, its inbox and whatever waits for it.
+    INSERT INTO {schema}.history (
+      id, run, link, ended_at, enqueued_at, run_at, claimed_at, lane, fence, timeout_millis, max_attempts, format,
+      priority, at_most_once, kind, retention, queue, task, payload, tags, traceparent, key,
+      state, result, outcome, attempt, attempts, losses, settled, confirmed, supervisor, place, journal
+    )
+    SELECT
+      gen_random_uuid(), e.id, e.link, committed, e.enqueued_at, coalesce(e.link_at, e.enqueued_at), e.claimed_at,
+      e.lane, e.fence, e.timeout_millis, e.max_attempts, e.format, e.priority, e.at_most_once, e.kind, e.retention,
+      e.queue, e.task, e.payload, e.tags, e.traceparent, e.key, 'continued', '{"_tag":"Continued"}', NULL, NULL, 1,
+      e.losses, true, true, e.owner, NULL, {schema}.packed_journal(e.id, false)
+    FROM {schema}.executions e
+    JOIN unnest(continued) AS c(ord) ON e.id = ids[c.ord];
+    DELETE FROM {schema}.journal j USING unnest(continued) AS c(ord) WHERE j.run = ids[c.ord];
+    INSERT INTO {schema}.journal (run, seq, key, outside, value, at)
+    SELECT ids[i.ord], i.seq, i.key, true, i.value, to_timestamp(i.millis / 1000)
+    FROM unnest(carried_ords, carried_seqs, carried_keys, carried_values, carried_millis)
+      AS i(ord, seq, key, value, millis)
+    WHERE i.ord = ANY (continued);
+    UPDATE {schema}.executions e
+    SET payload = i.result, link = e.link + 1, link_at = committed
+    FROM unnest(ids, results) WITH ORDINALITY AS i(id, result, ord)
+    WHERE e.id = i.id AND i.ord = ANY (continued);
+  END IF;
+
   IF cardinality(over) > 0 THEN
     WITH gone AS (
       DELETE FROM {schema}.executions e
@@ -624,19 +658,19 @@ BEGIN
       RETURNING e.*, i.next, i.result, i.journal
     )
     INSERT INTO {schema}.history (
-      id, ended_at, enqueued_at, run_at, claimed_at, lane, fence, timeout_millis, max_attempts, format, priority,
+      id, link, ended_at, enqueued_at, run_at, claimed_at, lane, fence, timeout_millis, max_attempts, format, priority,
       at_most_once, kind, retention, queue, task, payload, tags, traceparent, key,
       state, result, outcome, attempt, attempts, losses, settled, confirmed, supervisor, place, journal
     )
     SELECT
-      e.id, committed, e.enqueued_at, e.run_at, e.claimed_at, e.lane, e.fence, e.timeout_millis, e.max_attempts,
+      e.id, e.link, committed, e.enqueued_at, coalesce(e.link_at, e.enqueued_at), e.claimed_at, e.lane, e.fence, e.timeout_millis, e.max_attempts,
       e.format, e.priority, e.at_most_once, e.kind, e.retention, e.queue, e.task, e.payload, e.tags, e.traceparent,
       e.key, e.next, e.result, e.next, 1, 1, e.losses, true, true, e.owner, NULL,
       CASE
-        WHEN e.journal IS NULL THEN {schema}.packed_journal(e.id)
+        WHEN e.journal IS NULL THEN {schema}.packed_journal(e.id, true)
         WHEN EXISTS (SELECT 1 FROM {schema}.inbox b WHERE b.run = e.id) THEN
           left(e.journal, -1) || CASE WHEN e.journal = '[]' THEN '' ELSE ',' END
-            || substr({schema}.packed_journal(e.id), 2)
+            || substr({schema}.packed_journal(e.id, true), 2)
         ELSE e.journal
       END
     FROM gone e;
@@ -666,6 +700,11 @@ BEGIN
           WHERE e.id = i.id AND e.fence = i.fence AND e.state IN ('waiting', 'queued') AND i.next = 'waiting'
         ) THEN 'waiting'
         WHEN EXISTS (
+          SELECT 1 FROM {schema}.executions e
+          WHERE e.id = i.id AND e.fence = i.fence AND e.owner IS NOT DISTINCT FROM me AND e.link = i.link + 1
+            AND i.next = 'continued'
+        ) THEN 'running'
+        WHEN EXISTS (
           SELECT 1 FROM {schema}.history h WHERE h.id = i.id AND h.fence = i.fence AND h.supervisor = me AND h.settled
         ) THEN 'over'
         ELSE 'lost'
@@ -673,11 +712,14 @@ BEGIN
       ORDER BY i.ord
     ),
     array_agg(
-      CASE WHEN i.ord = ANY (kept) AND i.ord = ANY (over) IS NOT TRUE THEN {schema}.unread_of(i.id, max_unread) END
+      CASE
+        WHEN i.ord = ANY (over) IS NOT TRUE AND (i.ord = ANY (kept) OR i.next = 'continued')
+          THEN {schema}.unread_of(i.id, max_unread)
+      END
       ORDER BY i.ord
     )
   INTO states, unreads
-  FROM unnest(ids, fences, nexts) WITH ORDINALITY AS i(id, fence, next, ord);
+  FROM unnest(ids, fences, links, nexts) WITH ORDINALITY AS i(id, fence, link, next, ord);
 END
 $$;
 `,
@@ -1365,8 +1407,9 @@ $$;
   owned_runs: `-- Returns the runs that a supervisor owns, in the form in which \`claim_runs\` returns them. A claim of its own that was cut
 -- off may still be running: the lock waits until it has ended, and the second statement sees what it took.
 CREATE OR REPLACE FUNCTION {schema}.owned_runs(me uuid, max_unread integer) RETURNS TABLE (
-  id uuid, name text, workflow text, payload text, format integer, fence bigint, length integer, unread text,
-  started_millis double precision, now_millis double precision, traceparent text
+  id uuid, name text, workflow text, payload text, format integer, fence bigint, link integer, length integer,
+  unread text, started_millis double precision, expires_millis double precision, now_millis double precision,
+  traceparent text
 )
 LANGUAGE plpgsql
 {pinned}
@@ -1384,8 +1427,8 @@ BEGIN
 END
 $$;
 `,
-  packed_journal: `-- Returns the journal of an open run as a JSON array, with the messages that it has not read at the end.
-CREATE OR REPLACE FUNCTION {schema}.packed_journal(of_run uuid) RETURNS text
+  packed_journal: `-- Returns the journal of an open run as a JSON array, on request with the messages that it has not read at the end.
+CREATE OR REPLACE FUNCTION {schema}.packed_journal(of_run uuid, with_unread boolean) RETURNS text
 LANGUAGE sql STABLE
 RETURN (
   SELECT '[' || coalesce(string_agg(p.entry, ',' ORDER BY p.is_unread, p.n), '') || ']'
@@ -1401,7 +1444,7 @@ RETURN (
         'key', i.key, 'outside', true, 'value', i.value, 'at', date_part('epoch', i.at) * 1000, 'unread', true
       )::text
     FROM {schema}.inbox i
-    WHERE i.run = of_run
+    WHERE with_unread AND i.run = of_run
   ) p
 );
 `,
@@ -1670,8 +1713,9 @@ $$;
 `,
   runs_of: `-- Returns runs that their caller owns, with the length of their journals and the messages in their inboxes.
 CREATE OR REPLACE FUNCTION {schema}.runs_of(wanted uuid[], at timestamptz, max_unread integer) RETURNS TABLE (
-  id uuid, name text, workflow text, payload text, format integer, fence bigint, length integer, unread text,
-  started_millis double precision, now_millis double precision, traceparent text
+  id uuid, name text, workflow text, payload text, format integer, fence bigint, link integer, length integer,
+  unread text, started_millis double precision, expires_millis double precision, now_millis double precision,
+  traceparent text
 )
 LANGUAGE plpgsql STABLE
 {pinned}
@@ -1679,10 +1723,11 @@ AS $$
 #variable_conflict use_column
 BEGIN
   RETURN QUERY
-  SELECT e.id, e.key::text, e.task::text, e.payload::text, e.format::integer, e.fence::bigint,
+  SELECT e.id, e.key::text, e.task::text, e.payload::text, e.format::integer, e.fence::bigint, e.link::integer,
     coalesce((SELECT j.seq + 1 FROM {schema}.journal j WHERE j.run = e.id ORDER BY j.seq DESC LIMIT 1), 0),
     {schema}.unread_of(e.id, max_unread),
-    date_part('epoch', e.enqueued_at) * 1000, date_part('epoch', at) * 1000, e.traceparent::text
+    date_part('epoch', coalesce(e.link_at, e.enqueued_at)) * 1000, date_part('epoch', e.expires_at) * 1000,
+    date_part('epoch', at) * 1000, e.traceparent::text
   FROM {schema}.executions e
   WHERE e.id = ANY (wanted);
 END
@@ -1984,7 +2029,8 @@ $$;
 -- Messages are sent to their runs whether or not those are new.
 CREATE OR REPLACE FUNCTION {schema}.start_runs(
   me uuid, my_process text, ids uuid[], names text[], workflows text[], lane_ids bigint[], run_queue text,
-  payloads text[], formats integer[], traceparents text[], are_owned boolean[],
+  payloads text[], formats integer[], traceparents text[], timeouts_millis double precision[],
+  are_owned boolean[],
   message_runs uuid[], message_keys text[], message_values text[],
   OUT started text[],
   OUT now_millis double precision
@@ -2016,18 +2062,18 @@ BEGIN
   SELECT coalesce(array_agg(m.id), '{}') INTO fresh FROM made m;
   INSERT INTO {schema}.executions (
     id, kind, key, task, lane, queue, priority, payload, format, traceparent, enqueued_at, run_at, max_attempts,
-    timeout_millis, at_most_once, state, owner, claimed_at, fence, home
+    timeout_millis, at_most_once, expires_at, state, owner, claimed_at, fence, home
   )
   SELECT DISTINCT ON (i.id)
     i.id, 'workflow', i.name, i.workflow, i.lane, run_queue, 5, i.payload, i.format, i.traceparent, started_at,
-    started_at, 1, 1, false,
+    started_at, 1, 1, false, started_at + i.timeout * interval '1 millisecond',
     CASE WHEN i.is_owned AND is_alive THEN 'running' ELSE 'queued' END,
     CASE WHEN i.is_owned AND is_alive THEN me END,
     CASE WHEN i.is_owned AND is_alive THEN started_at END,
     CASE WHEN i.is_owned AND is_alive THEN 1 ELSE 0 END,
     CASE WHEN i.is_owned AND is_alive THEN my_process END
-  FROM unnest(ids, names, workflows, lane_ids, payloads, formats, traceparents, are_owned)
-    AS i(id, name, workflow, lane, payload, format, traceparent, is_owned)
+  FROM unnest(ids, names, workflows, lane_ids, payloads, formats, traceparents, timeouts_millis, are_owned)
+    AS i(id, name, workflow, lane, payload, format, traceparent, timeout, is_owned)
   WHERE i.id = ANY (fresh);
   IF is_alive AND cardinality(fresh) < cardinality(ids) THEN
     -- Started before by this supervisor, with the acknowledgement lost.
@@ -2085,7 +2131,8 @@ $$;
   tell_run: `-- Returns what is known of a run, whether it is open or over; nothing for an unknown id. Its journal is returned as a JSON
 -- array, from a position on, as many entries as fit, and whether there are more.
 CREATE OR REPLACE FUNCTION {schema}.tell_run(wanted uuid, after integer, max_bytes bigint) RETURNS TABLE (
-  name text, workflow text, payload text, format integer, started_millis double precision, entries text, more boolean
+  name text, workflow text, payload text, format integer, link integer, started_millis double precision, entries text,
+  more boolean
 )
 LANGUAGE plpgsql STABLE
 {pinned}
@@ -2095,11 +2142,12 @@ BEGIN
   PERFORM {schema}.require_primary();
   RETURN QUERY
   WITH run AS MATERIALIZED (
-    SELECT e.key::text, e.task::text, e.payload::text, e.format::integer, e.enqueued_at::timestamptz, NULL::text AS packed
+    SELECT e.key::text, e.task::text, e.payload::text, e.format::integer, e.link::integer,
+      coalesce(e.link_at, e.enqueued_at)::timestamptz AS began_at, NULL::text AS packed
     FROM {schema}.executions e
     WHERE e.id = wanted AND e.kind = 'workflow'
     UNION ALL
-    SELECT h.key, h.task, h.payload, h.format, h.enqueued_at::timestamptz, coalesce(h.journal, '[]')
+    SELECT h.key, h.task, h.payload, h.format, coalesce(h.link, 1), h.run_at::timestamptz, coalesce(h.journal, '[]')
     FROM {schema}.history h
     WHERE h.id = wanted AND h.kind = 'workflow'
   ), told AS MATERIALIZED (
@@ -2117,7 +2165,7 @@ BEGIN
     SELECT t.seq, t.entry, sum(octet_length(t.entry)) OVER (ORDER BY t.seq) - octet_length(t.entry) AS bytes_before
     FROM told t
   )
-  SELECT r.key, r.task, r.payload, r.format, date_part('epoch', r.enqueued_at) * 1000,
+  SELECT r.key, r.task, r.payload, r.format, r.link, date_part('epoch', r.began_at) * 1000,
     (SELECT '[' || coalesce(string_agg(z.entry, ',' ORDER BY z.seq), '') || ']' FROM sized z WHERE z.bytes_before < max_bytes),
     EXISTS (SELECT 1 FROM sized z WHERE z.bytes_before >= max_bytes)
   FROM run r;
@@ -2162,6 +2210,49 @@ BEGIN
   INSERT INTO {schema}.wakes (run) SELECT DISTINCT t.run FROM unnest(told) AS t(run);
   woken_processes := woken_processes || '*'::text;
   woken_ids := woken_ids || ends[1];
+END
+$$;
+`,
+  terminate_run: `-- Ends a run at once, whoever owns it, and returns whether it was open. Its owner learns with its next commit that it has lost
+-- the run. Waits for a moment for a run that another transaction holds, then fails with lock_not_available.
+CREATE OR REPLACE FUNCTION {schema}.terminate_run(
+  wanted uuid, terminated_result text,
+  OUT was_open boolean,
+  -- The process that may have it in memory.
+  OUT home text,
+  OUT woken_processes text[],
+  OUT woken_ids uuid[]
+)
+LANGUAGE plpgsql
+{pinned}
+SET lock_timeout = '1s'
+AS $$
+DECLARE
+  ended timestamptz := {schema}.clock();
+BEGIN
+  PERFORM {schema}.require_read_committed();
+  SELECT e.home::text INTO home FROM {schema}.executions e WHERE e.id = wanted AND e.kind = 'workflow' FOR UPDATE;
+  was_open := FOUND;
+  IF NOT was_open THEN
+    RETURN;
+  END IF;
+  WITH gone AS (
+    DELETE FROM {schema}.executions e WHERE e.id = wanted RETURNING e.*
+  )
+  INSERT INTO {schema}.history (
+    id, link, ended_at, enqueued_at, run_at, claimed_at, lane, fence, timeout_millis, max_attempts, format, priority,
+    at_most_once, kind, retention, queue, task, payload, tags, traceparent, key,
+    state, result, outcome, attempt, attempts, losses, settled, confirmed, supervisor, place, journal
+  )
+  SELECT
+    e.id, e.link, ended, e.enqueued_at, coalesce(e.link_at, e.enqueued_at), e.claimed_at, e.lane, e.fence,
+    e.timeout_millis, e.max_attempts, e.format, e.priority, e.at_most_once, e.kind, e.retention, e.queue, e.task,
+    e.payload, e.tags, e.traceparent, e.key, 'terminated', terminated_result, NULL, NULL, 1, e.losses, false, true,
+    NULL, NULL, {schema}.packed_journal(e.id, true)
+  FROM gone e;
+  DELETE FROM {schema}.journal j WHERE j.run = wanted;
+  DELETE FROM {schema}.inbox b WHERE b.run = wanted;
+  SELECT t.woken_processes, t.woken_ids INTO woken_processes, woken_ids FROM {schema}.tell_waiters(ARRAY[wanted]) t;
 END
 $$;
 `,

@@ -1,8 +1,9 @@
 -- Returns the runs that a supervisor owns, in the form in which `claim_runs` returns them. A claim of its own that was cut
 -- off may still be running: the lock waits until it has ended, and the second statement sees what it took.
 CREATE OR REPLACE FUNCTION {schema}.owned_runs(me uuid, max_unread integer) RETURNS TABLE (
-  id uuid, name text, workflow text, payload text, format integer, fence bigint, length integer, unread text,
-  started_millis double precision, now_millis double precision, traceparent text
+  id uuid, name text, workflow text, payload text, format integer, fence bigint, link integer, length integer,
+  unread text, started_millis double precision, expires_millis double precision, now_millis double precision,
+  traceparent text
 )
 LANGUAGE plpgsql
 {pinned}

@@ -1,5 +1,5 @@
--- Returns the journal of an open run as a JSON array, with the messages that it has not read at the end.
-CREATE OR REPLACE FUNCTION {schema}.packed_journal(of_run uuid) RETURNS text
+-- Returns the journal of an open run as a JSON array, on request with the messages that it has not read at the end.
+CREATE OR REPLACE FUNCTION {schema}.packed_journal(of_run uuid, with_unread boolean) RETURNS text
 LANGUAGE sql STABLE
 RETURN (
   SELECT '[' || coalesce(string_agg(p.entry, ',' ORDER BY p.is_unread, p.n), '') || ']'
@@ -15,6 +15,6 @@ RETURN (
         'key', i.key, 'outside', true, 'value', i.value, 'at', date_part('epoch', i.at) * 1000, 'unread', true
       )::text
     FROM {schema}.inbox i
-    WHERE i.run = of_run
+    WHERE with_unread AND i.run = of_run
   ) p
 );

@@ -5,7 +5,8 @@
 -- Messages are sent to their runs whether or not those are new.
 CREATE OR REPLACE FUNCTION {schema}.start_runs(
   me uuid, my_process text, ids uuid[], names text[], workflows text[], lane_ids bigint[], run_queue text,
-  payloads text[], formats integer[], traceparents text[], are_owned boolean[],
+  payloads text[], formats integer[], traceparents text[], timeouts_millis double precision[],
+  are_owned boolean[],
   message_runs uuid[], message_keys text[], message_values text[],
   OUT started text[],
   OUT now_millis double precision
@@ -37,18 +38,18 @@ BEGIN
   SELECT coalesce(array_agg(m.id), '{}') INTO fresh FROM made m;
   INSERT INTO {schema}.executions (
     id, kind, key, task, lane, queue, priority, payload, format, traceparent, enqueued_at, run_at, max_attempts,
-    timeout_millis, at_most_once, state, owner, claimed_at, fence, home
+    timeout_millis, at_most_once, expires_at, state, owner, claimed_at, fence, home
   )
   SELECT DISTINCT ON (i.id)
     i.id, 'workflow', i.name, i.workflow, i.lane, run_queue, 5, i.payload, i.format, i.traceparent, started_at,
-    started_at, 1, 1, false,
+    started_at, 1, 1, false, started_at + i.timeout * interval '1 millisecond',
     CASE WHEN i.is_owned AND is_alive THEN 'running' ELSE 'queued' END,
     CASE WHEN i.is_owned AND is_alive THEN me END,
     CASE WHEN i.is_owned AND is_alive THEN started_at END,
     CASE WHEN i.is_owned AND is_alive THEN 1 ELSE 0 END,
     CASE WHEN i.is_owned AND is_alive THEN my_process END
-  FROM unnest(ids, names, workflows, lane_ids, payloads, formats, traceparents, are_owned)
-    AS i(id, name, workflow, lane, payload, format, traceparent, is_owned)
+  FROM unnest(ids, names, workflows, lane_ids, payloads, formats, traceparents, timeouts_millis, are_owned)
+    AS i(id, name, workflow, lane, payload, format, traceparent, timeout, is_owned)
   WHERE i.id = ANY (fresh);
   IF is_alive AND cardinality(fresh) < cardinality(ids) THEN
     -- Started before by this supervisor, with the acknowledgement lost.

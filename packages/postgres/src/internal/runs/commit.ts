@@ -14,7 +14,7 @@ import { laneId } from "../lanes.ts"
 import { newsOf, type Woken } from "../notifier.ts"
 import { isBadValue, isLockTimeout, retryTransient, unavailable } from "../sqlFailure.ts"
 import { arrays, type Store } from "../store.ts"
-import { maxUnread, pack, toUnread } from "./rows.ts"
+import { maxUnread, pack, timeoutOf, toUnread } from "./rows.ts"
 
 type Commit = RunStore.Commit
 type Committed = RunStore.Committed
@@ -53,6 +53,10 @@ export const makeCommit = Effect.fnUntraced(function*(
       (commit) => commit.entries.map((entry, index) => ({ ...entry, seq: commit.length + index }))
     )
     const moved = entries.filter(({ item }) => item.message !== undefined)
+    const carried = flatten(
+      commits,
+      ({ next }) => next._tag === "Continued" ? next.carried.map((entry, seq) => ({ ...entry, seq })) : []
+    )
     const children = flatten(commits, ({ children }) => children)
     const tasks = flatten(commits, ({ tasks }) => tasks)
     const sent = flatten(commits, ({ messages }) => messages)
@@ -62,9 +66,10 @@ export const makeCommit = Effect.fnUntraced(function*(
           ${supervisor}, ${passLocked}, ${maxUnread}, ${RunStore.queue},
           ${arrays.uuid(commits.map(({ run }) => run))},
           ${arrays.int8(commits.map(({ fence }) => BigInt(fence)))},
+          ${arrays.int4(commits.map(({ link }) => link))},
           ${arrays.int4(commits.map(({ length }) => length))},
           ${arrays.text(commits.map(({ next }) => nameOf(next)))},
-          ${arrays.text(commits.map(({ next }) => next._tag === "Over" ? next.result : null))},
+          ${arrays.text(commits.map(({ next }) => resultOf(next)))},
           ${arrays.text(commits.map(journalOf))},
           ${arrays.float8(commits.map(({ next }) => wakeOf(next)))},
           ${arrays.text(commits.map(({ next }) => next._tag === "Waiting" ? Option.getOrNull(next.held) : null))},
@@ -76,6 +81,11 @@ export const makeCommit = Effect.fnUntraced(function*(
           ${arrays.float8(entries.map(({ item }) => item.atMillis))},
           ${arrays.int4(moved.map(({ ord }) => ord))},
           ${arrays.int8(moved.map(({ item }) => BigInt(item.message!)))},
+          ${arrays.int4(carried.map(({ ord }) => ord))},
+          ${arrays.int4(carried.map(({ item }) => item.seq))},
+          ${arrays.text(carried.map(({ item }) => item.key))},
+          ${arrays.text(carried.map(({ item }) => item.value))},
+          ${arrays.float8(carried.map(({ item }) => item.atMillis))},
           ${arrays.int4(children.map(({ ord }) => ord))},
           ${arrays.uuid(children.map(({ item }) => item.run.id))},
           ${arrays.text(children.map(({ item }) => item.run.name))},
@@ -84,6 +94,7 @@ export const makeCommit = Effect.fnUntraced(function*(
           ${arrays.text(children.map(({ item }) => item.run.payload))},
           ${arrays.int4(children.map(() => Envelope.format))},
           ${arrays.text(children.map(({ item }) => Option.getOrNull(item.run.traceparent)))},
+          ${arrays.float8(children.map(({ item }) => timeoutOf(item.run)))},
           ${arrays.bool(children.map(({ item }) => item.detached))},
           ${arrays.int4(tasks.map(({ ord }) => ord))}, ${rowsOf(store, tasks.map(({ item }) => item))},
           ${arrays.int4(sent.map(({ ord }) => ord))},
@@ -174,8 +185,11 @@ const flatten = <A>(
 ): ReadonlyArray<{ readonly ord: number; readonly item: A }> =>
   commits.flatMap((commit, index) => items(commit).map((item) => ({ ord: index + 1, item })))
 
-const nameOf = (next: RunStore.Next): string =>
-  next._tag === "Running" ? "running" : next._tag === "Waiting" ? "waiting" : next.state
+/** The result of a run that is over, or the payload of its next link. */
+const resultOf = (next: RunStore.Next): string | null =>
+  next._tag === "Over" ? next.result : next._tag === "Continued" ? next.payload : null
+
+const nameOf = (next: RunStore.Next): string => next._tag === "Over" ? next.state : next._tag.toLowerCase()
 
 /** A run that is over at its first commit never has rows in the journal. */
 const journalOf = ({ entries, length, next }: Commit): string | null =>
@@ -191,5 +205,5 @@ const weigh = ({ children, entries, messages, next, tasks }: Commit): number =>
       + children.reduce((sum, { run }) => sum + run.payload.length, 0)
       + tasks.reduce((sum, { payload }) => sum + payload.length, 0)
       + messages.reduce((sum, { value }) => sum + value.length, 0)
-      + (next._tag === "Over" ? next.result.length : 0)
+      + (resultOf(next)?.length ?? 0)
   )

@@ -1,5 +1,6 @@
 /** Rows of runs, as the schema's functions return them. */
-import type { Activation, RunStore, Unread } from "@effect-ray/core/RunStore"
+import { storedMillis } from "@effect-ray/core/BrokerInput"
+import type { Activation, NewRun, RunStore, Unread } from "@effect-ray/core/RunStore"
 import * as Option from "effect/Option"
 
 export type JournalEntry = Parameters<RunStore["Service"]["commit"]>[1]["entries"][number]
@@ -14,9 +15,11 @@ export interface RunRow {
   readonly payload: string
   readonly format: number
   readonly fence: bigint
+  readonly link: number
   readonly length: number
   readonly unread: string | null
   readonly started_millis: number
+  readonly expires_millis: number | null
   readonly now_millis: number
   readonly traceparent: string | null
 }
@@ -28,9 +31,11 @@ export const toActivation = (row: RunRow): Activation => ({
   payload: row.payload,
   format: row.format,
   fence: Number(row.fence),
+  link: row.link,
   length: row.length,
   unread: toUnread(row.unread),
   startedAtMillis: row.started_millis,
+  expiresAtMillis: Option.fromNullOr(row.expires_millis),
   nowMillis: row.now_millis,
   traceparent: Option.fromNullOr(row.traceparent)
 })
@@ -46,6 +51,9 @@ export const toUnread = (json: string | null): ReadonlyArray<Unread> =>
       value,
       atMillis
     }))
+
+/** How long a run may take, in milliseconds; null if it has no limit. */
+export const timeoutOf = ({ timeout }: NewRun): number | null => Option.getOrNull(Option.map(timeout, storedMillis))
 
 /** An entry of a packed journal. */
 interface Packed {

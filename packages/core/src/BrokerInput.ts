@@ -25,6 +25,7 @@ import {
   maxTraceparentBytes
 } from "./Limits.ts"
 import type { Outcome } from "./Outcome.ts"
+import { queue as runQueue } from "./RunStore.ts"
 
 /**
  * Whether Postgres can store the text: it has no NUL character and no half of a surrogate pair.
@@ -144,6 +145,7 @@ const fault = (execution: NewExecution): string | undefined => {
   if (!isUuid(id)) return `the id "${printable(id, maxNameBytes)}" is not a UUID`
   if (task === "") return "the task's name is empty"
   if (queue === "") return "the queue's name is empty"
+  if (queue === runQueue) return `the queue "${runQueue}" is for workflows`
   if (utf8Bytes(task, maxNameBytes) > maxNameBytes) return `the task's name is longer than ${maxNameBytes} bytes`
   if (utf8Bytes(queue, maxNameBytes) > maxNameBytes) return `the queue's name is longer than ${maxNameBytes} bytes`
   if (utf8Bytes(JSON.stringify(execution.tags), maxTagsBytes) > maxTagsBytes) {

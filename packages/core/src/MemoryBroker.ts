@@ -40,6 +40,7 @@ import {
   type Key,
   MemoryStore,
   nameOf,
+  never,
   requeue,
   send,
   type Store,
@@ -47,6 +48,7 @@ import {
 } from "./internal/memory/store.ts"
 import { lapsed, left, resolve, type Verdict } from "./internal/verdict.ts"
 import { maxLosses, Outcome, suspectLosses } from "./Outcome.ts"
+import { queue as runQueue } from "./RunStore.ts"
 
 /**
  * Each build of the layer has a store of its own.
@@ -92,9 +94,9 @@ export const layerShared: Layer.Layer<Broker, never, MemoryStore> = Layer.effect
       claim: (options) => atOnce((now) => claim(store, options, now)),
       owned: (supervisor) =>
         atOnce((now) =>
-          Array.from(store.supervisors.get(supervisor)?.owned ?? []).filter((row) => row.run === undefined).map((row) =>
-            toClaimed(row, now)
-          )
+          Array.from(store.supervisors.get(supervisor)?.owned ?? [])
+            .filter(({ run }) => run === undefined)
+            .map((row) => toClaimed(row, now))
         ),
       settle: (supervisor, settlements) =>
         atOnce((now) => settlements.map((settlement) => settle(store, supervisor, settlement, now))),
@@ -300,7 +302,7 @@ const claim = (
   if (supervisor === undefined || supervisor.expiresAt <= now) return []
   const claimed: Array<Claimed> = []
   const dueBy = now - Duration.toMillis(options.waited ?? Duration.zero)
-  const lanes = options.lanes.filter((lane) => !isPaused(store, lane))
+  const lanes = options.lanes.filter((lane) => lane.queue !== runQueue && !isPaused(store, lane))
   const limits = new Map(options.lanes.map((lane) => [nameOf(lane), lane.limit ?? options.limit]))
   const taken = new Map<string, number>()
   const line = (lane: Lane, priority: number) => `${priority}\u0000${nameOf(lane)}`
@@ -347,7 +349,7 @@ const toClaimed = (row: Row, now: number): Claimed => ({
 
 const settle = (store: Store, supervisor: SupervisorId, settlement: Settlement, now: number): Settled => {
   const row = store.rows.get(settlement.id)
-  if (row === undefined) return "LeaseLost"
+  if (row === undefined || row.run !== undefined) return "LeaseLost"
   if (!isHeld(row) || row.owner !== supervisor || row.fence !== settlement.fence) {
     // The acknowledgement may have been lost. What this owner settled with this fence stays settled.
     const repeated = row.history.some(({ record, settledBy }) =>
@@ -402,7 +404,7 @@ const cancel = (store: Store, id: ExecutionId, now: number): "Cancelled" | "Requ
   const row = store.rows.get(id)
   if (row === undefined || isOver(row)) return "TooLate"
   if (row.run !== undefined) {
-    send(store, { run: id, key: "cancel", value: "{}" }, now)
+    send(store, { run: id, key: "cancel", value: "null" }, now)
     return "Requested"
   }
   if (row.state === "queued") {
@@ -441,7 +443,7 @@ const tick = (store: Store, options: Parameters<Broker["Service"]["tick"]>[0], n
   }
   supervisor.expiresAt = now + Duration.toMillis(options.lease)
   const cancelling = Array.from(supervisor.owned).filter((row) => row.state === "cancelling")
-  const nextDue = Option.fromUndefinedOr(store.lines.nextDue(options.lanes))
+  const nextDue = Option.filter(Option.fromUndefinedOr(store.lines.nextDue(options.lanes)), (due) => due < never)
   return {
     alive: true,
     paused: supervisor.lanes.filter((lane) => isPaused(store, lane)),
@@ -500,8 +502,9 @@ const giveBack = (store: Store, row: Row, run: RunPart, now: number, losing: boo
   row.owner = undefined
   run.home = undefined
   if (losing) row.losses += 1
-  if (row.losses < maxLosses) return requeue(store, row, 0, now)
+  if (!losing || row.losses < maxLosses) return requeue(store, row, 0, now)
   row.state = "waiting"
   row.fence += 1
+  row.runAt = never
   run.held = `${row.losses} workers were lost while they ran it`
 }

@@ -10,11 +10,14 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type { Broker, SupervisorId } from "./Broker.ts"
 import { defaultPriority } from "./Broker.ts"
-import { storedMillis } from "./BrokerInput.ts"
+import type { BrokerError } from "./BrokerError.ts"
+import { printable, storedMillis } from "./BrokerInput.ts"
 import * as Envelope from "./Envelope.ts"
 import { isOver, makeRow, type Row, type RunPart } from "./internal/ledger.ts"
-import { atOnce, finish, MemoryStore, send, type Store } from "./internal/memory/store.ts"
+import { atOnce, finish, MemoryStore, never, send, type Store } from "./internal/memory/store.ts"
+import { maxDetailLength } from "./Limits.ts"
 import * as MemoryBroker from "./MemoryBroker.ts"
+import * as RunInput from "./RunInput.ts"
 import {
   type Activation,
   type Commit,
@@ -30,17 +33,19 @@ import {
   type Unread
 } from "./RunStore.ts"
 
-/** When a run continues that waits for a message only: the latest date of JavaScript. */
-const never = 8.64e15
-
 const make = Effect.map(MemoryStore, (store) =>
   RunStore.of({
     isInTransaction: Effect.succeed(false),
-    start: (run, { messages, owner }) =>
-      atOnce((now) => {
-        for (const message of messages) send(store, { ...message, run: run.id }, now)
-        return start(store, run, owner, now)
-      }),
+    start: (run, { messages, owner }) => {
+      const sent = messages.map((message) => ({ ...message, run: run.id }))
+      return unless(
+        RunInput.checkRun(run) ?? RunInput.checkMessages(sent),
+        atOnce((now) => {
+          for (const message of sent) send(store, message, now)
+          return start(store, run, owner, now)
+        })
+      )
+    },
     claim: (options) => atOnce((now) => claim(store, options, now)),
     owned: (supervisor) =>
       atOnce((now) =>
@@ -48,14 +53,18 @@ const make = Effect.map(MemoryStore, (store) =>
           row.run === undefined ? [] : [activationOf(store, row, row.run, now)]
         )
       ),
-    load: (run, after) => Effect.sync(() => (store.rows.get(run)?.run?.journal ?? []).slice(after, after + maxLoaded)),
+    load: (run, after) => Effect.sync(() => load(store, run, after)),
     tell: (run) => Effect.sync(() => tell(store, run)),
-    commit: (supervisor, item) => atOnce((now) => commit(store, supervisor, item, now)),
+    commit: (supervisor, item) =>
+      unless(RunInput.checkCommit(item), atOnce((now) => commit(store, supervisor, item, now))),
     terminate: (run, result) => atOnce((now) => terminate(store, run, result, now)),
     send: (messages) =>
-      atOnce((now) => {
-        for (const message of messages) send(store, message, now)
-      })
+      unless(
+        RunInput.checkMessages(messages),
+        atOnce((now) => {
+          for (const message of messages) send(store, message, now)
+        })
+      )
   }))
 
 /**
@@ -66,6 +75,9 @@ const make = Effect.map(MemoryStore, (store) =>
 export const layer: Layer.Layer<RunStore | Broker> = Layer.suspend(() =>
   Layer.merge(Layer.effect(RunStore, make), MemoryBroker.layerShared).pipe(Layer.provide(MemoryStore.layer))
 )
+
+const unless = <A>(error: BrokerError | undefined, verb: Effect.Effect<A>): Effect.Effect<A, BrokerError> =>
+  error === undefined ? verb : Effect.fail(error)
 
 const start = (store: Store, run: NewRun, owner: Option.Option<SupervisorId>, now: number): Started => {
   if (store.rows.has(run.id)) return { _tag: "Exists" }
@@ -127,6 +139,7 @@ const claim = (
 ): ReadonlyArray<Activation> => {
   const { ids, limit, supervisor, workflows } = options
   if (!isAlive(store, supervisor, now)) return []
+  const most = Math.floor(limit)
   const claimed: Array<Activation> = []
   const takeOne = (row: Row): void => {
     const run = row.run!
@@ -134,15 +147,15 @@ const claim = (
     claimed.push(activationOf(store, row, run, now))
   }
   if (ids !== undefined) {
-    for (const id of ids) {
+    for (const id of new Set(ids)) {
       const row = store.rows.get(id)
-      if (row?.run === undefined || claimed.length >= limit || row.run.held !== undefined) continue
+      if (row?.run === undefined || claimed.length >= most || row.run.held !== undefined) continue
       if (row.state === "queued" || row.state === "waiting") takeOne(row)
     }
     return claimed
   }
   const lanes = workflows.map(laneOf)
-  while (claimed.length < limit) {
+  while (claimed.length < most) {
     const row = store.lines.first(lanes, now, () => true)
     if (row === undefined) break
     takeOne(row)
@@ -185,39 +198,53 @@ const tell = (store: Store, id: RunId): Option.Option<Told> => {
 
 const unreadOf = (store: Store, id: RunId): ReadonlyArray<Unread> => [...store.inboxes.get(id) ?? []]
 
+const load = (store: Store, id: RunId, after: number) => {
+  const row = store.rows.get(id)
+  return row?.run === undefined || isOver(row) ? [] : row.run.journal.slice(Math.max(0, after), after + maxLoaded)
+}
+
+const lost: Committed = { _tag: "Lost" }
+
 const commit = (store: Store, supervisor: SupervisorId, item: Commit, now: number): Committed => {
   const row = store.rows.get(item.run)
   const run = row?.run
-  if (row === undefined || run === undefined || row.fence !== item.fence) return { _tag: "Lost" }
-  if (row.owner !== supervisor || row.state !== "running") {
-    // The acknowledgement may have been lost.
-    return run.home !== supervisor
-      ? { _tag: "Lost" }
-      : isOver(row)
-      ? { _tag: "Done", state: "over", unread: [] }
-      : { _tag: "Done", state: "waiting", unread: [] }
-  }
-  // The link has ended with an earlier commit, whose acknowledgement was lost.
+  if (row === undefined || run === undefined || row.fence !== item.fence) return lost
+  const done = (state: "running" | "waiting"): Committed => ({
+    _tag: "Done",
+    state,
+    unread: unreadOf(store, item.run)
+  })
+  // The acknowledgement may have been lost. Each new owner has a new fence.
+  if (isOver(row)) return run.home === supervisor ? { _tag: "Done", state: "over", unread: [] } : lost
   if (run.link !== item.link) {
-    return run.link === item.link + 1 && item.next._tag === "Continued"
-      ? { _tag: "Done", state: "running", unread: unreadOf(store, item.run) }
-      : { _tag: "Lost" }
+    return run.link === item.link + 1 && item.next._tag === "Continued" && row.owner === supervisor
+      ? done("running")
+      : lost
   }
-  append(store, run, item)
-  for (const { detached, run: child } of item.children) {
-    start(store, child, Option.none(), now)
-    if (!detached) attach(store, item.run, child.id, now)
+  const isRepeated = isRecorded(run, item)
+  if (row.owner === undefined) return isRepeated && run.home === supervisor ? done("waiting") : lost
+  if (row.owner !== supervisor || !(isRepeated || run.journal.length === item.length)) return lost
+  if (!isRepeated || item.entries.length === 0) {
+    append(store, run, item)
+    for (const { detached, run: child } of item.children) {
+      start(store, child, Option.none(), now)
+      if (!detached) attach(store, item.run, child.id, now)
+    }
+    // The host has made them from definitions, and their ids are new.
+    MemoryBroker.enqueue(store, item.tasks, now)
+    for (const { id } of item.tasks) attach(store, item.run, id, now)
+    for (const message of item.messages) send(store, message, now)
   }
-  // The host has made them from definitions, and their ids are new.
-  MemoryBroker.enqueue(store, item.tasks, now)
-  for (const { id } of item.tasks) attach(store, item.run, id, now)
-  for (const message of item.messages) send(store, message, now)
   const state = next(store, row, run, item.next, now)
-  return { _tag: "Done", state, unread: state === "over" ? [] : unreadOf(store, item.run) }
+  return state === "over" ? { _tag: "Done", state, unread: [] } : done(state)
 }
 
-const append = (store: Store, run: RunPart, { entries, length, run: id }: Commit): void => {
-  if (run.journal.length > length) return
+/** Whether the journal ends with what a commit appends. */
+const isRecorded = ({ journal }: RunPart, { entries, length }: Commit): boolean =>
+  journal.length === length + entries.length
+  && entries.every(({ key }, index) => journal[length + index]!.key === key)
+
+const append = (store: Store, run: RunPart, { entries, run: id }: Commit): void => {
   for (const { atMillis, key, source, value } of entries) run.journal.push({ key, source, value, atMillis })
   const moved = new Set(entries.map(({ message }) => message))
   const left = (store.inboxes.get(id) ?? []).filter((unread) => !moved.has(unread.id))
@@ -228,8 +255,12 @@ const append = (store: Store, run: RunPart, { entries, length, run: id }: Commit
 /** The run gets a message when the execution ends, or now if it has ended. */
 const attach = (store: Store, run: RunId, execution: RunId, now: number): void => {
   const row = store.rows.get(execution)!
-  if (isOver(row)) send(store, { run, key: `end:${execution}`, value: row.result! }, now)
-  else row.tells.add(run)
+  const key = `end:${execution}`
+  if (!isOver(row)) row.tells.add(run)
+  // A commit without entries may be a repetition.
+  else if (!unreadOf(store, run).some((unread) => unread.key === key)) {
+    send(store, { run, key, value: row.result! }, now)
+  }
 }
 
 const next = (store: Store, row: Row, run: RunPart, next: Next, now: number): "running" | "waiting" | "over" => {
@@ -251,8 +282,8 @@ const next = (store: Store, row: Row, run: RunPart, next: Next, now: number): "r
   if (next._tag === "Running" || store.inboxes.has(id)) return "running"
   leave(store, row)
   row.state = "waiting"
-  run.held = Option.getOrUndefined(next.held)
-  row.runAt = Option.getOrElse(next.wakeAtMillis, () => never)
+  run.held = Option.getOrUndefined(Option.map(next.held, (reason) => printable(reason, maxDetailLength)))
+  row.runAt = Math.min(Math.max(0, Option.getOrElse(next.wakeAtMillis, () => never)), never)
   store.lines.push(row)
   return "waiting"
 }

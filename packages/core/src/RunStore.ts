@@ -18,6 +18,8 @@ import type { Fence, Lane, NewExecution, SupervisorId } from "./Broker.ts"
 import type { BrokerError } from "./BrokerError.ts"
 import type { JournalEntry } from "./internal/run/journal.ts"
 
+export type { JournalEntry } from "./internal/run/journal.ts"
+
 /**
  * The id of a run: a UUID. The id of its execution is the same.
  *
@@ -46,7 +48,7 @@ export interface NewRun {
   readonly name: string
   /** The workflow's name. */
   readonly workflow: string
-  /** JSON text, encoded by the workflow's Schema. */
+  /** JSON text, encoded by the workflow's Schema; at most `Limits.maxCarriedBytes`. */
   readonly payload: string
   /** The W3C trace context of the caller's span, if it has one. */
   readonly traceparent: Option.Option<string>
@@ -115,7 +117,7 @@ export interface Activation {
   readonly fence: Fence
   /** How many entries its journal has. */
   readonly length: number
-  /** The messages in its inbox, oldest first. */
+  /** The messages in its inbox, oldest first: as many as one response carries, and one at least if there are any. */
   readonly unread: ReadonlyArray<Unread>
   /** Which link of its chain this is, from 1: how often it has continued as new, and once more. */
   readonly link: number

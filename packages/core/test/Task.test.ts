@@ -52,6 +52,7 @@ describe("Task", () => {
       assert.throws(() => Task.make("Bad", options), `Task "Bad": ${words}`)
     refuses({ priority: 10 }, "priority is 10: ")
     refuses({ queue: "" }, "queue is \"\": ")
+    refuses({ queue: "workflows" }, "queue is \"workflows\": Expected another queue: this one is for workflows")
     const long = "q".repeat(401)
     refuses({ queue: long }, `queue is "${long}": Expected at most 400 bytes`)
     refuses({ retry: { attempts: 0 } }, "attempts is 0: ")

@@ -16,6 +16,7 @@
 import { Broker } from "@effect-ray/core/Broker"
 import { isUuid } from "@effect-ray/core/BrokerInput"
 import * as Limits from "@effect-ray/core/Limits"
+import { queue as runQueue } from "@effect-ray/core/RunStore"
 import type * as PgClient from "@effect/sql-pg/PgClient"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -47,6 +48,10 @@ export type { SharedOptions } from "./internal/desk.ts"
  * @category models
  */
 export interface Options extends SharedOptions, PgStore.Options {}
+
+/** Runs are claimed by their own store. */
+const withoutRuns = (claim: Broker["Service"]["claim"]): Broker["Service"]["claim"] => (options) =>
+  claim({ ...options, lanes: options.lanes.filter(({ queue }) => queue !== runQueue) })
 
 /**
  * A broker over the client, which ends with the scope.
@@ -117,7 +122,7 @@ export const over = Effect.fnUntraced(
         unservedPatience: Duration.fromInputUnsafe(options.unservedPatience ?? Limits.unservedPatience)
       }),
       cancel: makeCancel(store, notifier, partitions),
-      claim: makeClaim(store, floors, notifier, partitions, setAside),
+      claim: withoutRuns(makeClaim(store, floors, notifier, partitions, setAside)),
       owned: makeOwned(store, setAside),
       settle: makeSettle(store, notifier, partitions),
       ...makeSupervise(store, notifier, noteLanes, partitions),

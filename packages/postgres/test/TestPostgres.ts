@@ -3,7 +3,7 @@
  *
  * The durable clock of the schema is replaced by one that reads an offset from a table, so that tests move it.
  */
-import { PgBroker, PgMigrations } from "@effect-ray/postgres"
+import { PgBroker, PgMigrations, PgRunStore } from "@effect-ray/postgres"
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -102,6 +102,10 @@ export const advance = (duration: Duration.Input): Effect.Effect<void, never, Pg
 /** A broker over the suite's schema and client. */
 export const broker = (options?: PgBroker.Options) =>
   Layer.unwrap(Effect.map(TestSchema, ({ name }) => PgBroker.layer({ schema: name, ...options })))
+
+/** A store of runs and a broker over the suite's schema and client. */
+export const runStore = (options?: PgBroker.Options) =>
+  Layer.unwrap(Effect.map(TestSchema, ({ name }) => PgRunStore.layer({ schema: name, ...options })))
 
 /** A server, a client, a migrated schema. */
 export const database = (version: Version, config?: Partial<PgClient.PgPoolConfig>) =>

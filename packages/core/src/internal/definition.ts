@@ -5,6 +5,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
 import * as Limits from "../Limits.ts"
+import { queue as runQueue } from "../RunStore.ts"
 import { utf8Bytes } from "./text.ts"
 
 const Amount = Schema.Finite.check(Schema.isGreaterThanOrEqualTo(0))
@@ -19,7 +20,9 @@ const Name = Schema.NonEmptyString.check(
 
 const Checked = Schema.Struct({
   name: Name,
-  queue: Name,
+  queue: Name.check(
+    Schema.makeFilter((queue) => queue !== runQueue || "Expected another queue: this one is for workflows")
+  ),
   priority: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 9 })),
   attempts: Schema.optional(count(Limits.maxAttemptsOfSchedule)),
   placement: Schema.Struct({

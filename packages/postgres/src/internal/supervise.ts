@@ -44,6 +44,7 @@ interface TickRow {
   readonly paused_tasks: ReadonlyArray<string> | null
   readonly cancelling: ReadonlyArray<string> | null
   readonly next_due_millis: number | null
+  readonly unread: ReadonlyArray<string> | null
   readonly due_duties: ReadonlyArray<string> | null
 }
 
@@ -71,7 +72,7 @@ export const makeSupervise = (
             Option.fromNullOr(row!.next_due_millis),
             (millis) => millis <= 0 ? Duration.zero : Duration.millis(millis)
           ),
-          unread: [],
+          unread: row!.unread ?? [],
           dueDuties: row!.due_duties ?? []
         }))
       )
@@ -113,7 +114,7 @@ export const makeSupervise = (
             SELECT ${s}.register(
               ${supervisor}, ${printable(label, maxLabelLength)}, ${arrays.int8([...new Set(lanes.map(laneId))])}, ${
             storedMillis(lease)
-          }
+          }, ${store.process}
             )
           `
         )

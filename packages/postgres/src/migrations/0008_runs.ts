@@ -4,8 +4,8 @@
  * A run is an execution that can wait. Its row keeps its id; `key` is the id by which its program knows it.
  */
 
-/** Functions whose result changes. */
-const gone = ["tick"]
+/** Functions whose parameters or results change. */
+const gone = ["tick", "register"]
 
 /** The statements, in order, for a schema with this (quoted) name. */
 export const statements = (s: string): ReadonlyArray<string> => [
@@ -14,12 +14,15 @@ export const statements = (s: string): ReadonlyArray<string> => [
   // Every run that has a record, so that a start is one lookup and not one in each partition of history.
   `CREATE TABLE ${s}.runs (id uuid PRIMARY KEY)`,
 
-  // `held`: why it waits for a person. `home`: the process that may have it in memory. `link`: how often it has continued as
+  // Which process a supervisor is in.
+  `ALTER TABLE ${s}.supervisors ADD COLUMN process ${s}.process`,
+
+  // `held`: why it waits for a person. `home`: the supervisor whose process may have it in memory. `link`: how often it has continued as
   // new, and once more; the last time at `link_at`. `expires_at`: when it is interrupted.
   `
   ALTER TABLE ${s}.executions
     ADD COLUMN held ${s}.label,
-    ADD COLUMN home ${s}.process,
+    ADD COLUMN home uuid,
     ADD COLUMN link ${s}.tally NOT NULL DEFAULT 1,
     ADD COLUMN link_at ${s}.moment,
     ADD COLUMN expires_at ${s}.moment

@@ -23,6 +23,8 @@ DECLARE
   joining uuid[];
   open uuid[];
   locked uuid[];
+  -- Homes whose leases have not lapsed.
+  alive uuid[];
   taken integer;
 BEGIN
   PERFORM {schema}.require_read_committed();
@@ -70,21 +72,28 @@ BEGIN
   FROM (
     SELECT e.id FROM {schema}.executions e WHERE e.id = ANY (noted) ORDER BY e.id FOR NO KEY UPDATE SKIP LOCKED
   ) l;
+  alive := ARRAY(
+    SELECT v.id
+    FROM {schema}.supervisors v
+    WHERE v.process IS NOT NULL AND {schema}.lease_end(v.expires_at, v.lease_millis) > woken
+      AND v.id IN (SELECT e.home FROM {schema}.executions e WHERE e.id = ANY (locked))
+  );
   WITH moved AS (
     UPDATE {schema}.executions e
     SET state = 'queued', held = NULL,
-      run_at = woken + CASE WHEN e.home IS NULL THEN interval '0' ELSE home_ahead END
+      run_at = woken + CASE WHEN e.home = ANY (alive) THEN home_ahead ELSE interval '0' END
     WHERE e.id = ANY (locked) AND e.state = 'waiting' AND (
       e.held IS NULL
       OR EXISTS (SELECT 1 FROM {schema}.inbox i WHERE i.run = e.id AND i.key::text = ANY (release_keys))
     )
     RETURNING e.home
   )
-  SELECT coalesce(bool_or(m.home IS NULL), false) INTO is_queued FROM moved m;
-  SELECT array_agg(e.home::text), array_agg(e.id)
+  SELECT coalesce(bool_or(m.home = ANY (alive) IS NOT TRUE), false) INTO is_queued FROM moved m;
+  SELECT array_agg(v.process::text), array_agg(e.id)
   INTO homes, ids
   FROM {schema}.executions e
-  WHERE e.id = ANY (locked) AND e.home IS NOT NULL;
+  JOIN {schema}.supervisors v ON v.id = e.home
+  WHERE e.id = ANY (locked) AND e.home = ANY (alive);
   IF cardinality(locked) < cardinality(noted) THEN
     INSERT INTO {schema}.wakes (run)
     SELECT e.id FROM {schema}.executions e WHERE e.id = ANY (noted) AND e.id <> ALL (locked);

@@ -3,7 +3,7 @@
 --
 -- Like `claim`, it does not wait for the disk.
 CREATE OR REPLACE FUNCTION {schema}.claim_runs(
-  me uuid, my_process text, lane_ids bigint[], wanted uuid[], max_rows integer, max_bytes bigint, max_unread integer
+  me uuid, lane_ids bigint[], wanted uuid[], max_rows integer, max_bytes bigint, max_unread integer, max_unread_bytes bigint
 ) RETURNS TABLE (
   id uuid, name text, workflow text, payload text, format integer, fence bigint, link integer, length integer,
   unread text, started_millis double precision, expires_millis double precision, now_millis double precision,
@@ -76,9 +76,9 @@ BEGIN
     WHERE f.bytes_before < max_bytes;
   END IF;
   UPDATE {schema}.executions e
-  SET state = 'running', owner = me, fence = e.fence + 1, claimed_at = claimed, home = my_process
+  SET state = 'running', owner = me, fence = e.fence + 1, claimed_at = claimed, home = me
   WHERE e.id = ANY (taken);
   RETURN QUERY
-  SELECT r.* FROM {schema}.runs_of(taken, claimed, max_unread) r;
+  SELECT r.* FROM {schema}.runs_of(taken, claimed, max_unread, max_unread_bytes) r;
 END
 $$;

@@ -7,8 +7,9 @@
 -- The statement waits for a moment for rows that another transaction holds, then fails with lock_not_available. With
 -- `pass_locked` it skips them. A commit that is repeated after a lost acknowledgement changes nothing.
 CREATE OR REPLACE FUNCTION {schema}.commit_runs(
-  me uuid, pass_locked boolean, max_unread integer, run_queue text,
-  ids uuid[], fences bigint[], links integer[], lengths integer[], nexts text[], results text[], journals text[],
+  me uuid, pass_locked boolean, max_unread integer, max_unread_bytes bigint, run_queue text,
+  ids uuid[], fences bigint[], links integer[], lengths integer[], counts integer[],
+  last_keys text[], nexts text[], results text[], journals text[],
   wake_millis double precision[], helds text[],
   -- Each belongs to the commit at this position, from 1.
   entry_ords integer[], entry_seqs integer[], entry_keys text[], entry_outside boolean[], entry_values text[],
@@ -75,28 +76,21 @@ BEGIN
     ORDER BY e.id
     FOR UPDATE;
   END IF;
-  SELECT coalesce(array_agg(i.ord::integer), '{}')
-  INTO kept
-  FROM unnest(ids, fences, links) WITH ORDINALITY AS i(id, fence, link, ord)
+  -- A journal may have what the commit appends: then the commit is repeated, after a lost acknowledgement.
+  SELECT
+    coalesce(array_agg(i.ord::integer), '{}'),
+    coalesce(array_agg(i.ord::integer) FILTER (WHERE coalesce(j.length, 0) = i.length), '{}')
+  INTO kept, doing
+  FROM unnest(ids, fences, links, lengths, counts, last_keys) WITH ORDINALITY
+    AS i(id, fence, link, length, count, last_key, ord)
   JOIN {schema}.executions e
     ON e.id = i.id AND e.fence = i.fence AND e.link = i.link AND e.owner IS NOT DISTINCT FROM me
       AND e.state = 'running'
-  WHERE i.ord <> ALL (locked);
-
-  doing := kept;
-  IF cardinality(child_ords) + cardinality(task_ords) + cardinality(sent_ords) > 0 THEN
-    -- Each of these comes with an entry.
-    doing := ARRAY(
-      SELECT k.ord
-      FROM unnest(kept) AS k(ord)
-      WHERE NOT EXISTS (
-        SELECT 1
-        FROM unnest(entry_ords, entry_seqs) AS i(ord, seq)
-        JOIN {schema}.journal j ON j.run = ids[i.ord] AND j.seq = i.seq
-        WHERE i.ord = k.ord
-      )
-    );
-  END IF;
+  LEFT JOIN LATERAL (
+    SELECT l.seq + 1 AS length, l.key::text FROM {schema}.journal l WHERE l.run = i.id ORDER BY l.seq DESC LIMIT 1
+  ) j ON true
+  WHERE i.ord <> ALL (locked)
+    AND (coalesce(j.length, 0) = i.length OR (j.length = i.length + i.count AND j.key = i.last_key));
 
   -- A run that is over at its first commit never has a journal here: it goes to history at once.
   IF cardinality(entry_ords) > 0 THEN
@@ -142,12 +136,20 @@ BEGIN
     FROM unnest(child_ords, child_ids, are_detached) AS i(ord, id, is_detached)
     WHERE i.ord = ANY (doing) AND NOT i.is_detached AND i.id = ANY (fresh)
     ON CONFLICT DO NOTHING;
-    WITH noted AS (
-      INSERT INTO {schema}.joins (execution_id, run)
-      SELECT DISTINCT i.id, ids[i.ord]
+    WITH known AS MATERIALIZED (
+      SELECT DISTINCT i.id, ids[i.ord] AS run, EXISTS (SELECT 1 FROM {schema}.executions e WHERE e.id = i.id) AS is_open
       FROM unnest(child_ords, child_ids, are_detached) AS i(ord, id, is_detached)
       WHERE i.ord = ANY (doing) AND NOT i.is_detached AND i.id <> ALL (fresh)
-      RETURNING run
+    ), told AS (
+      INSERT INTO {schema}.inbox (run, key, value, at)
+      SELECT k.run, 'end:' || h.id, h.result, committed
+      FROM known k
+      JOIN {schema}.history h ON h.id = k.id
+      WHERE NOT k.is_open
+        -- A commit without entries may be a repetition.
+        AND NOT EXISTS (SELECT 1 FROM {schema}.inbox b WHERE b.run = k.run AND b.key::text = 'end:' || h.id)
+    ), noted AS (
+      INSERT INTO {schema}.joins (execution_id, run) SELECT k.id, k.run FROM known k WHERE k.is_open RETURNING run
     )
     SELECT count(*) > 0 INTO has_wakes FROM noted;
   END IF;
@@ -220,7 +222,7 @@ BEGIN
     SELECT
       gen_random_uuid(), e.id, e.link, committed, e.enqueued_at, coalesce(e.link_at, e.enqueued_at), e.claimed_at,
       e.lane, e.fence, e.timeout_millis, e.max_attempts, e.format, e.priority, e.at_most_once, e.kind, e.retention,
-      e.queue, e.task, e.payload, e.tags, e.traceparent, e.key, 'continued', '{"_tag":"Continued"}', NULL, NULL, 1,
+      e.queue, e.task, e.payload, e.tags, e.traceparent, e.key, 'continued', '{"_tag":"Continued"}', NULL, NULL, 0,
       e.losses, true, true, e.owner, NULL, {schema}.packed_journal(e.id, false)
     FROM {schema}.executions e
     JOIN unnest(continued) AS c(ord) ON e.id = ids[c.ord];
@@ -252,7 +254,7 @@ BEGIN
     SELECT
       e.id, e.link, committed, e.enqueued_at, coalesce(e.link_at, e.enqueued_at), e.claimed_at, e.lane, e.fence, e.timeout_millis, e.max_attempts,
       e.format, e.priority, e.at_most_once, e.kind, e.retention, e.queue, e.task, e.payload, e.tags, e.traceparent,
-      e.key, e.next, e.result, e.next, 1, 1, e.losses, true, true, e.owner, NULL,
+      e.key, e.next, e.result, NULL, NULL, 0, e.losses, true, true, e.owner, NULL,
       CASE
         WHEN e.journal IS NULL THEN {schema}.packed_journal(e.id, true)
         WHEN EXISTS (SELECT 1 FROM {schema}.inbox b WHERE b.run = e.id) THEN
@@ -284,7 +286,8 @@ BEGIN
         -- What this supervisor committed before, with its acknowledgement lost, is done.
         WHEN EXISTS (
           SELECT 1 FROM {schema}.executions e
-          WHERE e.id = i.id AND e.fence = i.fence AND e.state IN ('waiting', 'queued') AND i.next = 'waiting'
+          WHERE e.id = i.id AND e.fence = i.fence AND e.home = me AND e.state IN ('waiting', 'queued')
+            AND i.next = 'waiting'
         ) THEN 'waiting'
         WHEN EXISTS (
           SELECT 1 FROM {schema}.executions e
@@ -300,8 +303,8 @@ BEGIN
     ),
     array_agg(
       CASE
-        WHEN i.ord = ANY (over) IS NOT TRUE AND (i.ord = ANY (kept) OR i.next = 'continued')
-          THEN {schema}.unread_of(i.id, max_unread)
+        WHEN i.ord = ANY (over) IS NOT TRUE AND (i.ord = ANY (kept) OR i.next IN ('waiting', 'continued'))
+          THEN {schema}.unread_of(i.id, max_unread, max_unread_bytes)
       END
       ORDER BY i.ord
     )

@@ -30,6 +30,8 @@ DECLARE
   joining uuid[];
   open uuid[];
   locked uuid[];
+  -- Homes whose leases have not lapsed.
+  alive uuid[];
   taken integer;
 BEGIN
   PERFORM {schema}.require_read_committed();
@@ -77,21 +79,28 @@ BEGIN
   FROM (
     SELECT e.id FROM {schema}.executions e WHERE e.id = ANY (noted) ORDER BY e.id FOR NO KEY UPDATE SKIP LOCKED
   ) l;
+  alive := ARRAY(
+    SELECT v.id
+    FROM {schema}.supervisors v
+    WHERE v.process IS NOT NULL AND {schema}.lease_end(v.expires_at, v.lease_millis) > woken
+      AND v.id IN (SELECT e.home FROM {schema}.executions e WHERE e.id = ANY (locked))
+  );
   WITH moved AS (
     UPDATE {schema}.executions e
     SET state = 'queued', held = NULL,
-      run_at = woken + CASE WHEN e.home IS NULL THEN interval '0' ELSE home_ahead END
+      run_at = woken + CASE WHEN e.home = ANY (alive) THEN home_ahead ELSE interval '0' END
     WHERE e.id = ANY (locked) AND e.state = 'waiting' AND (
       e.held IS NULL
       OR EXISTS (SELECT 1 FROM {schema}.inbox i WHERE i.run = e.id AND i.key::text = ANY (release_keys))
     )
     RETURNING e.home
   )
-  SELECT coalesce(bool_or(m.home IS NULL), false) INTO is_queued FROM moved m;
-  SELECT array_agg(e.home::text), array_agg(e.id)
+  SELECT coalesce(bool_or(m.home = ANY (alive) IS NOT TRUE), false) INTO is_queued FROM moved m;
+  SELECT array_agg(v.process::text), array_agg(e.id)
   INTO homes, ids
   FROM {schema}.executions e
-  WHERE e.id = ANY (locked) AND e.home IS NOT NULL;
+  JOIN {schema}.supervisors v ON v.id = e.home
+  WHERE e.id = ANY (locked) AND e.home = ANY (alive);
   IF cardinality(locked) < cardinality(noted) THEN
     INSERT INTO {schema}.wakes (run)
     SELECT e.id FROM {schema}.executions e WHERE e.id = ANY (noted) AND e.id <> ALL (locked);
@@ -326,7 +335,7 @@ $$;
 --
 -- Like \`claim\`, it does not wait for the disk.
 CREATE OR REPLACE FUNCTION {schema}.claim_runs(
-  me uuid, my_process text, lane_ids bigint[], wanted uuid[], max_rows integer, max_bytes bigint, max_unread integer
+  me uuid, lane_ids bigint[], wanted uuid[], max_rows integer, max_bytes bigint, max_unread integer, max_unread_bytes bigint
 ) RETURNS TABLE (
   id uuid, name text, workflow text, payload text, format integer, fence bigint, link integer, length integer,
   unread text, started_millis double precision, expires_millis double precision, now_millis double precision,
@@ -399,10 +408,10 @@ BEGIN
     WHERE f.bytes_before < max_bytes;
   END IF;
   UPDATE {schema}.executions e
-  SET state = 'running', owner = me, fence = e.fence + 1, claimed_at = claimed, home = my_process
+  SET state = 'running', owner = me, fence = e.fence + 1, claimed_at = claimed, home = me
   WHERE e.id = ANY (taken);
   RETURN QUERY
-  SELECT r.* FROM {schema}.runs_of(taken, claimed, max_unread) r;
+  SELECT r.* FROM {schema}.runs_of(taken, claimed, max_unread, max_unread_bytes) r;
 END
 $$;
 `,
@@ -420,8 +429,9 @@ RETURN clock_timestamp();
 -- The statement waits for a moment for rows that another transaction holds, then fails with lock_not_available. With
 -- \`pass_locked\` it skips them. A commit that is repeated after a lost acknowledgement changes nothing.
 CREATE OR REPLACE FUNCTION {schema}.commit_runs(
-  me uuid, pass_locked boolean, max_unread integer, run_queue text,
-  ids uuid[], fences bigint[], links integer[], lengths integer[], nexts text[], results text[], journals text[],
+  me uuid, pass_locked boolean, max_unread integer, max_unread_bytes bigint, run_queue text,
+  ids uuid[], fences bigint[], links integer[], lengths integer[], counts integer[],
+  last_keys text[], nexts text[], results text[], journals text[],
   wake_millis double precision[], helds text[],
   -- Each belongs to the commit at this position, from 1.
   entry_ords integer[], entry_seqs integer[], entry_keys text[], entry_outside boolean[], entry_values text[],
@@ -488,28 +498,21 @@ BEGIN
     ORDER BY e.id
     FOR UPDATE;
   END IF;
-  SELECT coalesce(array_agg(i.ord::integer), '{}')
-  INTO kept
-  FROM unnest(ids, fences, links) WITH ORDINALITY AS i(id, fence, link, ord)
+  -- A journal may have what the commit appends: then the commit is repeated, after a lost acknowledgement.
+  SELECT
+    coalesce(array_agg(i.ord::integer), '{}'),
+    coalesce(array_agg(i.ord::integer) FILTER (WHERE coalesce(j.length, 0) = i.length), '{}')
+  INTO kept, doing
+  FROM unnest(ids, fences, links, lengths, counts, last_keys) WITH ORDINALITY
+    AS i(id, fence, link, length, count, last_key, ord)
   JOIN {schema}.executions e
     ON e.id = i.id AND e.fence = i.fence AND e.link = i.link AND e.owner IS NOT DISTINCT FROM me
       AND e.state = 'running'
-  WHERE i.ord <> ALL (locked);
-
-  doing := kept;
-  IF cardinality(child_ords) + cardinality(task_ords) + cardinality(sent_ords) > 0 THEN
-    -- Each of these comes with an entry.
-    doing := ARRAY(
-      SELECT k.ord
-      FROM unnest(kept) AS k(ord)
-      WHERE NOT EXISTS (
-        SELECT 1
-        FROM unnest(entry_ords, entry_seqs) AS i(ord, seq)
-        JOIN {schema}.journal j ON j.run = ids[i.ord] AND j.seq = i.seq
-        WHERE i.ord = k.ord
-      )
-    );
-  END IF;
+  LEFT JOIN LATERAL (
+    SELECT l.seq + 1 AS length, l.key::text FROM {schema}.journal l WHERE l.run = i.id ORDER BY l.seq DESC LIMIT 1
+  ) j ON true
+  WHERE i.ord <> ALL (locked)
+    AND (coalesce(j.length, 0) = i.length OR (j.length = i.length + i.count AND j.key = i.last_key));
 
   -- A run that is over at its first commit never has a journal here: it goes to history at once.
   IF cardinality(entry_ords) > 0 THEN
@@ -555,12 +558,20 @@ BEGIN
     FROM unnest(child_ords, child_ids, are_detached) AS i(ord, id, is_detached)
     WHERE i.ord = ANY (doing) AND NOT i.is_detached AND i.id = ANY (fresh)
     ON CONFLICT DO NOTHING;
-    WITH noted AS (
-      INSERT INTO {schema}.joins (execution_id, run)
-      SELECT DISTINCT i.id, ids[i.ord]
+    WITH known AS MATERIALIZED (
+      SELECT DISTINCT i.id, ids[i.ord] AS run, EXISTS (SELECT 1 FROM {schema}.executions e WHERE e.id = i.id) AS is_open
       FROM unnest(child_ords, child_ids, are_detached) AS i(ord, id, is_detached)
       WHERE i.ord = ANY (doing) AND NOT i.is_detached AND i.id <> ALL (fresh)
-      RETURNING run
+    ), told AS (
+      INSERT INTO {schema}.inbox (run, key, value, at)
+      SELECT k.run, 'end:' || h.id, h.result, committed
+      FROM known k
+      JOIN {schema}.history h ON h.id = k.id
+      WHERE NOT k.is_open
+        -- A commit without entries may be a repetition.
+        AND NOT EXISTS (SELECT 1 FROM {schema}.inbox b WHERE b.run = k.run AND b.key::text = 'end:' || h.id)
+    ), noted AS (
+      INSERT INTO {schema}.joins (execution_id, run) SELECT k.id, k.run FROM known k WHERE k.is_open RETURNING run
     )
     SELECT count(*) > 0 INTO has_wakes FROM noted;
   END IF;
@@ -633,7 +644,7 @@ BEGIN
     SELECT
       gen_random_uuid(), e.id, e.link, committed, e.enqueued_at, coalesce(e.link_at, e.enqueued_at), e.claimed_at,
       e.lane, e.fence, e.timeout_millis, e.max_attempts, e.format, e.priority, e.at_most_once, e.kind, e.retention,
-      e.queue, e.task, e.payload, e.tags, e.traceparent, e.key, 'continued', '{"_tag":"Continued"}', NULL, NULL, 1,
+      e.queue, e.task, e.payload, e.tags, e.traceparent, e.key, 'continued', '{"_tag":"Continued"}', NULL, NULL, 0,
       e.losses, true, true, e.owner, NULL, {schema}.packed_journal(e.id, false)
     FROM {schema}.executions e
     JOIN unnest(continued) AS c(ord) ON e.id = ids[c.ord];
@@ -665,7 +676,7 @@ BEGIN
     SELECT
       e.id, e.link, committed, e.enqueued_at, coalesce(e.link_at, e.enqueued_at), e.claimed_at, e.lane, e.fence, e.timeout_millis, e.max_attempts,
       e.format, e.priority, e.at_most_once, e.kind, e.retention, e.queue, e.task, e.payload, e.tags, e.traceparent,
-      e.key, e.next, e.result, e.next, 1, 1, e.losses, true, true, e.owner, NULL,
+      e.key, e.next, e.result, NULL, NULL, 0, e.losses, true, true, e.owner, NULL,
       CASE
         WHEN e.journal IS NULL THEN {schema}.packed_journal(e.id, true)
         WHEN EXISTS (SELECT 1 FROM {schema}.inbox b WHERE b.run = e.id) THEN
@@ -697,7 +708,8 @@ BEGIN
         -- What this supervisor committed before, with its acknowledgement lost, is done.
         WHEN EXISTS (
           SELECT 1 FROM {schema}.executions e
-          WHERE e.id = i.id AND e.fence = i.fence AND e.state IN ('waiting', 'queued') AND i.next = 'waiting'
+          WHERE e.id = i.id AND e.fence = i.fence AND e.home = me AND e.state IN ('waiting', 'queued')
+            AND i.next = 'waiting'
         ) THEN 'waiting'
         WHEN EXISTS (
           SELECT 1 FROM {schema}.executions e
@@ -713,8 +725,8 @@ BEGIN
     ),
     array_agg(
       CASE
-        WHEN i.ord = ANY (over) IS NOT TRUE AND (i.ord = ANY (kept) OR i.next = 'continued')
-          THEN {schema}.unread_of(i.id, max_unread)
+        WHEN i.ord = ANY (over) IS NOT TRUE AND (i.ord = ANY (kept) OR i.next IN ('waiting', 'continued'))
+          THEN {schema}.unread_of(i.id, max_unread, max_unread_bytes)
       END
       ORDER BY i.ord
     )
@@ -1309,7 +1321,7 @@ BEGIN
   RETURN QUERY
   SELECT f.key, f.outside, f.value, f.at_millis
   FROM (
-    SELECT j.key::text, j.outside, j.value::text, date_part('epoch', j.at) * 1000 AS at_millis, j.seq,
+    SELECT j.key::text, j.outside, j.value::text, round(date_part('epoch', j.at) * 1000) AS at_millis, j.seq,
       sum(octet_length(j.value)) OVER (ORDER BY j.seq) - octet_length(j.value) AS bytes_before
     FROM {schema}.journal j
     WHERE j.run = of_run AND j.seq >= after
@@ -1406,7 +1418,7 @@ $$;
 `,
   owned_runs: `-- Returns the runs that a supervisor owns, in the form in which \`claim_runs\` returns them. A claim of its own that was cut
 -- off may still be running: the lock waits until it has ended, and the second statement sees what it took.
-CREATE OR REPLACE FUNCTION {schema}.owned_runs(me uuid, max_unread integer) RETURNS TABLE (
+CREATE OR REPLACE FUNCTION {schema}.owned_runs(me uuid, max_unread integer, max_unread_bytes bigint) RETURNS TABLE (
   id uuid, name text, workflow text, payload text, format integer, fence bigint, link integer, length integer,
   unread text, started_millis double precision, expires_millis double precision, now_millis double precision,
   traceparent text
@@ -1422,7 +1434,7 @@ BEGIN
   SELECT r.*
   FROM {schema}.runs_of(
     ARRAY(SELECT e.id FROM {schema}.executions e WHERE e.owner = me AND e.kind = 'workflow' AND e.state = 'running'),
-    {schema}.clock(), max_unread
+    {schema}.clock(), max_unread, max_unread_bytes
   ) r;
 END
 $$;
@@ -1434,14 +1446,14 @@ RETURN (
   SELECT '[' || coalesce(string_agg(p.entry, ',' ORDER BY p.is_unread, p.n), '') || ']'
   FROM (
     SELECT false AS is_unread, j.seq::bigint AS n,
-      json_build_object('key', j.key, 'outside', j.outside, 'value', j.value, 'at', date_part('epoch', j.at) * 1000)::text
+      json_build_object('key', j.key, 'outside', j.outside, 'value', j.value, 'at', round(date_part('epoch', j.at) * 1000))::text
         AS entry
     FROM {schema}.journal j
     WHERE j.run = of_run
     UNION ALL
     SELECT true, i.id,
       json_build_object(
-        'key', i.key, 'outside', true, 'value', i.value, 'at', date_part('epoch', i.at) * 1000, 'unread', true
+        'key', i.key, 'outside', true, 'value', i.value, 'at', round(date_part('epoch', i.at) * 1000), 'unread', true
       )::text
     FROM {schema}.inbox i
     WHERE with_unread AND i.run = of_run
@@ -1548,7 +1560,9 @@ END
 $$;
 `,
   register: `-- Starts a supervisor's lease. Repeating it after a lost acknowledgement changes nothing: only ticks renew a lease.
-CREATE OR REPLACE FUNCTION {schema}.register(me uuid, label text, lane_ids bigint[], lease_millis double precision)
+CREATE OR REPLACE FUNCTION {schema}.register(
+  me uuid, label text, lane_ids bigint[], lease_millis double precision, in_process text
+)
 RETURNS void
 LANGUAGE plpgsql
 {pinned}
@@ -1556,9 +1570,9 @@ AS $$
 DECLARE
   registered timestamptz := {schema}.clock();
 BEGIN
-  INSERT INTO {schema}.supervisors (id, label, lanes, registered_at, lease_millis, expires_at)
+  INSERT INTO {schema}.supervisors (id, label, lanes, registered_at, lease_millis, expires_at, process)
   SELECT me, register.label, lane_ids, registered, register.lease_millis,
-    registered + register.lease_millis * interval '1 millisecond'
+    registered + register.lease_millis * interval '1 millisecond', in_process
   ON CONFLICT (id) DO NOTHING;
 END
 $$;
@@ -1693,6 +1707,8 @@ BEGIN
     UPDATE {schema}.executions e
     SET state = CASE WHEN d.is_held THEN 'waiting' ELSE 'queued' END, home = NULL,
       held = CASE WHEN d.is_held THEN d.losses + 1 || ' workers were lost while they ran it' END,
+      -- It may have been claimed before its time.
+      run_at = CASE WHEN d.kind = 'workflow' THEN ended ELSE e.run_at END,
       owner = NULL, fence = least(e.fence + 1, max_fence), claimed_at = NULL, deadline_at = NULL,
       losses = e.losses + losing::integer
     FROM decided d
@@ -1712,7 +1728,7 @@ END
 $$;
 `,
   runs_of: `-- Returns runs that their caller owns, with the length of their journals and the messages in their inboxes.
-CREATE OR REPLACE FUNCTION {schema}.runs_of(wanted uuid[], at timestamptz, max_unread integer) RETURNS TABLE (
+CREATE OR REPLACE FUNCTION {schema}.runs_of(wanted uuid[], at timestamptz, max_unread integer, max_unread_bytes bigint) RETURNS TABLE (
   id uuid, name text, workflow text, payload text, format integer, fence bigint, link integer, length integer,
   unread text, started_millis double precision, expires_millis double precision, now_millis double precision,
   traceparent text
@@ -1725,9 +1741,9 @@ BEGIN
   RETURN QUERY
   SELECT e.id, e.key::text, e.task::text, e.payload::text, e.format::integer, e.fence::bigint, e.link::integer,
     coalesce((SELECT j.seq + 1 FROM {schema}.journal j WHERE j.run = e.id ORDER BY j.seq DESC LIMIT 1), 0),
-    {schema}.unread_of(e.id, max_unread),
-    date_part('epoch', coalesce(e.link_at, e.enqueued_at)) * 1000, date_part('epoch', e.expires_at) * 1000,
-    date_part('epoch', at) * 1000, e.traceparent::text
+    {schema}.unread_of(e.id, max_unread, max_unread_bytes),
+    floor(date_part('epoch', coalesce(e.link_at, e.enqueued_at)) * 1000), floor(date_part('epoch', e.expires_at) * 1000),
+    floor(date_part('epoch', at) * 1000), e.traceparent::text
   FROM {schema}.executions e
   WHERE e.id = ANY (wanted);
 END
@@ -1918,6 +1934,7 @@ BEGIN
     DELETE FROM {schema}.executions e
     USING unnest(ids, fences, kinds, results, refs) WITH ORDINALITY AS i(id, fence, kind, result, ref, ord)
     WHERE i.kind = 'succeeded' AND e.id = i.id AND e.fence = i.fence AND e.owner IS NOT DISTINCT FROM me
+      AND e.kind = 'task'
     RETURNING e.*, i.result, i.ref, i.ord
   ), filed AS (
     INSERT INTO {schema}.history (
@@ -1956,7 +1973,7 @@ BEGIN
     FROM unnest(ids, fences, kinds, results, delays_millis, flags, refs) WITH ORDINALITY
       AS i(id, fence, kind, result, delay, flag, ref, ord)
     JOIN {schema}.executions e ON e.id = i.id AND e.fence = i.fence
-    WHERE e.owner IS NOT DISTINCT FROM me AND i.kind <> 'succeeded'
+    WHERE e.owner IS NOT DISTINCT FROM me AND e.kind = 'task' AND i.kind <> 'succeeded'
     ORDER BY e.id, i.ord
   ), gone AS (
     DELETE FROM {schema}.executions e USING decided d WHERE e.id = d.id AND d.next <> 'queued'
@@ -2023,12 +2040,11 @@ END
 $$;
 `,
   start_runs: `-- Stores runs whose ids are not known, and returns what became of each: \`owned\`, \`stored\` or \`exists\`. A run that is to be
--- owned belongs to the supervisor at once, if that is alive; repeating a start after a lost acknowledgement returns
--- \`owned\` again.
+-- owned belongs to the supervisor at once, if that is alive.
 --
 -- Messages are sent to their runs whether or not those are new.
 CREATE OR REPLACE FUNCTION {schema}.start_runs(
-  me uuid, my_process text, ids uuid[], names text[], workflows text[], lane_ids bigint[], run_queue text,
+  me uuid, ids uuid[], names text[], workflows text[], lane_ids bigint[], run_queue text,
   payloads text[], formats integer[], traceparents text[], timeouts_millis double precision[],
   are_owned boolean[],
   message_runs uuid[], message_keys text[], message_values text[],
@@ -2042,10 +2058,9 @@ DECLARE
   started_at timestamptz := {schema}.clock();
   is_alive boolean := false;
   fresh uuid[];
-  mine uuid[];
 BEGIN
   PERFORM {schema}.require_read_committed();
-  now_millis := date_part('epoch', started_at) * 1000;
+  now_millis := floor(date_part('epoch', started_at) * 1000);
   IF me IS NOT NULL THEN
     -- Held until this transaction ends: the reaper skips a supervisor that is just getting a run.
     PERFORM 1
@@ -2071,22 +2086,14 @@ BEGIN
     CASE WHEN i.is_owned AND is_alive THEN me END,
     CASE WHEN i.is_owned AND is_alive THEN started_at END,
     CASE WHEN i.is_owned AND is_alive THEN 1 ELSE 0 END,
-    CASE WHEN i.is_owned AND is_alive THEN my_process END
+    CASE WHEN i.is_owned AND is_alive THEN me END
   FROM unnest(ids, names, workflows, lane_ids, payloads, formats, traceparents, timeouts_millis, are_owned)
     AS i(id, name, workflow, lane, payload, format, traceparent, timeout, is_owned)
   WHERE i.id = ANY (fresh);
-  IF is_alive AND cardinality(fresh) < cardinality(ids) THEN
-    -- Started before by this supervisor, with the acknowledgement lost.
-    SELECT array_agg(e.id)
-    INTO mine
-    FROM {schema}.executions e
-    WHERE e.id = ANY (ids) AND e.owner IS NOT DISTINCT FROM me AND e.state = 'running' AND e.fence = 1;
-  END IF;
   started := ARRAY(
     SELECT CASE
       WHEN i.id = ANY (fresh) AND i.is_owned AND is_alive THEN 'owned'
       WHEN i.id = ANY (fresh) THEN 'stored'
-      WHEN i.is_owned AND i.id = ANY (mine) THEN 'owned'
       ELSE 'exists'
     END
     FROM unnest(ids, are_owned) WITH ORDINALITY AS i(id, is_owned, ord)
@@ -2152,7 +2159,7 @@ BEGIN
     WHERE h.id = wanted AND h.kind = 'workflow'
   ), told AS MATERIALIZED (
     SELECT j.seq::integer AS seq,
-      json_build_object('key', j.key, 'outside', j.outside, 'value', j.value, 'at', date_part('epoch', j.at) * 1000)::text
+      json_build_object('key', j.key, 'outside', j.outside, 'value', j.value, 'at', round(date_part('epoch', j.at) * 1000))::text
         AS entry
     FROM {schema}.journal j
     WHERE j.run = wanted AND j.seq >= after
@@ -2165,7 +2172,7 @@ BEGIN
     SELECT t.seq, t.entry, sum(octet_length(t.entry)) OVER (ORDER BY t.seq) - octet_length(t.entry) AS bytes_before
     FROM told t
   )
-  SELECT r.key, r.task, r.payload, r.format, r.link, date_part('epoch', r.began_at) * 1000,
+  SELECT r.key, r.task, r.payload, r.format, r.link, floor(date_part('epoch', r.began_at) * 1000),
     (SELECT '[' || coalesce(string_agg(z.entry, ',' ORDER BY z.seq), '') || ']' FROM sized z WHERE z.bytes_before < max_bytes),
     EXISTS (SELECT 1 FROM sized z WHERE z.bytes_before >= max_bytes)
   FROM run r;
@@ -2231,11 +2238,16 @@ DECLARE
   ended timestamptz := {schema}.clock();
 BEGIN
   PERFORM {schema}.require_read_committed();
-  SELECT e.home::text INTO home FROM {schema}.executions e WHERE e.id = wanted AND e.kind = 'workflow' FOR UPDATE;
+  PERFORM 1 FROM {schema}.executions e WHERE e.id = wanted AND e.kind = 'workflow' FOR UPDATE;
   was_open := FOUND;
   IF NOT was_open THEN
     RETURN;
   END IF;
+  SELECT v.process::text
+  INTO home
+  FROM {schema}.executions e
+  JOIN {schema}.supervisors v ON v.id = e.home
+  WHERE e.id = wanted;
   WITH gone AS (
     DELETE FROM {schema}.executions e WHERE e.id = wanted RETURNING e.*
   )
@@ -2247,7 +2259,7 @@ BEGIN
   SELECT
     e.id, e.link, ended, e.enqueued_at, coalesce(e.link_at, e.enqueued_at), e.claimed_at, e.lane, e.fence,
     e.timeout_millis, e.max_attempts, e.format, e.priority, e.at_most_once, e.kind, e.retention, e.queue, e.task,
-    e.payload, e.tags, e.traceparent, e.key, 'terminated', terminated_result, NULL, NULL, 1, e.losses, false, true,
+    e.payload, e.tags, e.traceparent, e.key, 'terminated', terminated_result, NULL, NULL, 0, e.losses, false, true,
     NULL, NULL, {schema}.packed_journal(e.id, true)
   FROM gone e;
   DELETE FROM {schema}.journal j WHERE j.run = wanted;
@@ -2319,6 +2331,8 @@ BEGIN
     SELECT e.run_at
     FROM {schema}.executions e
     WHERE e.state = 'waiting' AND e.held IS NULL AND e.lane = l.lane
+      -- The others wait for a message only.
+      AND e.run_at < '9999-01-01 00:00:00+00'
     ORDER BY e.run_at
     LIMIT 1
   ) d;
@@ -2351,12 +2365,19 @@ BEGIN
 END
 $$;
 `,
-  unread_of: `-- Returns the oldest messages in a run's inbox as a JSON array of [id, key, value, millis]; null if there are none.
-CREATE OR REPLACE FUNCTION {schema}.unread_of(of_run uuid, max_unread integer) RETURNS text
+  unread_of: `-- Returns the oldest messages in a run's inbox as a JSON array of [id, key, value, millis]; null if there are none. Values
+-- that make it too long are left out, as null: see \`values_of\`.
+CREATE OR REPLACE FUNCTION {schema}.unread_of(of_run uuid, max_unread integer, max_bytes bigint) RETURNS text
 LANGUAGE sql STABLE
 RETURN (
-  SELECT json_agg(json_build_array(i.id, i.key, i.value, date_part('epoch', i.at) * 1000) ORDER BY i.id)::text
-  FROM (SELECT m.* FROM {schema}.inbox m WHERE m.run = of_run ORDER BY m.id LIMIT max_unread) i
+  SELECT json_agg(
+    json_build_array(i.id, i.key, CASE WHEN i.bytes <= max_bytes THEN i.value END, floor(date_part('epoch', i.at) * 1000))
+    ORDER BY i.id
+  )::text
+  FROM (
+    SELECT m.*, sum(octet_length(m.value)) OVER (ORDER BY m.id) AS bytes
+    FROM (SELECT b.* FROM {schema}.inbox b WHERE b.run = of_run ORDER BY b.id LIMIT max_unread) m
+  ) i
 );
 `,
   unregister: `-- Ends a supervisor's lease in order: what it still owns goes back, and nothing counts as lost. Call it again while
@@ -2408,6 +2429,18 @@ BEGIN
       WHERE (e.lane = ANY (v.lanes) OR v.id = e.owner)
         AND {schema}.lease_end(v.expires_at, v.lease_millis) > {schema}.now()
     );
+END
+$$;
+`,
+  values_of: `-- Returns messages of a run's inbox whole, one a row.
+CREATE OR REPLACE FUNCTION {schema}.values_of(of_run uuid, wanted bigint[]) RETURNS TABLE (id bigint, value text)
+LANGUAGE plpgsql STABLE
+{pinned}
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  SELECT b.id, b.value::text FROM {schema}.inbox b WHERE b.run = of_run AND b.id = ANY (wanted);
 END
 $$;
 `,

@@ -9,7 +9,7 @@ BEGIN
   RETURN QUERY
   SELECT f.key, f.outside, f.value, f.at_millis
   FROM (
-    SELECT j.key::text, j.outside, j.value::text, date_part('epoch', j.at) * 1000 AS at_millis, j.seq,
+    SELECT j.key::text, j.outside, j.value::text, round(date_part('epoch', j.at) * 1000) AS at_millis, j.seq,
       sum(octet_length(j.value)) OVER (ORDER BY j.seq) - octet_length(j.value) AS bytes_before
     FROM {schema}.journal j
     WHERE j.run = of_run AND j.seq >= after

@@ -5,14 +5,14 @@ RETURN (
   SELECT '[' || coalesce(string_agg(p.entry, ',' ORDER BY p.is_unread, p.n), '') || ']'
   FROM (
     SELECT false AS is_unread, j.seq::bigint AS n,
-      json_build_object('key', j.key, 'outside', j.outside, 'value', j.value, 'at', date_part('epoch', j.at) * 1000)::text
+      json_build_object('key', j.key, 'outside', j.outside, 'value', j.value, 'at', round(date_part('epoch', j.at) * 1000))::text
         AS entry
     FROM {schema}.journal j
     WHERE j.run = of_run
     UNION ALL
     SELECT true, i.id,
       json_build_object(
-        'key', i.key, 'outside', true, 'value', i.value, 'at', date_part('epoch', i.at) * 1000, 'unread', true
+        'key', i.key, 'outside', true, 'value', i.value, 'at', round(date_part('epoch', i.at) * 1000), 'unread', true
       )::text
     FROM {schema}.inbox i
     WHERE with_unread AND i.run = of_run

@@ -86,6 +86,8 @@ BEGIN
     UPDATE {schema}.executions e
     SET state = CASE WHEN d.is_held THEN 'waiting' ELSE 'queued' END, home = NULL,
       held = CASE WHEN d.is_held THEN d.losses + 1 || ' workers were lost while they ran it' END,
+      -- It may have been claimed before its time.
+      run_at = CASE WHEN d.kind = 'workflow' THEN ended ELSE e.run_at END,
       owner = NULL, fence = least(e.fence + 1, max_fence), claimed_at = NULL, deadline_at = NULL,
       losses = e.losses + losing::integer
     FROM decided d

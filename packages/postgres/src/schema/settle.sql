@@ -79,6 +79,7 @@ BEGIN
     DELETE FROM {schema}.executions e
     USING unnest(ids, fences, kinds, results, refs) WITH ORDINALITY AS i(id, fence, kind, result, ref, ord)
     WHERE i.kind = 'succeeded' AND e.id = i.id AND e.fence = i.fence AND e.owner IS NOT DISTINCT FROM me
+      AND e.kind = 'task'
     RETURNING e.*, i.result, i.ref, i.ord
   ), filed AS (
     INSERT INTO {schema}.history (
@@ -117,7 +118,7 @@ BEGIN
     FROM unnest(ids, fences, kinds, results, delays_millis, flags, refs) WITH ORDINALITY
       AS i(id, fence, kind, result, delay, flag, ref, ord)
     JOIN {schema}.executions e ON e.id = i.id AND e.fence = i.fence
-    WHERE e.owner IS NOT DISTINCT FROM me AND i.kind <> 'succeeded'
+    WHERE e.owner IS NOT DISTINCT FROM me AND e.kind = 'task' AND i.kind <> 'succeeded'
     ORDER BY e.id, i.ord
   ), gone AS (
     DELETE FROM {schema}.executions e USING decided d WHERE e.id = d.id AND d.next <> 'queued'

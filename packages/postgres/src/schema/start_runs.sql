@@ -1,10 +1,9 @@
 -- Stores runs whose ids are not known, and returns what became of each: `owned`, `stored` or `exists`. A run that is to be
--- owned belongs to the supervisor at once, if that is alive; repeating a start after a lost acknowledgement returns
--- `owned` again.
+-- owned belongs to the supervisor at once, if that is alive.
 --
 -- Messages are sent to their runs whether or not those are new.
 CREATE OR REPLACE FUNCTION {schema}.start_runs(
-  me uuid, my_process text, ids uuid[], names text[], workflows text[], lane_ids bigint[], run_queue text,
+  me uuid, ids uuid[], names text[], workflows text[], lane_ids bigint[], run_queue text,
   payloads text[], formats integer[], traceparents text[], timeouts_millis double precision[],
   are_owned boolean[],
   message_runs uuid[], message_keys text[], message_values text[],
@@ -18,10 +17,9 @@ DECLARE
   started_at timestamptz := {schema}.clock();
   is_alive boolean := false;
   fresh uuid[];
-  mine uuid[];
 BEGIN
   PERFORM {schema}.require_read_committed();
-  now_millis := date_part('epoch', started_at) * 1000;
+  now_millis := floor(date_part('epoch', started_at) * 1000);
   IF me IS NOT NULL THEN
     -- Held until this transaction ends: the reaper skips a supervisor that is just getting a run.
     PERFORM 1
@@ -47,22 +45,14 @@ BEGIN
     CASE WHEN i.is_owned AND is_alive THEN me END,
     CASE WHEN i.is_owned AND is_alive THEN started_at END,
     CASE WHEN i.is_owned AND is_alive THEN 1 ELSE 0 END,
-    CASE WHEN i.is_owned AND is_alive THEN my_process END
+    CASE WHEN i.is_owned AND is_alive THEN me END
   FROM unnest(ids, names, workflows, lane_ids, payloads, formats, traceparents, timeouts_millis, are_owned)
     AS i(id, name, workflow, lane, payload, format, traceparent, timeout, is_owned)
   WHERE i.id = ANY (fresh);
-  IF is_alive AND cardinality(fresh) < cardinality(ids) THEN
-    -- Started before by this supervisor, with the acknowledgement lost.
-    SELECT array_agg(e.id)
-    INTO mine
-    FROM {schema}.executions e
-    WHERE e.id = ANY (ids) AND e.owner IS NOT DISTINCT FROM me AND e.state = 'running' AND e.fence = 1;
-  END IF;
   started := ARRAY(
     SELECT CASE
       WHEN i.id = ANY (fresh) AND i.is_owned AND is_alive THEN 'owned'
       WHEN i.id = ANY (fresh) THEN 'stored'
-      WHEN i.is_owned AND i.id = ANY (mine) THEN 'owned'
       ELSE 'exists'
     END
     FROM unnest(ids, are_owned) WITH ORDINALITY AS i(id, is_owned, ord)

@@ -22,7 +22,7 @@ BEGIN
     WHERE h.id = wanted AND h.kind = 'workflow'
   ), told AS MATERIALIZED (
     SELECT j.seq::integer AS seq,
-      json_build_object('key', j.key, 'outside', j.outside, 'value', j.value, 'at', date_part('epoch', j.at) * 1000)::text
+      json_build_object('key', j.key, 'outside', j.outside, 'value', j.value, 'at', round(date_part('epoch', j.at) * 1000))::text
         AS entry
     FROM {schema}.journal j
     WHERE j.run = wanted AND j.seq >= after
@@ -35,7 +35,7 @@ BEGIN
     SELECT t.seq, t.entry, sum(octet_length(t.entry)) OVER (ORDER BY t.seq) - octet_length(t.entry) AS bytes_before
     FROM told t
   )
-  SELECT r.key, r.task, r.payload, r.format, r.link, date_part('epoch', r.began_at) * 1000,
+  SELECT r.key, r.task, r.payload, r.format, r.link, floor(date_part('epoch', r.began_at) * 1000),
     (SELECT '[' || coalesce(string_agg(z.entry, ',' ORDER BY z.seq), '') || ']' FROM sized z WHERE z.bytes_before < max_bytes),
     EXISTS (SELECT 1 FROM sized z WHERE z.bytes_before >= max_bytes)
   FROM run r;

@@ -16,11 +16,16 @@ DECLARE
   ended timestamptz := {schema}.clock();
 BEGIN
   PERFORM {schema}.require_read_committed();
-  SELECT e.home::text INTO home FROM {schema}.executions e WHERE e.id = wanted AND e.kind = 'workflow' FOR UPDATE;
+  PERFORM 1 FROM {schema}.executions e WHERE e.id = wanted AND e.kind = 'workflow' FOR UPDATE;
   was_open := FOUND;
   IF NOT was_open THEN
     RETURN;
   END IF;
+  SELECT v.process::text
+  INTO home
+  FROM {schema}.executions e
+  JOIN {schema}.supervisors v ON v.id = e.home
+  WHERE e.id = wanted;
   WITH gone AS (
     DELETE FROM {schema}.executions e WHERE e.id = wanted RETURNING e.*
   )
@@ -32,7 +37,7 @@ BEGIN
   SELECT
     e.id, e.link, ended, e.enqueued_at, coalesce(e.link_at, e.enqueued_at), e.claimed_at, e.lane, e.fence,
     e.timeout_millis, e.max_attempts, e.format, e.priority, e.at_most_once, e.kind, e.retention, e.queue, e.task,
-    e.payload, e.tags, e.traceparent, e.key, 'terminated', terminated_result, NULL, NULL, 1, e.losses, false, true,
+    e.payload, e.tags, e.traceparent, e.key, 'terminated', terminated_result, NULL, NULL, 0, e.losses, false, true,
     NULL, NULL, {schema}.packed_journal(e.id, true)
   FROM gone e;
   DELETE FROM {schema}.journal j WHERE j.run = wanted;

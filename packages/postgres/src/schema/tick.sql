@@ -61,6 +61,8 @@ BEGIN
     SELECT e.run_at
     FROM {schema}.executions e
     WHERE e.state = 'waiting' AND e.held IS NULL AND e.lane = l.lane
+      -- The others wait for a message only.
+      AND e.run_at < '9999-01-01 00:00:00+00'
     ORDER BY e.run_at
     LIMIT 1
   ) d;

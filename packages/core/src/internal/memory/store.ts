@@ -95,6 +95,9 @@ export const finish = (store: Store, row: Row, state: Row["state"], result: stri
   for (const run of row.tells) send(store, { run, key: `end:${row.execution.id}`, value: result }, now)
 }
 
+/** When a run continues that waits for a message only: the latest date of JavaScript. */
+export const never = 8.64e15
+
 /** How much longer than others the process that may have a run in memory has to claim it, in milliseconds. */
 const homeAhead = 20
 

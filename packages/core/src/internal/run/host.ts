@@ -353,7 +353,11 @@ export const makeHost = Effect.fnUntraced(function*(
         )
         return Effect.onExit(store.start(newRun, { owner: Option.some(by), messages }), (exit) =>
           Effect.sync(() => {
-            if (Exit.isFailure(exit)) due.doubt()
+            // It may have been stored and owned before, with the acknowledgement lost.
+            if (Exit.isFailure(exit) || exit.value._tag === "Exists") {
+              due.doubt()
+              due.open()
+            }
             if (Exit.isSuccess(exit) && exit.value._tag === "Owned" && owner === by) {
               resident.started(exit.value.fence)
             } else resident.evict()

@@ -1,4 +1,6 @@
 /** Records what runs did, many in one statement. */
+import { isUuid, printable } from "@effect-ray/core/BrokerInput"
+import { maxDetailLength } from "@effect-ray/core/Limits"
 import type { BrokerError } from "@effect-ray/core/BrokerError"
 import * as Envelope from "@effect-ray/core/Envelope"
 import * as RunStore from "@effect-ray/core/RunStore"
@@ -14,7 +16,7 @@ import { laneId } from "../lanes.ts"
 import { newsOf, type Woken } from "../notifier.ts"
 import { isBadValue, isLockTimeout, retryTransient, unavailable } from "../sqlFailure.ts"
 import { arrays, type Store } from "../store.ts"
-import { maxUnread, pack, timeoutOf, toUnread } from "./rows.ts"
+import { maxUnreadBytesOfMany, maxUnreadOfMany, pack, readUnread, timeoutOf } from "./rows.ts"
 
 type Commit = RunStore.Commit
 type Committed = RunStore.Committed
@@ -63,16 +65,18 @@ export const makeCommit = Effect.fnUntraced(function*(
     return store.own((sql) =>
       sql<Answer>`
         SELECT * FROM ${s}.commit_runs(
-          ${supervisor}, ${passLocked}, ${maxUnread}, ${RunStore.queue},
+          ${supervisor}, ${passLocked}, ${maxUnreadOfMany}, ${maxUnreadBytesOfMany}, ${RunStore.queue},
           ${arrays.uuid(commits.map(({ run }) => run))},
           ${arrays.int8(commits.map(({ fence }) => BigInt(fence)))},
           ${arrays.int4(commits.map(({ link }) => link))},
           ${arrays.int4(commits.map(({ length }) => length))},
+          ${arrays.int4(commits.map(({ entries }) => entries.length))},
+          ${arrays.text(commits.map(({ entries }) => entries.at(-1)?.key ?? null))},
           ${arrays.text(commits.map(({ next }) => nameOf(next)))},
           ${arrays.text(commits.map(({ next }) => resultOf(next)))},
           ${arrays.text(commits.map(journalOf))},
           ${arrays.float8(commits.map(({ next }) => wakeOf(next)))},
-          ${arrays.text(commits.map(({ next }) => next._tag === "Waiting" ? Option.getOrNull(next.held) : null))},
+          ${arrays.text(commits.map(({ next }) => heldOf(next)))},
           ${arrays.int4(entries.map(({ ord }) => ord))},
           ${arrays.int4(entries.map(({ item }) => item.seq))},
           ${arrays.text(entries.map(({ item }) => item.key))},
@@ -103,7 +107,7 @@ export const makeCommit = Effect.fnUntraced(function*(
           ${arrays.text(sent.map(({ item }) => item.value))}
         )
       `, { characters: commits.reduce((sum, commit) => sum + weigh(commit), 0) }).pipe(
-        Effect.map(([answer]) => {
+        Effect.flatMap(([answer]) => {
           const { states, unreads } = answer!
           notifier.woken(answer!)
           const queued = commits.filter((_, index) => states[index] !== "lost" && states[index] !== "locked")
@@ -116,12 +120,18 @@ export const makeCommit = Effect.fnUntraced(function*(
               noteLanes([...enqueued, ...started.map(({ run }) => RunStore.laneOf(run.workflow))])
             )
           }
-          return states.map((state, index): Committed | "locked" =>
-            state === "locked"
-              ? "locked"
-              : state === "lost"
-              ? { _tag: "Lost" }
-              : { _tag: "Done", state, unread: toUnread(unreads[index]!) }
+          return Effect.forEach(
+            states,
+            (state, index): Effect.Effect<Committed | "locked", SqlError> =>
+              state === "locked"
+                ? Effect.succeed("locked")
+                : state === "lost"
+                ? Effect.succeed({ _tag: "Lost" })
+                : Effect.map(readUnread(store, commits[index]!.run, unreads[index]!), (unread) => ({
+                  _tag: "Done",
+                  state,
+                  unread
+                }))
           )
         })
       )
@@ -160,12 +170,24 @@ export const makeCommit = Effect.fnUntraced(function*(
       }
     })
 
+  /** Each statement has one supervisor: nearly always there is one in a process. */
+  const runAll = Effect.fnUntraced(function*(requests: ReadonlyArray<Request>) {
+    const answers = new Map<Request, Exit.Exit<Committed | "locked", BrokerError>>()
+    for (const supervisor of new Set(requests.map((request) => request.supervisor))) {
+      const own = requests.filter((request) => request.supervisor === supervisor)
+      const found = yield* run(supervisor, own.map(({ commit }) => commit))
+      own.forEach((request, index) => answers.set(request, found[index]!))
+    }
+    return requests.map((request) => answers.get(request)!)
+  })
+
   const batched = yield* Batcher.make<Request, Committed | "locked">({
     concurrency: 2,
     maxWeight,
     weigh: ({ commit }) => weigh(commit),
-    // Every statement of one batch has one supervisor: there is one in a process at a time.
-    run: (requests) => run(requests[0]!.supervisor, requests.map(({ commit }) => commit))
+    // One statement cannot record two commits of one run.
+    marks: ({ commit }) => [commit.run],
+    run: (requests) => runAll(requests)
   })
 
   const commit = (request: Request): Effect.Effect<Committed, BrokerError> =>
@@ -175,7 +197,11 @@ export const makeCommit = Effect.fnUntraced(function*(
         answer === "locked" ? Effect.delay(Effect.suspend(() => commit(request)), lockedPause) : Effect.succeed(answer)
     )
 
-  return (supervisor, item) => commit({ supervisor, commit: item })
+  // Ids and fences come from claims. No supervisor owns anything else.
+  return (supervisor, item) =>
+    isUuid(supervisor) && isUuid(item.run) && Number.isSafeInteger(item.fence)
+      ? commit({ supervisor, commit: item })
+      : Effect.succeed({ _tag: "Lost" })
 })
 
 /** The items of all commits, each with the position of its commit, from 1. */
@@ -195,8 +221,13 @@ const nameOf = (next: RunStore.Next): string => next._tag === "Over" ? next.stat
 const journalOf = ({ entries, length, next }: Commit): string | null =>
   next._tag === "Over" && length === 0 ? pack(entries) : null
 
+const heldOf = (next: RunStore.Next): string | null =>
+  next._tag === "Waiting" ? Option.getOrNull(Option.map(next.held, (held) => printable(held, maxDetailLength))) : null
+
 const wakeOf = (next: RunStore.Next): number | null =>
-  next._tag !== "Waiting" || Option.isNone(next.wakeAtMillis) ? null : Math.min(next.wakeAtMillis.value, maxWakeMillis)
+  next._tag !== "Waiting" || Option.isNone(next.wakeAtMillis)
+    ? null
+    : Math.max(0, Math.min(next.wakeAtMillis.value, maxWakeMillis))
 
 const weigh = ({ children, entries, messages, next, tasks }: Commit): number =>
   Math.max(

@@ -17,7 +17,7 @@ import { Current, type Current as Running } from "./internal/run/current.ts"
 
 const running = (what: string): Effect.Effect<Running> =>
   Effect.flatMap(Current, (current) =>
-    current === undefined || current.isInStep
+    current === undefined || current.step !== undefined
       ? Effect.die(new Error(`${what}: only the body of a workflow has patches`))
       : Effect.succeed(current))
 

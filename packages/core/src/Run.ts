@@ -285,7 +285,7 @@ export const suggestedSize = 10 * 1024 * 1024
 
 const running = (what: string) =>
   Effect.flatMap(Current, (current) =>
-    current === undefined || current.isInStep
+    current === undefined || current.step !== undefined
       ? Effect.die(new Error(`${what}: only the body of a workflow is a run`))
       : Effect.succeed(current.resident))
 

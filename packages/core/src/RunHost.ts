@@ -20,7 +20,7 @@ import * as Engine from "effect/workflow/WorkflowEngine"
 import { Broker, type Record } from "./Broker.ts"
 import * as bounds from "./internal/run/bounds.ts"
 import * as codecs from "./internal/run/codecs.ts"
-import { Current, ofStep, sourceOf } from "./internal/run/current.ts"
+import { Current, ofStep, sourceOf, waitFor } from "./internal/run/current.ts"
 import * as exits from "./internal/run/exits.ts"
 import { type Host, makeHost } from "./internal/run/host.ts"
 import { type Inside, withInside } from "./internal/run/engine.ts"
@@ -40,6 +40,9 @@ export interface Options {
   /** How much memory waiting runs may take, about, in characters of their journals. Default 64 Mi. */
   readonly maxResident?: number
 }
+
+/** The options of a host with a supervisor of its own. @category models */
+export interface ServedOptions extends Options, Pick<Supervisor.Options, "lease" | "drain" | "label"> {}
 
 /** The runs that a process has in memory. @category services */
 export class RunHost extends Context.Service<RunHost, Host>()("@effect-ray/core/RunHost") {}
@@ -78,11 +81,21 @@ export const layerShared = (
  *
  * @category layers
  */
-export const layer = (options?: Options): Layer.Layer<Engine.WorkflowEngine, never, RunStore | Broker> => {
+export const layer = (
+  options: ServedOptions = {}
+): Layer.Layer<Engine.WorkflowEngine, never, RunStore | Broker> => {
+  const { drain, label, lease } = options
   const served = Layer.effectDiscard(Effect.gen(function*() {
     const runs = yield* RunHost
     const worker = Worker.make({ tasks: [] })
-    const serve = Supervisor.run({ worker, runs, concurrency: 1 }).pipe(
+    const serve = Supervisor.run({
+      worker,
+      runs,
+      concurrency: 1,
+      ...(lease === undefined ? {} : { lease }),
+      ...(drain === undefined ? {} : { drain }),
+      ...(label === undefined ? {} : { label })
+    }).pipe(
       Effect.provide(InProcessRunner.layer(worker)),
       Effect.orDie
     )
@@ -183,12 +196,13 @@ const encoded = (
     )
 
   const executeChild = Effect.fnUntraced(function*(
-    { isInStep, resident }: Current,
+    found: Current,
     workflow: Workflow.Any,
     run: NewRun,
     options: { readonly discard: boolean; readonly detached: boolean }
   ) {
-    const source = sourceOf({ isInStep, resident })
+    const { resident } = found
+    const source = sourceOf(found)
     const start = Effect.sync(() => {
       resident.startChild({ run, detached: options.detached })
       return "null"
@@ -198,7 +212,7 @@ const encoded = (
     if (options.discard) {
       return (yield* resident.stored) ? undefined : new Workflow.Suspended({})
     }
-    const ended = yield* resident.ask(`end:${run.id}`)
+    const ended = yield* waitFor(found, resident.ask(`end:${run.id}`))
     return ended === undefined ? new Workflow.Suspended({}) : yield* decodeResult(workflow, ended.value)
   })
 
@@ -273,7 +287,7 @@ const encoded = (
         const result = (activity.executeEncoded as Effect.Effect<unknown, unknown>).pipe(
           Workflow.intoResult,
           Effect.provideService(Engine.WorkflowInstance, own),
-          Effect.updateContext(ofStep(resident, outer))
+          Effect.updateContext(ofStep(found, outer))
         ) as Effect.Effect<Workflow.Result<unknown, unknown>>
         return Effect.exit(result).pipe(
           Effect.flatMap((exit): Effect.Effect<string | undefined> => {
@@ -295,6 +309,10 @@ const encoded = (
         )
       })
       const entry = yield* resident.once(`step:${activity.name}/${attempt}`, sourceOf(found), resident.stored, work)
+      // It is to be interrupted as soon as all of it waits, and begins nothing until then.
+      if (entry === undefined && resident.isCancelling() && !instance.interrupted) {
+        return yield* Effect.interruptible(Effect.never)
+      }
       if (entry === undefined) return suspended
       const died = exits.openDied(entry.value)
       if (died !== undefined) return yield* exits.step.decode(died) as Effect.Effect<never>
@@ -302,11 +320,12 @@ const encoded = (
     }),
 
     deferredResult: Effect.fnUntraced(function*({ name }) {
-      const { resident } = yield* currentOrDie(`the deferred ${name}`)
+      const found = yield* currentOrDie(`the deferred ${name}`)
+      const { resident } = found
       const instance = yield* Engine.WorkflowInstance
       // Only whoever registered a wait for it waits. Others ask whether there is a result.
       const entry = instance.awaitedDeferreds.has(name)
-        ? yield* resident.ask(`deferred:${name}`)
+        ? yield* waitFor(found, resident.ask(`deferred:${name}`))
         : resident.peek(`deferred:${name}`)
       return entry === undefined ? Option.none() : Option.some(yield* exits.deferred.decode(entry.value))
     }),
@@ -321,7 +340,7 @@ const encoded = (
         yield* found.resident.once(key, sourceOf(found), found.resident.owned, Effect.succeed(value))
         return
       }
-      if (found !== undefined && !found.isInStep) {
+      if (found !== undefined && found.step === undefined) {
         const { resident } = found
         const send = Effect.sync(() => {
           resident.sendMessage({ run, key, value })

@@ -60,7 +60,7 @@ export const make = <const Tag extends string, P extends Schema.Top | Schema.Str
 /** The run whose body this is. */
 const running = (what: string): Effect.Effect<Running> =>
   Effect.flatMap(Current, (current) =>
-    current === undefined
+    current === undefined || current.step !== undefined
       ? Effect.die(new Error(`${what}: only the body of a workflow receives signals`))
       : Effect.succeed(current))
 

@@ -2,7 +2,7 @@
  * The codecs of workflows and steps, compiled once. Compiling takes longer than all else that a short run does, and code
  * makes new activities with the same Schemas again and again.
  */
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
 import type * as Activity from "effect/workflow/Activity"
@@ -30,11 +30,14 @@ export const ofWorkflow = ({ errorSchema, payloadSchema, successSchema }: Workfl
     return {
       encodePayload: Schema.encodeEffect(payload) as Encode<object, string>,
       decodePayload: Schema.decodeEffect(payload) as Encode<string, object>,
-      encodeExit: Schema.encodeEffect(exit) as Encode<AnyExit, string>,
+      encodeExit: (value) => Effect.map((Schema.encodeEffect(exit) as Encode<AnyExit, string>)(value), withValue),
       decodeExit: Schema.decodeEffect(exit) as Encode<string, AnyExit>
     }
   })
 }
+
+/** JSON has no undefined, and leaves out a success of it. */
+const withValue = (json: string): string => json === `{"_tag":"Success"}` ? `{"_tag":"Success","value":null}` : json
 
 const steps = new WeakMap<Schema.Constraint, WeakMap<Schema.Constraint, Encode<AnyExit, AnyExit>>>()
 

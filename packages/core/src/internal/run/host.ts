@@ -8,7 +8,6 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
@@ -45,6 +44,9 @@ export interface Options {
   /** The most characters of journals and payloads of waiting runs that stay in memory. */
   readonly maxResident: number
 }
+
+/** How long to wait before a row that could not be claimed is given up. */
+const missedPause = "100 millis"
 
 /** How many journals are loaded at once. */
 const maxLoading = 20
@@ -85,6 +87,8 @@ export const makeHost = Effect.fnUntraced(function*(
   const alarms = makeHeap<{ readonly atMillis: number; readonly resident: Resident }>((a, b) => a.atMillis < b.atMillis)
   const alarmed = Latch.makeUnsafe(false)
   const wanted = new Set<RunId>()
+  /** Runs in memory whose rows could not be claimed. */
+  const missed = new Set<RunId>()
   const wanting = Latch.makeUnsafe(false)
   const loading = Semaphore.makeUnsafe(maxLoading)
   const registered = Latch.makeUnsafe(false)
@@ -169,10 +173,9 @@ export const makeHost = Effect.fnUntraced(function*(
   const run = (
     registered: Registered,
     activation: Activation,
-    entries: ReadonlyArray<JournalEntry>,
-    isStarting: boolean
+    entries: ReadonlyArray<JournalEntry>
   ): Resident => {
-    const { begin, resident } = launch(home, registered, { activation, entries, isStarting }, process)
+    const { begin, resident } = launch(home, registered, { activation, entries }, process)
     hosted.set(activation.id, {
       resident,
       cost: residentCost + activation.payload.length + entries.reduce((sum, { value }) => sum + value.length, 0)
@@ -192,12 +195,12 @@ export const makeHost = Effect.fnUntraced(function*(
       return before.resident.resume(activation)
     }
     if (activation.length === 0) {
-      run(entry, activation, [], false)
+      run(entry, activation, [])
       return
     }
     const by = owner
     fork(Effect.map(loading.withPermit(persistently("load", load(activation))), (entries) => {
-      if (owner === by && !hosted.has(activation.id)) run(entry, activation, entries, false)
+      if (owner === by && !hosted.has(activation.id)) run(entry, activation, entries)
     }))
   }
 
@@ -264,7 +267,15 @@ export const makeHost = Effect.fnUntraced(function*(
         // Another process has them, or they are over.
         for (const id of ids) {
           const one = hosted.get(id)
-          if (one !== undefined && !found.has(id) && waiting.has(id)) one.resident.evict()
+          if (one === undefined || found.has(id) || !waiting.has(id)) missed.delete(id)
+          // Another claim of this process may have it, and its response may be on its way.
+          else if (missed.has(id)) {
+            missed.delete(id)
+            one.resident.evict()
+          } else {
+            missed.add(id)
+            fork(Effect.delay(Effect.sync(() => home.reclaim(id)), missedPause))
+          }
         }
       })
     }))
@@ -330,37 +341,21 @@ export const makeHost = Effect.fnUntraced(function*(
         if (!isHere || entry === undefined || by === undefined || !hasRoom() || hosted.has(newRun.id)) {
           return store.start(newRun, { owner: Option.none(), messages })
         }
-        const at = now()
-        const resident = run(
-          entry,
-          {
-            id: newRun.id,
-            name: newRun.name,
-            workflow: newRun.workflow,
-            payload: newRun.payload,
-            format: Envelope.format,
-            fence: 0,
-            link: 1,
-            length: 0,
-            unread: [],
-            expiresAtMillis: Option.map(newRun.timeout, (timeout) => at + Duration.toMillis(timeout)),
-            startedAtMillis: at,
-            nowMillis: at,
-            traceparent: newRun.traceparent
-          },
-          [],
-          true
+        const asked = Effect.tapError(
+          store.start(newRun, { owner: Option.some(by), messages }),
+          () => Effect.sync(due.doubt)
         )
-        return Effect.onExit(store.start(newRun, { owner: Option.some(by), messages }), (exit) =>
+        return Effect.tap(asked, (started) =>
           Effect.sync(() => {
+            if (started._tag === "Owned") {
+              setNow(started.nowMillis)
+              if (owner === by && !hosted.has(newRun.id)) run(entry, begun(newRun, started), [])
+            }
             // It may have been stored and owned before, with the acknowledgement lost.
-            if (Exit.isFailure(exit) || exit.value._tag === "Exists") {
+            if (started._tag === "Exists") {
               due.doubt()
               due.open()
             }
-            if (Exit.isSuccess(exit) && exit.value._tag === "Owned" && owner === by) {
-              resident.started(exit.value.fence)
-            } else resident.evict()
           }))
       }),
 
@@ -423,4 +418,24 @@ export const makeHost = Effect.fnUntraced(function*(
       for (const id of ids) hosted.get(id)?.resident.look()
     }
   }
+})
+
+/** A run that its supervisor owns from the start. Messages that were there before come with its first commit. */
+const begun = (
+  { id, name, payload, timeout, traceparent, workflow }: NewRun,
+  { fence, nowMillis }: Extract<Started, { readonly _tag: "Owned" }>
+): Activation => ({
+  id,
+  name,
+  workflow,
+  payload,
+  format: Envelope.format,
+  fence,
+  link: 1,
+  length: 0,
+  unread: [],
+  startedAtMillis: nowMillis,
+  expiresAtMillis: Option.map(timeout, (timeout) => nowMillis + Duration.toMillis(timeout)),
+  nowMillis,
+  traceparent
 })

@@ -121,8 +121,11 @@ export const makeJournal = (
     /** The position of an entry, from 0. */
     positionOf: (entry: JournalEntry): number => entries.indexOf(entry),
 
-    /** Whether work is being done. */
-    isWorking: (): boolean => running.size > 0,
+    /** The keys that are asked for, without an answer yet. */
+    asked: (): Iterable<string> => asks.keys(),
+
+    /** How many keys have work that is being done. */
+    working: (): number => running.size,
 
     /** The entries of the run itself that have not been delivered. If its code has ended, it did not ask for them. */
     unasked: (): ReadonlyArray<JournalEntry> => entries.slice(cursor).filter(({ source }) => source === "run"),

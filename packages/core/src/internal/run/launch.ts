@@ -40,7 +40,7 @@ export interface Process {
 export const launch = (
   home: Home,
   { body: execute, context: services, workflow }: Registered,
-  given: Pick<Options, "activation" | "entries" | "isStarting">,
+  given: Pick<Options, "activation" | "entries">,
   { context, engine, fork }: Process
 ): { readonly resident: Resident; readonly begin: () => void } => {
   const { activation } = given

@@ -44,6 +44,9 @@ export const makeMailbox = () => {
     /** Takes all messages that are there. */
     takeAll: (signal: string): ReadonlyArray<string> => boxOf(signal).messages.splice(0).map(({ value }) => value),
 
+    /** Whether one waits for a message. */
+    isAwaited: (): boolean => [...boxes.values()].some(({ receivers }) => receivers.length > 0),
+
     /** Those that have not been taken. */
     left: (): ReadonlyArray<JournalEntry> => [...boxes.values()].flatMap(({ messages }) => messages)
   }

@@ -42,7 +42,7 @@ export const replay = <A, E, R>(
       nowMillis: home.now(),
       traceparent: Option.none()
     }
-    const { begin, resident } = launch(home, registered, { activation, entries, isStarting: false }, process)
+    const { begin, resident } = launch(home, registered, { activation, entries }, process)
     begin()
     return Effect.sync(resident.evict)
   })

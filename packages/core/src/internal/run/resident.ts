@@ -13,9 +13,10 @@ import { type Accepts, type Answer, type JournalEntry, makeJournal } from "./jou
 import { makeKeys, signalOf, storedKey } from "./keys.ts"
 import { makeMailbox } from "./mailbox.ts"
 import { describe, type Mismatch } from "./mismatch.ts"
+import type { Step } from "./step.ts"
 import { makeRunScheduler, type RunScheduler } from "./scheduler.ts"
 
-/** How long a run must be at rest before it waits, in milliseconds. Hashes of ids are computed outside of its fibers. */
+/** How long a run must be at rest before it waits, in milliseconds. Its code may be about to do more. */
 const restMillis = 2
 
 /**
@@ -82,8 +83,6 @@ export interface Options {
   readonly activation: Activation
   /** What its journal holds. */
   readonly entries: ReadonlyArray<JournalEntry>
-  /** Whether its start has no response yet. */
-  readonly isStarting: boolean
   /** Interrupts its code, because it was cancelled. */
   readonly interrupt: () => void
   /** Ends its code without an end of the run. */
@@ -112,7 +111,7 @@ export const makeResident = (home: Home, options: Options) => {
 
   /** Characters of what has been delivered. */
   let size = 0
-  let phase: "starting" | "running" | "waiting" | "gone" = options.isStarting ? "starting" : "running"
+  let phase: "running" | "waiting" | "gone" = "running"
   let { fence } = options.activation
   /** How many entries the store has. */
   let stored = options.entries.length
@@ -141,6 +140,10 @@ export const makeResident = (home: Home, options: Options) => {
   const queries = new Map<string, Effect.Effect<string>>()
   const alarms = new Map<string, Alarm>()
   const counts = new Map<string, number>()
+  /** How much the code waits for that is not part of the run. */
+  let outside = 0
+  /** Steps that wait, and how many of their fibers do. */
+  const waitingSteps = new Map<Step, number>()
   const ringing = new Set<string>()
   /** The time of what was delivered last, and of what was recorded last. */
   let lastMillis = startedAtMillis
@@ -188,6 +191,9 @@ export const makeResident = (home: Home, options: Options) => {
   const answerTo = (key: string, accepts: Accepts): Effect.Effect<Answer> =>
     Effect.callback((resume) => Effect.sync(ask(key, accepts, (answer) => resume(Effect.succeed(answer)))))
 
+  /** Whether a step does something else than to wait. */
+  const isWorking = (): boolean => journal.working() > waitingSteps.size
+
   /** Gives answers as long as there are any and the fibers are at rest. */
   const pump = (): void => {
     if (pumping || isGone()) return
@@ -203,7 +209,8 @@ export const makeResident = (home: Home, options: Options) => {
         doubt(delivery.position, delivery.recorded, delivery.asked)
         break
       }
-      if (!atRest()) break
+      // A store may respond at once, with something to deliver.
+      if (!atRest() && !journal.isReplaying()) break
     }
     pumping = false
   }
@@ -217,11 +224,11 @@ export const makeResident = (home: Home, options: Options) => {
       return false
     }
     if (ended !== undefined) return false
-    if (cancelled && !interrupted && !journal.isWorking() && isOwned()) {
+    if (cancelled && !interrupted && !isWorking() && isOwned()) {
       record("interrupted", "run", "null")
       return true
     }
-    if (journal.isWorking()) {
+    if (isWorking()) {
       if (entries.length > 0) {
         wantsToStore = true
         advance()
@@ -229,6 +236,8 @@ export const makeResident = (home: Home, options: Options) => {
       return false
     }
     clearTimeout(rest)
+    // It waits for something that is not part of the run, and would never be woken.
+    if (outside > 0 || !isAsking()) return false
     const wait = () => {
       wantsToWait = true
       advance()
@@ -238,9 +247,16 @@ export const makeResident = (home: Home, options: Options) => {
     return false
   }
 
+  /** Whether the code waits for what others record. */
+  const isAsking = (): boolean => {
+    if (mailbox.isAwaited()) return true
+    for (const key of journal.asked()) if (!hostKeys.has(key)) return true
+    return false
+  }
+
   const doubt = (position: number, recorded: string, asked: ReadonlyArray<string>): void => {
     clearTimeout(rest)
-    if (ended !== undefined) return
+    if (ended !== undefined || outside > 0) return
     if (looks++ < maxLooks) {
       rest = setTimeout(pump, lookMillis)
       return
@@ -273,7 +289,7 @@ export const makeResident = (home: Home, options: Options) => {
 
   /** Does the next thing that has to be done with the store. */
   const advance = (): void => {
-    if (isGone() || inFlight !== undefined || phase === "starting") return
+    if (isGone() || inFlight !== undefined) return
     if (phase === "waiting") {
       if (needsOwner()) home.reclaim(id)
       else if (ended !== undefined) leave({ _tag: "Dropped" })
@@ -448,11 +464,30 @@ export const makeResident = (home: Home, options: Options) => {
     isReplay: home.replay !== undefined,
 
     /** Whether it works, or may go on without being woken. */
-    isActive: (): boolean => phase === "starting" || phase === "running",
+    isActive: (): boolean => phase === "running",
 
     /** Asks for an entry that another party records. Undefined if the run leaves memory. */
     ask: (key: string): Effect.Effect<JournalEntry | undefined> =>
       Effect.map(answerTo(key, "recorded"), (answer) => answer._tag === "Recorded" ? answer.entry : undefined),
+
+    /** The code waits for something that is not part of the run. Returns a function that ends this. */
+    waitOutside: (): () => void => {
+      outside++
+      return () => {
+        outside--
+        if (!isGone()) poke()
+      }
+    },
+
+    /** A fiber of a step begins to wait, or has ended to. */
+    stepWaits: (step: Step, by: 1 | -1): void => {
+      for (let one: Step | undefined = step; one !== undefined; one = one.parent) {
+        const waits = (waitingSteps.get(one) ?? 0) + by
+        if (waits === 0) waitingSteps.delete(one)
+        else waitingSteps.set(one, waits)
+      }
+      if (!isGone()) poke()
+    },
 
     /** Waits until the code has been given all that the journal holds. False if the run leaves memory. */
     current: Effect.suspend(() => until(current, () => !journal.isReplaying() && scheduler.isAtRest())),
@@ -624,14 +659,6 @@ export const makeResident = (home: Home, options: Options) => {
         journal.evict()
         advance()
       })
-    },
-
-    /** Its start has a response: this process owns it. */
-    started: (given: Fence): void => {
-      if (phase !== "starting") return
-      fence = given
-      phase = "running"
-      advance()
     },
 
     /** Its row was claimed again. If it has had other owners since, it begins anew. */

@@ -6,7 +6,7 @@ import type { Any } from "../../Definition.ts"
 import * as Envelope from "../../Envelope.ts"
 import type { TaskError } from "../../TaskError.ts"
 import { type EnqueueOptions, rowsOf } from "../enqueue.ts"
-import { Current, sourceOf } from "./current.ts"
+import { Current, sourceOf, waitFor } from "./current.ts"
 
 /**
  * The options of `Task.execute`.
@@ -58,7 +58,7 @@ export const execute = <T extends Any>(
     if (started === undefined) return yield* Effect.interrupt
     const executionId = JSON.parse(started.value) as string
     const ended = yield* Effect.onInterrupt(
-      resident.ask(`end:${executionId}`),
+      waitFor(current, resident.ask(`end:${executionId}`)),
       () => Effect.sync(() => resident.cancelTask(executionId))
     )
     if (ended === undefined) return yield* Effect.interrupt

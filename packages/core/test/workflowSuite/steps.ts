@@ -257,8 +257,8 @@ export const stepPromises = (stores: Stores): void => {
     Effect.gen(function*() {
       const { count, step } = makeSteps()
       const body = Flow.toLayer(Effect.fn(function*() {
-        const first = yield* Effect.timeoutOption(step("slow", 1, 1_000), "10 millis")
-        return [Option.isNone(first), yield* Effect.timeoutOption(step("slow", 1, 1_000), "10 millis")]
+        const first = yield* Effect.timeoutOption(step("slow", 1, 60_000), "200 millis")
+        return [Option.isNone(first), yield* Effect.timeoutOption(step("slow", 1, 60_000), "200 millis")]
       }))
       const process = yield* begin(body)
       const exit = yield* Effect.exit(process.run(Flow.execute({ id: "1" })))

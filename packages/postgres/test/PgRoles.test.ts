@@ -1,7 +1,7 @@
 /** The two roles of docs/roles.md: what they may do is enough, and all there is. */
 import { Broker } from "@effect-ray/core/Broker"
 import { GatewayRegistry } from "@effect-ray/core/GatewayRegistry"
-import { PgBroker, PgGatewayRegistry, PgMigrations } from "@effect-ray/postgres"
+import { PgBroker, PgGatewayRegistry, PgMigrations, PgRunStore } from "@effect-ray/postgres"
 import * as PgClient from "@effect/sql-pg/PgClient"
 import { assert, layer } from "@effect/vitest"
 import * as Context from "effect/Context"
@@ -14,6 +14,8 @@ import type * as SqlError from "effect/sql/SqlError"
 import * as Crypto from "node:crypto"
 import * as Fs from "node:fs/promises"
 import { brokerSuite } from "../../core/test/BrokerSuite.ts"
+import { runStoreSuite } from "../../core/test/RunStoreSuite.ts"
+import { makeDesk, over } from "../../core/test/runStoreSuite/kit.ts"
 import { sqlState } from "../src/internal/sqlFailure.ts"
 import { database, execution, hire, key, makeLane } from "./kit.ts"
 import * as TestPostgres from "./TestPostgres.ts"
@@ -75,6 +77,14 @@ const brokerAs = (who: "app" | "worker") =>
     return { broker, client, schema, sql: Context.get(client, PgClient.PgClient) }
   })
 
+/** A store of runs, and its broker. */
+const runsAs = (who: "app" | "worker") =>
+  Effect.gen(function*() {
+    const client = yield* clientAs(who)
+    const { name: schema } = yield* TestPostgres.TestSchema
+    return yield* Effect.provideContext(Layer.build(Layer.fresh(PgRunStore.layer({ schema }))), client)
+  })
+
 const migrated = (version: TestPostgres.Version) => Layer.provideMerge(granted, TestPostgres.database(version))
 
 /** Postgres' word for what a role may not do. */
@@ -85,6 +95,12 @@ for (const version of TestPostgres.versions) {
     layer: Layer.effect(Broker, Effect.map(brokerAs("worker"), ({ broker }) => broker)).pipe(
       Layer.provideMerge(migrated(version))
     ),
+    advance: TestPostgres.advance,
+    live: true
+  })
+
+  runStoreSuite(`PgRunStore as a worker's role, on Postgres ${version}`, {
+    layer: Layer.effectContext(runsAs("worker")).pipe(Layer.provideMerge(migrated(version))),
     advance: TestPostgres.advance,
     live: true
   })
@@ -120,8 +136,46 @@ for (const version of TestPostgres.versions) {
             app.broker.owned(hired.supervisor),
             app.broker.tick({ supervisor: hired.supervisor, lanes: [lane], lease: plain.timeout, duties: [] }),
             app.broker.takeTurn(app.broker.duties[0]!),
-            ...app.broker.duties.filter(({ name }) => name !== "make partitions").map(({ perform }) => perform),
+            ...app.broker.duties.filter(({ name }) => !["make partitions", "wake"].includes(name)).map(({ perform }) =>
+              perform
+            ),
             app.broker.unregister(hired.supervisor)
+          ]
+        ) {
+          const error = yield* Effect.flip(refused)
+          assert.match(error.message, /permission denied.*42501.*docs\/roles\.md/)
+        }
+      }))
+
+    it.effect("let an application start runs, send to them, read, await and cancel them, and nothing else", () =>
+      Effect.gen(function*() {
+        const here = yield* Effect.provideContext(makeDesk, yield* runsAs("app"))
+        const there = yield* Effect.provideContext(makeDesk, yield* runsAs("worker"))
+        const run = there.run()
+        yield* here.runs.start(run, { owner: Option.none(), messages: [] })
+        const worker = yield* there.hire()
+        const claimed = yield* worker.claimOne
+        yield* here.send(run.id, "a")
+        assert.strictEqual(yield* here.broker.cancel(run.id), "Requested")
+        yield* worker.commit(claimed, { next: over("7") })
+        const record = yield* here.broker.awaitTerminal(run.id)
+        assert.deepStrictEqual(Option.flatMap(record, ({ result }) => result), Option.some("7"))
+        const commit = {
+          run: run.id,
+          fence: claimed.fence,
+          length: 0,
+          link: 1,
+          entries: [],
+          children: [],
+          tasks: [],
+          messages: [],
+          next: over()
+        }
+        for (
+          const refused of [
+            Effect.asVoid(here.runs.claim({ supervisor: worker.id, workflows: [there.workflow], limit: 1 })),
+            Effect.asVoid(here.runs.load(run.id, 0)),
+            Effect.asVoid(here.runs.commit(worker.id, commit))
           ]
         ) {
           const error = yield* Effect.flip(refused)
@@ -136,7 +190,17 @@ for (const version of TestPostgres.versions) {
         const tables = (yield* sql<{ readonly name: string }>`
           SELECT relname AS name FROM pg_class WHERE relnamespace = ${schema}::regnamespace AND relkind IN ('r', 'p')
         `).map(({ name }) => name)
-        assert.includeMembers(tables, ["executions", "history", "attempts", "gateways", "keys", "supervisors"])
+        assert.includeMembers(tables, [
+          "executions",
+          "history",
+          "attempts",
+          "gateways",
+          "keys",
+          "supervisors",
+          "runs",
+          "journal",
+          "inbox"
+        ])
         const readable = Effect.fnUntraced(function*(who: "app" | "worker") {
           const own = yield* brokerAs(who)
           const found: Array<string> = []

@@ -97,6 +97,7 @@ const refusedRows: ReadonlyArray<readonly [what: string, columns: Readonly<Recor
   ["a trace context of a megabyte", { traceparent: "repeat('0', 1000000)" }],
   ["a retention class without partitions", { retention: "'for ever'" }],
   ["a kind that nobody knows", { kind: "'spell'" }],
+  ["a reason of a megabyte", { held: "repeat('h', 1000000)" }],
   ["a state that is over", { state: "'succeeded'" }]
 ]
 
@@ -107,6 +108,35 @@ const refusedElsewhere: ReadonlyArray<readonly [what: string, table: string, nam
   ["a lease that never ends", "supervisors", supervisorNames(), supervisorValues({ expires: "'infinity'" })],
   ["a label without end", "supervisors", supervisorNames(), supervisorValues({ label: "repeat('l', 1000000)" })],
   ["a process that is no channel", "waiters", "execution_id, process", `'${uuid()}', repeat('p', 10000)`],
+  ["a process that is no channel", "supervisors", `${supervisorNames()}, process`, `${supervisorValues({})}, 'p'`],
+  ["nothing that waits", "waiters", "execution_id", `'${uuid()}'`],
+  ["two that wait in one row", "waiters", "execution_id, process, run", `'${uuid()}', '0123456789abcdef', '${uuid()}'`],
+  ["a message at the end of time", "inbox", "run, at, key, value", `'${uuid()}', 'infinity', 'a', 'b'`],
+  [
+    "a message with a key of a megabyte",
+    "inbox",
+    "run, at, key, value",
+    `'${uuid()}', now(), repeat('k', 1000000), 'b'`
+  ],
+  [
+    "a message that no message carries",
+    "inbox",
+    "run, at, key, value",
+    `'${uuid()}', now(), 'a', repeat('x', 8 * 1024 * 1024)`
+  ],
+  ["a wake of nothing", "wakes", "run", "NULL"],
+  [
+    "an entry before all others",
+    "journal",
+    "run, seq, at, outside, key, value",
+    `'${uuid()}', 0, '-infinity', false, 'a', 'b'`
+  ],
+  [
+    "an entry that no message carries",
+    "journal",
+    "run, seq, at, outside, key, value",
+    `'${uuid()}', 0, now(), false, 'a', repeat('x', 8 * 1024 * 1024)`
+  ],
   ["a lane without a name", "lanes", "id, queue, task, created_at", "1, '', 't', now()"],
   [
     "an attempt at the end of time",

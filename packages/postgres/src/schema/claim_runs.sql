@@ -14,9 +14,14 @@ LANGUAGE plpgsql
 AS $$
 #variable_conflict use_column
 DECLARE
+  -- The end of the domain `fence`. A row with this fence cannot be claimed any more.
+  max_fence CONSTANT bigint := 9007199254740991;
+  -- When a run continues that waits for a message only.
+  never CONSTANT timestamptz := '9999-12-31 00:00:00+00';
   claimed timestamptz := {schema}.clock();
   due_by timestamptz := {schema}.now();
   taken uuid[];
+  worn uuid[];
 BEGIN
   PERFORM {schema}.require_read_committed();
   PERFORM set_config('synchronous_commit', 'off', true);
@@ -28,15 +33,17 @@ BEGIN
     RETURN;
   END IF;
   IF wanted IS NULL THEN
-    SELECT array_agg(f.id)
-    INTO taken
+    SELECT
+      array_agg(f.id) FILTER (WHERE f.fence < max_fence AND f.bytes_before < max_bytes),
+      array_agg(f.id) FILTER (WHERE f.fence >= max_fence)
+    INTO taken, worn
     FROM (
-      SELECT d.id, sum(d.bytes) OVER (ORDER BY d.run_at, d.id) - d.bytes AS bytes_before
+      SELECT d.id, d.fence, sum(d.bytes) OVER (ORDER BY d.run_at, d.id) - d.bytes AS bytes_before
       FROM (
-        SELECT c.id, c.run_at, c.bytes
+        SELECT c.id, c.run_at, c.fence, c.bytes
         FROM unnest(lane_ids) AS l(lane)
         CROSS JOIN LATERAL (
-          SELECT e.id, e.run_at, octet_length(e.payload) AS bytes
+          SELECT e.id, e.run_at, e.fence, octet_length(e.payload) AS bytes
           FROM {schema}.executions e
           WHERE e.state = 'queued' AND e.lane = l.lane AND e.priority = 5 AND e.run_at <= due_by
           ORDER BY e.run_at, e.id
@@ -44,10 +51,10 @@ BEGIN
           FOR NO KEY UPDATE SKIP LOCKED
         ) c
         UNION ALL
-        SELECT c.id, c.run_at, c.bytes
+        SELECT c.id, c.run_at, c.fence, c.bytes
         FROM unnest(lane_ids) AS l(lane)
         CROSS JOIN LATERAL (
-          SELECT e.id, e.run_at, octet_length(e.payload) AS bytes
+          SELECT e.id, e.run_at, e.fence, octet_length(e.payload) AS bytes
           FROM {schema}.executions e
           WHERE e.state = 'waiting' AND e.held IS NULL AND e.lane = l.lane AND e.run_at <= due_by
           ORDER BY e.run_at
@@ -57,23 +64,29 @@ BEGIN
         ORDER BY run_at, id
         LIMIT max_rows
       ) d
-    ) f
-    WHERE f.bytes_before < max_bytes;
+    ) f;
   ELSE
-    SELECT array_agg(f.id)
-    INTO taken
+    SELECT
+      array_agg(f.id) FILTER (WHERE f.fence < max_fence AND f.bytes_before < max_bytes),
+      array_agg(f.id) FILTER (WHERE f.fence >= max_fence)
+    INTO taken, worn
     FROM (
-      SELECT d.id, sum(d.bytes) OVER (ORDER BY d.id) - d.bytes AS bytes_before
+      SELECT d.id, d.fence, sum(d.bytes) OVER (ORDER BY d.id) - d.bytes AS bytes_before
       FROM (
-        SELECT e.id, octet_length(e.payload) AS bytes
+        SELECT e.id, e.fence, octet_length(e.payload) AS bytes
         FROM {schema}.executions e
         WHERE e.id = ANY (wanted) AND e.kind = 'workflow' AND e.state IN ('queued', 'waiting') AND e.held IS NULL
         ORDER BY e.id
         LIMIT max_rows
         FOR NO KEY UPDATE SKIP LOCKED
       ) d
-    ) f
-    WHERE f.bytes_before < max_bytes;
+    ) f;
+  END IF;
+  -- Only rows changed by hand get there.
+  IF worn IS NOT NULL THEN
+    UPDATE {schema}.executions e
+    SET state = 'waiting', held = 'its row cannot be read', run_at = never
+    WHERE e.id = ANY (worn);
   END IF;
   UPDATE {schema}.executions e
   SET state = 'running', owner = me, fence = e.fence + 1, claimed_at = claimed, home = me

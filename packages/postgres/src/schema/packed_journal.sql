@@ -12,7 +12,7 @@ RETURN (
     UNION ALL
     SELECT true, i.id,
       json_build_object(
-        'key', i.key, 'outside', true, 'value', i.value, 'at', round(date_part('epoch', i.at) * 1000), 'unread', true
+        'key', i.key, 'outside', true, 'value', i.value, 'at', floor(date_part('epoch', i.at) * 1000), 'unread', true
       )::text
     FROM {schema}.inbox i
     WHERE with_unread AND i.run = of_run

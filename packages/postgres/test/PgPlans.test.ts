@@ -7,6 +7,9 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import { done, entry, makeDesk, moved, over, waiting } from "../../core/test/runStoreSuite/kit.ts"
+import { laneId } from "../src/internal/lanes.ts"
+import { arrays } from "../src/internal/store.ts"
 import { database, execution, hire, makeLane } from "./kit.ts"
 import * as TestPostgres from "./TestPostgres.ts"
 
@@ -123,6 +126,98 @@ for (const version of TestPostgres.versions) {
         let least = Infinity
         for (let claims = 0; claims < 5; claims++) least = Math.min(least, (yield* reads(worker.claim())).entries)
         assert.strictEqual(least, 0)
+      }))
+  })
+
+  const runs = TestPostgres.runStore().pipe(
+    Layer.provideMerge(givenAway),
+    Layer.provideMerge(TestPostgres.database(version, { maxConnections: 1 }))
+  )
+  layer(runs, { excludeTestServices: true })(`Runs on Postgres ${version}`, (it) => {
+    it.effect("are claimed, committed and woken beside very many that wait, which none of it reads", () =>
+      Effect.gen(function*() {
+        const desk = yield* makeDesk
+        const { s, sql } = yield* database
+        const { name } = yield* TestPostgres.TestSchema
+        const worker = yield* desk.hire()
+        const one = Effect.gen(function*() {
+          const claimed = yield* worker.claimOne
+          const child = { run: desk.run(), detached: false }
+          yield* worker.commit(claimed, { entries: [entry("a")], children: [child], next: waiting() })
+          const [own] = yield* worker.claimIds([child.run.id])
+          yield* worker.commit(own!, { entries: [entry("b")], next: over() })
+          yield* desk.becomes(claimed.id, "queued")
+          const [again] = yield* worker.claimIds([claimed.id])
+          yield* desk.runs.load(claimed.id, 0)
+          const step = { entries: again!.unread.map(moved), next: over() }
+          assert.deepStrictEqual(yield* worker.commit(again!, step), done("over"))
+          yield* worker.tick
+        })
+        // Plans made while the tables are empty are the ones that are kept.
+        for (let n = 0; n < 8; n++) yield* Effect.andThen(desk.start(), one)
+
+        const { lane } = desk
+        const read = Effect.gen(function*() {
+          yield* sql`SELECT pg_stat_force_next_flush()`
+          const rows = yield* sql<{ readonly table: string; readonly rows: number }>`
+            SELECT t.relname AS table, t.seq_tup_read::float8 + coalesce((
+              SELECT sum(i.idx_tup_read)::float8 FROM pg_stat_user_indexes i WHERE i.relid = t.relid
+            ), 0) AS rows
+            FROM pg_stat_user_tables t
+            WHERE t.schemaname = ${name} AND t.relname IN ('executions', 'journal', 'inbox', 'runs', 'waiters')
+          `
+          return new Map(rows.map(({ rows, table }) => [table, rows]))
+        })
+        /** What five turns read of each table. */
+        const turns = Effect.gen(function*() {
+          const before = yield* read
+          for (let n = 0; n < 5; n++) yield* Effect.andThen(desk.start(), one)
+          const after = yield* read
+          return [...after].map(([table, rows]) => [table, rows - before.get(table)!] as const)
+        })
+        const few = yield* turns
+
+        yield* sql`
+          INSERT INTO ${s}.executions (
+            id, lane, task, queue, priority, payload, format, enqueued_at, run_at, max_attempts, timeout_millis,
+            at_most_once, kind, state, held
+          )
+          SELECT gen_random_uuid(), ${laneId(lane)}, ${lane.task}, ${lane.queue}, 5, '{}', 1, now(),
+            now() + interval '1 hour' + n * interval '1 second', 1, 1, false, 'workflow', 'waiting',
+            CASE WHEN n % 10 = 0 THEN 'held' END
+          FROM generate_series(1, 100000) AS n
+        `
+        yield* sql`INSERT INTO ${s}.runs SELECT e.id FROM ${s}.executions e ON CONFLICT DO NOTHING`
+        yield* sql`INSERT INTO ${s}.journal (run, seq, at, outside, key, value) SELECT e.id, 0, now(), true, 'a', 'b' FROM ${s}.executions e LIMIT 50000`
+        yield* sql`
+          INSERT INTO ${s}.inbox (run, at, key, value)
+          SELECT gen_random_uuid(), now(), 'a', 'b' FROM generate_series(1, 50000)
+        `
+        yield* sql`
+          INSERT INTO ${s}.waiters (execution_id, run)
+          SELECT e.id, gen_random_uuid() FROM ${s}.executions e LIMIT 50000
+        `
+        const many = new Map(yield* turns)
+        for (const [table, rows] of few) assert.isAtMost(many.get(table)!, rows + 200, table)
+
+        // As many index entries as runs, once to find them and once to lock them.
+        const due = yield* Effect.forEach(Array.from({ length: 40 }), () => desk.start(), { concurrency: "unbounded" })
+        yield* sql`
+          UPDATE ${s}.executions SET state = 'waiting', run_at = now() - interval '1 minute'
+          WHERE id = ANY (${arrays.uuid(due.slice(0, 20))})
+        `
+        yield* sql`VACUUM (INDEX_CLEANUP ON) ${s}.executions`
+        const entries = Effect.gen(function*() {
+          yield* sql`SELECT pg_stat_force_next_flush()`
+          const [row] = yield* sql<{ readonly entries: number }>`
+            SELECT sum(i.idx_tup_read)::float8 AS entries FROM pg_stat_user_indexes i
+            WHERE i.schemaname = ${name} AND i.indexrelname IN ('executions_to_claim', 'executions_to_wake')
+          `
+          return row!.entries
+        })
+        const before = yield* entries
+        assert.lengthOf(yield* worker.claim(40), 40)
+        assert.isAtMost((yield* entries) - before, 2 * 40 + 2)
       }))
   })
 }

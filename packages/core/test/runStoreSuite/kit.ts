@@ -145,7 +145,16 @@ export const makeDesk = Effect.gen(function*() {
       const worker: Worker = {
         id,
         claim,
-        claimIds: (ids) => runs.claim({ supervisor: id, workflows: [], limit: ids.length, ids }),
+        claimIds: Effect.fnUntraced(function*(ids) {
+          const claim = runs.claim({ supervisor: id, workflows: [], limit: ids.length, ids })
+          let claimed = yield* claim
+          // A store passes over a run that is just being woken.
+          for (let tries = 0; claimed.length === 0 && tries < 5; tries++) {
+            yield* Effect.promise(() => new Promise((resolve) => setTimeout(resolve, 10)))
+            claimed = yield* claim
+          }
+          return claimed
+        }),
         claimOne: Effect.gen(function*() {
           let claimed: ReadonlyArray<Activation> = []
           yield* eventually(
